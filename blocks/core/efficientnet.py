@@ -1,0 +1,78 @@
+"""Autosome.org's core layers (Penzar et al. 2023, LegNet)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from prixfixe.contract import Block, InputSpec
+from prixfixe.initialise import autosome_
+
+
+class EfficientNet(Block):
+    """(B, C, L) -> (B, widths[-1], L): stages in the manner of EfficientNetV2, one a width.
+
+    A stage of input width p and output width s:
+    1. pointwise convolution p -> expansion * s, batch norm, SiLU;
+    2. grouped convolution, `group_width` channels a group, batch norm, SiLU;
+    3. squeeze and excitation through p / se_reduction (left out where `squeeze_excitation` is false);
+    4. pointwise convolution back to p, batch norm, SiLU;
+    5. joined with the stage's input: concatenated (2 p channels), or added (p channels);
+    6. convolution to s, batch norm, SiLU.
+    No convolution has a bias.
+    """
+
+    def __init__(self, inputs: InputSpec, *, widths: list[int], kernel_size: int, expansion: int, group_width: int,
+                 squeeze_excitation: bool, se_reduction: int, residual: Literal["concatenate", "add"]) -> None:
+        super().__init__()
+        self.out_channels = widths[-1]
+        stages: list[nn.Module] = []
+        for before, width in zip([inputs.channels, *widths], widths):
+            inner = expansion * width
+            stages += [
+                Residual(
+                    *conv_norm_silu(before, inner, 1),
+                    *conv_norm_silu(inner, inner, kernel_size, groups=inner // group_width),
+                    *([SqueezeExcitation(inner, before // se_reduction)] if squeeze_excitation else []),
+                    *conv_norm_silu(inner, before, 1),
+                    concatenate=residual == "concatenate",
+                ),
+                *conv_norm_silu(2 * before if residual == "concatenate" else before, width, kernel_size),
+            ]
+        self.stages = nn.Sequential(*stages)
+        self.apply(autosome_)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.stages(x)
+
+
+def conv_norm_silu(channels: int, width: int, kernel_size: int, groups: int = 1) -> list[nn.Module]:
+    conv = nn.Conv1d(channels, width, kernel_size, padding="same", groups=groups, bias=False)
+    return [conv, nn.BatchNorm1d(width), nn.SiLU()]
+
+
+class Residual(nn.Sequential):
+    """Layers whose output is concatenated with, or added to, their input."""
+
+    def __init__(self, *layers: nn.Module, concatenate: bool) -> None:
+        super().__init__(*layers)
+        self.concatenate = concatenate
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = super().forward(x)
+        return torch.cat([x, y], dim=1) if self.concatenate else x + y
+
+
+class SqueezeExcitation(nn.Module):
+    """Scales every channel by a gate computed from the mean over positions."""
+
+    def __init__(self, channels: int, bottleneck: int) -> None:
+        super().__init__()
+        self.gate = nn.Sequential(
+            nn.Linear(channels, bottleneck), nn.SiLU(), nn.Linear(bottleneck, channels), nn.Sigmoid()
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gate(x.mean(dim=2))[:, :, None]

@@ -1,0 +1,103 @@
+"""Unlock_DNA's core layers (Kwak et al. 2024, Proformer; Rafi et al. 2024, DREAM-Attn)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from prixfixe.contract import Block, InputSpec
+
+
+class Proformer(Block):
+    """(B, C, L) -> (B, C, L): Macaron blocks of feed-forward, separable convolution, attention, feed-forward.
+
+    1. A learned position embedding is added (left out where `position_embedding` is false).
+    2. In each of `blocks` blocks:
+       a. x + 1/2 feed-forward(x);
+       b. a separable-convolution residual on the layer-normed x: x + conv(LN(x)) as Kwak et al. print it, or, with
+          `double_residual`, x + LN(x) + conv(LN(x)) as the published PyTorch weights have it;
+       c. layer norm, then x + attention(x), with `heads` heads of `head_width` channels each (null: they share the width);
+       d. x + 1/2 feed-forward(x).
+    """
+
+    def __init__(self, inputs: InputSpec, *, blocks: int, heads: int, head_width: int | None, expansion: int,
+                 kernel_size: int, dropout: float, double_residual: bool, position_embedding: bool) -> None:
+        super().__init__()
+        width = self.out_channels = inputs.channels
+        if head_width is None and width % heads:
+            raise ValueError(f"{heads} heads cannot share a width of {width}; choose a divisor, or set head_width")
+        self.position = nn.Parameter(torch.randn(inputs.length, width)) if position_embedding else None
+        self.blocks = nn.ModuleList(
+            MacaronBlock(width, heads, head_width or width // heads, expansion, kernel_size, dropout, double_residual)
+            for _ in range(blocks)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.transpose(1, 2)  # (B, L, C) from here on
+        if self.position is not None:
+            x = x + self.position
+        for block in self.blocks:
+            x = block(x)
+        return x.transpose(1, 2)
+
+
+class MacaronBlock(nn.Module):
+    """(B, L, C) -> (B, L, C)."""
+
+    def __init__(self, width: int, heads: int, head_width: int, expansion: int, kernel_size: int, dropout: float,
+                 double_residual: bool) -> None:
+        super().__init__()
+        self.double_residual = double_residual
+        self.feed_forward_1 = FeedForward(width, expansion, dropout)
+        self.norm_conv = nn.LayerNorm(width, eps=1e-6)
+        self.conv = nn.Sequential(
+            nn.Conv1d(width, width, kernel_size, padding="same", groups=width, bias=False),
+            nn.Conv1d(width, width, kernel_size=1),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+        )
+        self.norm_attention = nn.LayerNorm(width, eps=1e-6)
+        self.attention = Attention(width, heads, head_width)
+        self.feed_forward_2 = FeedForward(width, expansion, dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + 0.5 * self.feed_forward_1(x)
+        normed = self.norm_conv(x)
+        x = x + self.conv(normed.transpose(1, 2)).transpose(1, 2) + (normed if self.double_residual else 0)
+        x = self.norm_attention(x)
+        x = x + self.attention(x)
+        return x + 0.5 * self.feed_forward_2(x)
+
+
+class FeedForward(nn.Module):
+    """Layer norm, dense to `expansion` times the width, SwiGLU, dropout, dense, dropout; no biases."""
+
+    def __init__(self, width: int, expansion: int, dropout: float) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.expand = nn.Linear(width, width * expansion, bias=False)
+        self.contract = nn.Linear(width * expansion // 2, width, bias=False)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        value, gate = self.expand(self.norm(x)).chunk(2, dim=-1)
+        return self.dropout(self.contract(self.dropout(value * F.silu(gate))))
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention over positions, heads of any width, biases everywhere, no dropout."""
+
+    def __init__(self, width: int, heads: int, head_width: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.to_qkv = nn.Linear(width, 3 * heads * head_width)
+        self.to_out = nn.Linear(heads * head_width, width)
+        nn.init.xavier_uniform_(self.to_qkv.weight)
+        nn.init.zeros_(self.to_qkv.bias)
+        nn.init.zeros_(self.to_out.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        query, key, value = self.to_qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (B, heads, L, width)
+        mixed = F.scaled_dot_product_attention(query, key, value)
+        return self.to_out(mixed.transpose(1, 2).flatten(2))

@@ -1,0 +1,32 @@
+"""Unlock_DNA's final layers: multiple expression heads (Kwak et al. 2024, Proformer)."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from prixfixe.contract import Batch, InputSpec, Prediction, ScalarFinalBlock, TargetSpec
+
+
+class ExpressionHeads(ScalarFinalBlock):
+    """(B, C, H + L) -> expression: the mean of one dense unit over the H expression heads in front.
+
+    1. Dropout on the core's output at the first `heads` positions.
+    2. One dense unit a task at each of them, then the mean.
+    Loss: MSE of the standardised expression.
+    """
+
+    def __init__(self, inputs: InputSpec, targets: TargetSpec, *, heads: int, dropout: float) -> None:
+        super().__init__(targets)
+        if heads < 1:
+            raise ValueError("needs at least one expression head")
+        self.heads = heads
+        self.dropout = nn.Dropout(dropout)
+        self.dense = nn.Linear(inputs.channels, len(targets.tasks))
+
+    def forward(self, features: Tensor) -> Prediction:
+        heads = self.dropout(features[:, :, : self.heads].transpose(1, 2))  # (B, H, C)
+        return self.to_units(self.dense(heads).mean(dim=1).float())
+
+    def loss(self, prediction: Prediction, batch: Batch) -> Tensor:
+        return F.mse_loss(self.standardised(prediction.expression), self.standardised(batch["y"]))

@@ -1,0 +1,36 @@
+"""Autosome.org's final layers: soft classification (Penzar et al. 2023, LegNet)."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from prixfixe.contract import Batch, FinalBlock, InputSpec, Prediction, TargetSpec
+from prixfixe.initialise import autosome_
+
+
+class SoftBins(FinalBlock):
+    """(B, C, L) -> bin log-probabilities and their mean as the expression.
+
+    1. Pointwise convolution to one channel a bin (and task), mean over positions, softmax.
+    2. The expression is the probability-weighted mean of the bins.
+    Loss: KL divergence from the soft bins, summed over bins, averaged over the batch.
+    """
+
+    def __init__(self, inputs: InputSpec, targets: TargetSpec) -> None:
+        super().__init__()
+        self.bins, self.tasks = targets.bins, len(targets.tasks)
+        self.mapper = nn.Conv1d(inputs.channels, self.tasks * self.bins.number, kernel_size=1)
+        self.apply(autosome_)
+
+    def forward(self, features: Tensor) -> Prediction:
+        logits = self.mapper(features).mean(dim=2).float()
+        if self.tasks > 1:
+            logits = logits.unflatten(1, (self.tasks, -1))
+        log_probs = F.log_softmax(logits, dim=-1)
+        return Prediction(expression=self.bins.expression(log_probs.exp()), log_probs=log_probs)
+
+    def loss(self, prediction: Prediction, batch: Batch) -> Tensor:
+        assert prediction.log_probs is not None
+        divergence = F.kl_div(prediction.log_probs, batch["y_probs"], reduction="none")
+        return divergence.sum(dim=-1).mean()

@@ -1,0 +1,25 @@
+"""Autosome.org's first layers (Penzar et al. 2023, LegNet)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from prixfixe.contract import Block, InputSpec
+from prixfixe.initialise import autosome_
+
+
+class Conv(Block):
+    """(B, C, L) -> (B, channels, L): convolution without bias, batch norm, SiLU."""
+
+    def __init__(self, inputs: InputSpec, *, channels: int, kernel_size: int) -> None:
+        super().__init__()
+        self.out_channels = channels
+        self.block = nn.Sequential(
+            nn.Conv1d(inputs.channels, channels, kernel_size, padding="same", bias=False),
+            nn.BatchNorm1d(channels),
+            nn.SiLU(),
+        )
+        self.apply(autosome_)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.block(x)

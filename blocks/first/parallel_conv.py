@@ -1,0 +1,20 @@
+"""BHI's first layers (Rafi et al. 2024)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from prixfixe.contract import Block, InputSpec
+from prixfixe.layers import ParallelConvs
+
+
+class ParallelConv(Block):
+    """(B, C, L) -> (B, channels, L): convolutions of several kernel sizes side by side, each with ReLU and dropout."""
+
+    def __init__(self, inputs: InputSpec, *, channels: int, kernel_sizes: list[int], dropout: float) -> None:
+        super().__init__()
+        self.out_channels = channels
+        self.convs = ParallelConvs(inputs.channels, channels, kernel_sizes, dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.convs(x)

@@ -1,0 +1,44 @@
+"""Autosome.org's recipe (Penzar et al. 2023; Rafi et al. 2024, Methods)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from prixfixe.construct import UPSTREAM
+from prixfixe.contract import Batch, InputSpec
+from prixfixe.recipe import Recipe, Samples, constant_channels, one_hot, place, reverse_complement
+
+
+class Autosome(Recipe):
+    """Both strands as separate samples, with two facts of the sequence as channels.
+
+    1. The sequence is extended at the 5' end by the plasmid to `length` positions; a longer one loses its 5' end.
+    2. Each strand is a sample of its own: x (B, 4 + is_reverse + is_singleton, length), N all zeros.
+    3. is_singleton: the expression is an integer, as one cell leaves it; 0 at scoring and prediction, where it is not known.
+
+    Deviations: (1) the published code replaces the first 17 nucleotides by the construct's left flank, which is the same where the
+    flank is intact; here they are kept as they were measured. (2) It encodes N as 0.25 at prediction and as zeros in training;
+    here zeros always.
+    """
+
+    views = 2
+    samples_per_sequence = 2
+
+    def __init__(self, *, length: int, is_reverse: bool, is_singleton: bool) -> None:
+        self.is_reverse, self.is_singleton = is_reverse, is_singleton
+        self.inputs = InputSpec(4 + is_reverse + is_singleton, length)
+
+    def window(self, codes: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        width = self.inputs.length
+        return place(codes, lengths, lengths - width, width, left=UPSTREAM), torch.full_like(lengths, width)
+
+    def encode(self, samples: Samples, rows: Tensor, reverse: Tensor, generator: torch.Generator | None) -> Batch:
+        codes = samples.codes[rows]
+        x = one_hot(torch.where(reverse[:, None], reverse_complement(codes), codes), 4)
+        flags = []
+        if self.is_reverse:
+            flags.append(reverse)
+        if self.is_singleton:
+            flags.append(samples.is_singleton[rows] & (generator is not None))
+        return {"x": torch.cat([x, constant_channels(flags, x.shape[2])], dim=1) if flags else x}

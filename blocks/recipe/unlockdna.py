@@ -1,0 +1,81 @@
+"""Unlock_DNA's recipe (Kwak et al. 2024, Proformer; Rafi et al. 2024, Methods)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from prixfixe.contract import AuxiliaryHead, Batch, InputSpec
+from prixfixe.recipe import Recipe, Samples, one_hot, place, reverse_complement
+from prixfixe.sequences import N
+
+MASK = 5  # the code, and the channel, of a masked nucleotide
+
+
+class UnlockDNA(Recipe):
+    """Both strands in one input, a share of the nucleotides masked and filled in again.
+
+    1. The construct's constant parts are cut off: `head` nucleotides at the left, `tail` at the right.
+    2. What is left is padded at both sides with N to `width` positions. Training leaves longer ones out; scoring trims them
+       at the right.
+    3. The reverse complement is appended: 2 * width positions, 6 channels: A C G T N M.
+    4. While training, `mask_share` of the positions that are not N are masked, and a head on the core's output names the
+       nucleotides that were masked (mask filling): cross-entropy over the masked positions, weight `mask_weight`.
+
+    Deviation: the published network names one of six tokens; here one of the four nucleotides, since N is never masked.
+    """
+
+    def __init__(self, *, width: int, head: int, tail: int, mask_share: float, mask_weight: float) -> None:
+        if not 0 <= mask_share < 1:
+            raise ValueError("mask_share is a share: at least 0, below 1")
+        self.width, self.head, self.tail = width, head, tail
+        self.mask_share, self.mask_weight = mask_share, mask_weight
+        self.inputs = InputSpec(6, 2 * width, strand_boundary=width)
+        self.keys = {"tokens": (2 * width,), "mask": (2 * width,)}
+
+    def fits(self, lengths: np.ndarray) -> np.ndarray:
+        kept = lengths - self.head - self.tail
+        return (kept > 0) & (kept <= self.width)
+
+    def window(self, codes: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        insert = (lengths - self.head - self.tail).clamp(min=0)
+        before = (self.width - insert).clamp(min=0) // 2
+        plus = place(codes[:, self.head :], insert, -before, self.width)
+        return torch.cat([plus, reverse_complement(plus)], dim=1), torch.full_like(lengths, 2 * self.width)
+
+    def encode(self, samples: Samples, rows: Tensor, reverse: Tensor, generator: torch.Generator | None) -> Batch:
+        tokens = samples.codes[rows]
+        if generator is None or not self.mask_share:
+            mask = torch.zeros_like(tokens, dtype=torch.bool)
+        else:
+            drawn = torch.rand(tokens.shape, generator=generator, device=tokens.device) < self.mask_share
+            mask = drawn & (tokens != N)
+        return {"x": one_hot(tokens.masked_fill(mask, MASK), 6), "tokens": tokens, "mask": mask}
+
+    def auxiliary_heads(self, features: InputSpec) -> dict[str, AuxiliaryHead]:
+        if not self.mask_share:
+            return {}
+        return {"mask_filling": MaskFilling(features, positions=self.inputs.length, weight=self.mask_weight)}
+
+
+class MaskFilling(AuxiliaryHead):
+    """Names the nucleotide at every position from the core's output; trained at the masked positions only.
+
+    A core that changes the length is read at the nearest of its positions.
+    """
+
+    def __init__(self, features: InputSpec, *, positions: int, weight: float) -> None:
+        super().__init__()
+        self.positions, self.weight = positions, weight
+        self.nucleotide = nn.Conv1d(features.channels, 4, kernel_size=1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        logits = self.nucleotide(features)  # (B, 4, L)
+        return logits if logits.shape[2] == self.positions else F.interpolate(logits, size=self.positions, mode="nearest")
+
+    def loss(self, output: Tensor, batch: Batch) -> Tensor:
+        target = batch["tokens"].long().masked_fill(~batch["mask"], -100)
+        total = F.cross_entropy(output.float(), target, ignore_index=-100, reduction="sum")
+        return self.weight * total / batch["mask"].sum().clamp(min=1)

@@ -1,0 +1,21 @@
+"""Prix Fixe: recipes, first, core and final layers of sequence-to-expression models, combined and compared."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from prixfixe.model import Model
+
+__all__ = ["load"]
+
+
+def load(run: str | os.PathLike[str], *, device: str = "auto") -> Model:
+    """The trained model of a run folder: `prixfixe.load("runs/demo/...").predict(["ACGT..."])` gives a numpy array.
+
+    device: auto (a GPU where there is one), cpu, cuda or cuda:N. Raises InputError where the folder cannot be used.
+    """
+    from prixfixe.model import load as load_model
+
+    return load_model(run, device=device)

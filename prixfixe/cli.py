@@ -1,0 +1,56 @@
+"""The command line: `prixfixe COMMAND ...`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+
+from prixfixe.errors import InputError, SweepError, TrainingError
+
+COMMANDS = ("train",)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command and returns the exit code: 0 done, 1 something failed, 2 bad input, 130 interrupted."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    try:
+        if arguments[:1] == ["train"] and arguments[1:2] not in (["-h"], ["--help"]):  # the rest is Hydra's
+            return _module("train").run(argparse.Namespace(overrides=arguments[1:]))
+        args = _parser().parse_args(arguments)
+        return args.run(args)
+    except (InputError, TrainingError, SweepError, OSError) as error:
+        if debug:
+            raise
+        print(f"prixfixe: {error}", file=sys.stderr)
+        return 2 if isinstance(error, InputError) else 1
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        print("prixfixe: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="prixfixe", description="Combine and compare models that predict gene expression from DNA sequence.",
+        epilog="--debug with any command shows the stack trace of an error.",
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name in COMMANDS:
+        add_command(commands, name, name)
+    return parser
+
+
+def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, module_name: str) -> None:
+    """Adds the command of a module in `prixfixe/commands/`."""
+    module = _module(module_name)
+    parser = commands.add_parser(name, help=module.HELP, description=module.__doc__)
+    parser.set_defaults(run=module.run)
+    module.configure(parser)
+
+
+def _module(name: str):  # type: ignore[no-untyped-def]
+    return importlib.import_module(f"prixfixe.commands.{name}")

@@ -1,0 +1,190 @@
+"""`prixfixe evaluate`: the subset scores and weighted scores of a run, or of any table of predictions."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from prixfixe.evaluation import Evaluation, Score
+    from prixfixe.testset import TestSet
+
+HELP = "score a run, or a table of predictions, in the subsets of a test set"
+
+DESCRIPTION = """\
+Scores a run folder, or any program's table of sequence and prediction, on a test set: Pearson r, r squared and Spearman
+rho of each subset (of pairs: of the differences in expression), and the weighted Pearson and Spearman scores. Weights are
+renormalised over the subsets that the test set has. A run's scores are also kept in its folder, as evaluation.json.
+"""
+
+FORMATS = ("table", "csv", "json")
+KEPT_IN_RUN = "evaluation.json"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.description = DESCRIPTION
+    parser.add_argument("predictions", metavar="RUN-or-PREDICTIONS", type=Path, help="run folder, or TSV or CSV (or gzip)")
+    parser.add_argument("test_set", metavar="TESTSET", type=Path, help="folder of a test set, in either layout")
+    parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="write there, not to standard output")
+    parser.add_argument("--format", choices=FORMATS, help="default: by FILE's ending, or else table")
+    parser.add_argument("--column", metavar="NAME", help="column of predictions, where the table has several")
+    parser.add_argument(
+        "--without-leaderboard", action="store_true", help="leave out what the public leaderboard showed (published layout)"
+    )
+    parser.add_argument(
+        "--same-scale", action="store_true", help="predictions are in the test set's own units: report the MSE, too"
+    )
+    parser.add_argument(
+        "--bootstrap", metavar="N", type=_count, default=10_000, help="samples for the intervals, 0 for none (%(default)s)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    from prixfixe.evaluation import evaluate
+    from prixfixe.files import write_json, write_text
+    from prixfixe.testset import read_test_set
+
+    test_set = read_test_set(args.test_set, without_leaderboard=args.without_leaderboard)
+    evaluation = evaluate(
+        test_set, _predictions(args, test_set), bootstrap=args.bootstrap, same_scale=args.same_scale
+    )
+    content = {
+        "model": str(args.predictions),
+        "test_set": str(args.test_set),
+        "without_leaderboard": args.without_leaderboard,
+        **evaluation.to_dict(),
+    }
+    if args.predictions.is_dir():
+        write_json(args.predictions / KEPT_IN_RUN, content)
+
+    suffix = args.output.suffix.removeprefix(".").lower() if args.output else ""
+    form = args.format or (suffix if suffix in FORMATS else "table")
+    if form == "json":
+        text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+    elif form == "csv":
+        text = format_csv(evaluation)
+    else:
+        text = format_table(evaluation)
+    if args.output:
+        write_text(args.output, text)
+    else:
+        sys.stdout.write(text)
+    return 0
+
+
+def _predictions(args: argparse.Namespace, test_set: TestSet) -> np.ndarray:
+    import numpy as np
+
+    from prixfixe.errors import InputError
+    from prixfixe.evaluation import read_predictions
+
+    path: Path = args.predictions
+    if not path.exists():
+        raise InputError(f"{path}: no such run folder or table of predictions")
+    if not path.is_dir():
+        return read_predictions(path, test_set, column=args.column)
+    if not (path / "config.yaml").exists():
+        raise InputError(f"{path}: no run folder: it has no config.yaml")
+
+    import prixfixe
+
+    predictions = prixfixe.load(path).predict_sequences(test_set.sequences)
+    if predictions.ndim != 1:
+        raise InputError(f"{path}: the run predicts {predictions.shape[1]} tasks; a test set measures one")
+    if not np.isfinite(predictions).all():
+        raise InputError(f"{path}: the run predicts values that are not finite")
+    return predictions
+
+
+def format_table(evaluation: Evaluation) -> str:
+    """For people: the weighted scores, then a line for each subset, aligned."""
+    with_mse = any(subset.mse is not None for subset in evaluation.subsets)
+    subsets = [["subset", "n", "weight", "r", "", "r^2", "rho", "", *(["MSE"] if with_mse else [])]]
+    for subset in evaluation.subsets:
+        row = [
+            subset.name,
+            f"{subset.n:,} {'pairs' if subset.pairs else 'sequences'}",
+            f"{subset.weight:g}",
+            _number(subset.pearson_r.value),
+            _interval(subset.pearson_r),
+            _number(subset.r_squared),
+            _number(subset.spearman_rho.value),
+            _interval(subset.spearman_rho),
+        ]
+        subsets.append([*row, _number(subset.mse)] if with_mse else row)
+    weighted = [
+        [name, _number(score.value), _interval(score)]
+        for name, score in (("Pearson score", evaluation.pearson_score), ("Spearman score", evaluation.spearman_score))
+    ]
+    lines = [*_aligned(weighted), "", *_aligned(subsets), ""]
+    if any(subset.pairs for subset in evaluation.subsets):
+        lines.append("Pairs are scored by their differences in expression, alternative minus reference.")
+    if evaluation.absent:
+        lines.append(f"Not in this test set: {', '.join(evaluation.absent)}; the weights are renormalised over the others.")
+    if evaluation.bootstrap_samples:
+        lines.append(
+            f"In brackets: 2.5th to 97.5th percentile over {evaluation.bootstrap_samples:,} bootstrap samples of 10 % of "
+            "each subset."
+        )
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def format_csv(evaluation: Evaluation) -> str:
+    """For programs: one row a subset, then the weighted scores, in one table of long form."""
+    rows: list[dict[str, Any]] = []
+
+    def add(subset: str, score: str, value: float | None, interval: tuple[float, float] | None, **rest: Any) -> None:
+        low, high = interval or (None, None)
+        rows.append({"subset": subset, "score": score, "value": value, "low": low, "high": high, **rest})
+
+    for subset in evaluation.subsets:
+        about = {"n": subset.n, "pairs": subset.pairs, "weight": subset.weight}
+        add(subset.name, "pearson_r", subset.pearson_r.value, subset.pearson_r.interval, **about)
+        add(subset.name, "r_squared", subset.r_squared, None, **about)
+        add(subset.name, "spearman_rho", subset.spearman_rho.value, subset.spearman_rho.interval, **about)
+        if subset.mse is not None:
+            add(subset.name, "mse", subset.mse, None, **about)
+    for name in evaluation.absent:
+        rows.append({"subset": name})
+    add("weighted", "pearson_score", evaluation.pearson_score.value, evaluation.pearson_score.interval)
+    add("weighted", "spearman_score", evaluation.spearman_score.value, evaluation.spearman_score.interval)
+
+    file = io.StringIO()
+    writer = csv.DictWriter(
+        file, ["subset", "score", "value", "low", "high", "n", "pairs", "weight"], lineterminator="\n"
+    )
+    writer.writeheader()
+    writer.writerows(rows)
+    return file.getvalue()
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> Iterable[str]:
+    """The first column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
+        cells[0] = row[0].ljust(widths[0])
+        yield "  ".join(cells).rstrip()
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None or value != value else f"{value:.4f}"
+
+
+def _interval(score: Score) -> str:
+    return f"[{score.interval[0]:.3f}, {score.interval[1]:.3f}]" if score.interval else ""
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise ValueError
+    return number

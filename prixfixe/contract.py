@@ -1,0 +1,135 @@
+"""The contract between the four slots, stated once. B is the batch, C channels, L positions (design of Rafi et al. 2024).
+
+| part   | takes                                       | gives                                                 |
+|--------|---------------------------------------------|-------------------------------------------------------|
+| recipe | sequences and their measured expression     | a `Batch`: `x` (B, C, L), `y`, `y_probs`, keys of its own |
+| first  | (B, C, L)                                   | (B, C', L')                                           |
+| core   | (B, C', L')                                 | (B, C'', L'')                                         |
+| final  | (B, C'', L'')                               | a `Prediction`, and its loss against a batch          |
+
+A block is a `torch.nn.Module` whose constructor takes the `InputSpec` of what it will be given and then keyword-only
+hyperparameters (the YAML in `conf/` is the one place for their values). First and core blocks state `out_channels`; lengths are
+inferred from the block itself, on meta tensors, when the network is built. Nothing changes a batch in place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from prixfixe.bins import Bins
+
+Batch = dict[str, Tensor]
+BASE_KEYS = ("x", "y", "y_probs")
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What a block will be given: tensors of shape (B, channels, length).
+
+    strand_boundary: the position at which the reverse complement begins, where a recipe joins both strands in one
+    input; None where all positions are on the plus strand.
+    """
+
+    channels: int
+    length: int
+    strand_boundary: int | None = None
+
+
+@dataclass(frozen=True)
+class TargetSpec:
+    """What a final block predicts: one or several tasks, in the measurement's own units.
+
+    mean, std: of the training targets, one number a task; a scalar final block standardises with them.
+    bins: how an expression becomes bin probabilities, and back.
+    """
+
+    tasks: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    bins: Bins
+
+
+@dataclass
+class Prediction:
+    """What a network says of a batch.
+
+    expression: (B,) or, for several tasks, (B, tasks), in the measurement's own units.
+    log_probs: log-probabilities of the bins, (B, bins) or (B, tasks, bins), from final blocks that have them.
+    auxiliary: outputs of the recipe's auxiliary heads by name; only while training.
+    """
+
+    expression: Tensor
+    log_probs: Tensor | None = None
+    auxiliary: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Block(nn.Module):
+    """Base of first and core blocks: (B, C, L) -> (B, out_channels, L')."""
+
+    requires: ClassVar[tuple[str, ...]] = ()  # batch keys passed to `forward` by name, beside x
+    out_channels: int
+
+    def forward(self, x: Tensor, **keys: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class AuxiliaryHead(nn.Module):
+    """A second output of the core that a recipe trains along with the prediction; its loss is added to the final block's."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def loss(self, output: Tensor, batch: Batch) -> Tensor:
+        """A scalar, weighted as it is to be added."""
+        raise NotImplementedError
+
+
+class FinalBlock(nn.Module):
+    """Base of final blocks: (B, C, L) -> `Prediction`, and the loss of that prediction.
+
+    A final block with a hyperparameter `heads` (H) is given H learned positions in front of the core's output (expression
+    heads, Kwak et al. 2024); this needs a core that keeps the length.
+    """
+
+    requires: ClassVar[tuple[str, ...]] = ()  # batch keys that `loss` reads beside x, y and y_probs
+
+    def forward(self, features: Tensor) -> Prediction:
+        raise NotImplementedError
+
+    def loss(self, prediction: Prediction, batch: Batch) -> Tensor:
+        """A scalar: the mean over the batch."""
+        raise NotImplementedError
+
+
+class ScalarFinalBlock(FinalBlock):
+    """Base of final blocks that regress the standardised expression.
+
+    The standardisation constants are buffers, so that predictions come out in the measurement's own units wherever the
+    weights go. Subclasses give standardised values to `to_units` and compare in standardised units with `standardised`.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, targets: TargetSpec) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(targets.mean))
+        self.register_buffer("std", torch.tensor(targets.std))
+
+    def to_units(self, standardised: Tensor) -> Prediction:
+        """standardised: (B, tasks)."""
+        expression = standardised * self.std + self.mean
+        return Prediction(expression=expression.squeeze(-1) if expression.shape[-1] == 1 else expression)
+
+    def standardised(self, expression: Tensor) -> Tensor:
+        """(B,) or (B, tasks) in the measurement's own units -> (B, tasks) with mean 0 and deviation 1 over the training set."""
+        return (expression.reshape(len(expression), -1) - self.mean) / self.std
+
+
+def describe(shape: tuple[int, ...] | torch.Size | Any) -> str:
+    """(2, 256, 150) -> '(batch, 256, 150)', as shapes stand in messages."""
+    return "(" + ", ".join(["batch", *map(str, tuple(shape)[1:])]) + ")"

@@ -1,0 +1,105 @@
+"""Where sequences and measurements come from: one class a file of `conf/dataset/`. No recipe, no model stands here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from prixfixe.errors import InputError
+from prixfixe.measurements import Measurements
+
+
+@dataclass(frozen=True)
+class Split:
+    """The sequences that are trained on and the ones that every combination is scored on.
+
+    content: a hash of everything in it, which is part of a run's identity; a path is not.
+    simulated: whether the numbers come from the simulated assay and must be labelled so.
+    warnings: what the user should know, a sentence each.
+    """
+
+    train: Measurements
+    validation: Measurements
+    content: str
+    simulated: bool = False
+    warnings: tuple[str, ...] = ()
+
+
+class Dataset:
+    """Base of datasets: constructed from a YAML's values, read when it is asked for."""
+
+    def read(self) -> Split:
+        raise NotImplementedError
+
+
+class Simulated(Dataset):
+    """The simulated assay: `size` random promoters and their measured expression, in bins 0 to 17."""
+
+    def __init__(self, *, size: int, seed: int, validation_fraction: float) -> None:
+        if size < 20:
+            raise InputError(f"dataset.size={size}: too few promoters to train and score on; take at least 20")
+        self.size, self.seed, self.validation_fraction = size, seed, validation_fraction
+
+    def read(self) -> Split:
+        from prixfixe.simulation import simulate
+        from prixfixe.splits import split
+
+        measurements = simulate(self.size, self.seed).measurements
+        train, validation = split(measurements, validation_fraction=self.validation_fraction, seed=self.seed)
+        content = f"simulated size={self.size} seed={self.seed} validation_fraction={self.validation_fraction}"
+        return Split(measurements[train], measurements[validation], content=content, simulated=True)
+
+
+class Table(Dataset):
+    """A table of the user's own, split by sequence, by its folds, or with a second table for validation."""
+
+    def __init__(self, *, path: str, validation: str | None, validation_fraction: float, split_seed: int, sequence: str | None,
+                 expression: str | list[str] | None, fold: int | None) -> None:
+        self.path, self.validation = path, validation
+        self.validation_fraction, self.split_seed, self.fold = validation_fraction, split_seed, fold
+        self.columns = {"sequence": sequence, "expression": expression}
+
+    def read(self) -> Split:
+        from prixfixe.prepared import content_hash, prepare
+        from prixfixe.splits import fold_split, shared, split
+
+        measurements = prepare(self.path, self.columns)
+        content = content_hash(self.path)
+        if self.validation is not None:
+            validation = prepare(self.validation, self.columns)
+            if validation.tasks != measurements.tasks:
+                raise InputError(
+                    f"{self.validation} measures {', '.join(validation.tasks)} but {self.path} measures {', '.join(measurements.tasks)}; "
+                    "both tables need the same expression columns"
+                )
+            both = shared(measurements.sequences, validation.sequences)
+            warnings = (
+                (f"{both} of the {len(validation)} validation sequences stand in the training table as well (or as their reverse complement)",)
+                if both
+                else ()
+            )
+            return Split(measurements, validation, content=f"{content} {content_hash(self.validation)}", warnings=warnings)
+        if self.fold is not None:
+            train, held_out = fold_split(measurements, self.fold)
+        else:
+            train, held_out = split(measurements, validation_fraction=self.validation_fraction, seed=self.split_seed)
+        return Split(measurements[train], measurements[held_out], content=content)
+
+
+def expression_range(expression: np.ndarray, given: tuple[float, float] | None) -> tuple[float, float]:
+    """The expressions that stand for the first and the last bin, in the measurement's own units.
+
+    As given, or 0 and 17 where all measurements lie in that range, as the yeast assay's do, or else the measurements' own range.
+    """
+    if given is not None:
+        low, high = given
+        if not low < high:
+            raise InputError(f"bins.range={[low, high]}: the first number must be the lower one")
+        return float(low), float(high)
+    low, high = float(expression.min()), float(expression.max())
+    if low >= 0 and high <= 17:
+        return 0.0, 17.0
+    if low == high:
+        raise InputError(f"every training sequence has the expression {low}: there is nothing to learn; check the expression column")
+    return low, high

@@ -1,0 +1,304 @@
+"""Subset scores of one model's predictions, the weighted scores, and their bootstrap intervals.
+
+Rafi et al. 2024, Table 1 and Methods. Pearson score = sum of w r^2 / sum of w and Spearman score = sum of w rho / sum of
+w, over `all` and the eight subsets; r and rho of a subset of pairs are those of the differences in expression,
+alternative minus reference.
+
+Where this differs from the published evaluation:
+
+1. Weights are renormalised over the subsets that a test set has; the published one needs all of them.
+2. The public leaderboard's sequences stay unless they are left out on request; there it is the other way round.
+3. A correlation without a value (see `prixfixe.metrics`) makes a weighted score NaN, never 0.
+4. A bootstrap sample draws, with replacement, a tenth of the rows of `all` and a tenth of the rows or pairs of every
+   other subset, each on its own. A tenth of the test set's rows drawn once would hold both rows of a pair only one time
+   in a hundred, and next to nothing of a small subset. So every sample has every subset in its true proportion; that
+   some rows count in `all` and in a subset is not carried into the spread of the weighted scores.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from prixfixe import metrics
+from prixfixe.errors import InputError
+from prixfixe.tables import ID_NAMES, SEQUENCE_NAMES, read_measurements
+from prixfixe.testset import TestSet
+
+WEIGHTS = {
+    "all": 1.0,
+    "high": 0.3,
+    "low": 0.3,
+    "native": 0.3,
+    "random": 0.3,
+    "challenging": 0.5,
+    "SNVs": 1.25,
+    "motif_perturbation": 0.3,
+    "motif_tiling": 0.4,
+}
+
+BOOTSTRAP_SAMPLES = 10_000
+BOOTSTRAP_FRACTION = 0.1
+INTERVAL_PERCENTILES = (2.5, 97.5)
+
+# column names of a table of predictions that need not be told, compared in lower case
+PREDICTION_NAMES = ("prediction", "predicted", "predicted_expression")
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score and its bootstrap interval, `None` without a bootstrap."""
+
+    value: float
+    interval: Interval | None
+
+
+@dataclass(frozen=True)
+class SubsetScores:
+    """The scores of one subset of n rows or n pairs; of pairs they compare differences in expression.
+
+    mse: in the measurement's own units squared; `None` where predictions are on another scale than the measurement.
+    """
+
+    name: str
+    pairs: bool
+    n: int
+    weight: float
+    pearson_r: Score
+    r_squared: float
+    spearman_rho: Score
+    mse: float | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All scores of one model on one test set. `absent` names the subsets that the test set lacks."""
+
+    pearson_score: Score
+    spearman_score: Score
+    subsets: tuple[SubsetScores, ...]
+    absent: tuple[str, ...]
+    bootstrap_samples: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON takes it: plain dictionaries and lists, null where a score has no value."""
+        content: dict[str, Any] = _without_nan(asdict(self))
+        return content
+
+
+def evaluate(
+    test_set: TestSet,
+    predictions: ArrayLike,
+    *,
+    bootstrap: int = BOOTSTRAP_SAMPLES,
+    seed: int = 0,
+    same_scale: bool = False,
+) -> Evaluation:
+    """Scores predictions, shape (n,), of the test set's n sequences, in their order.
+
+    bootstrap: number of samples for the intervals, 0 for none. same_scale: predictions and the test set's expression are
+    in the same units, so that the mean squared error means something.
+    """
+    predicted = _as_models(test_set, predictions)[0]
+    resampled = _bootstrap_correlations(test_set, predicted[None], bootstrap, seed)[0]  # (samples, subsets, 2)
+    weights = _weights(test_set)
+
+    subsets = []
+    for column, (name, rows) in enumerate(test_set.subsets.items()):
+        truth, guess = subset_values(test_set.expression, rows), subset_values(predicted, rows)
+        r, rho = metrics.pearson_r(truth, guess), metrics.spearman_rho(truth, guess)
+        subsets.append(
+            SubsetScores(
+                name=name,
+                pairs=rows.ndim == 2,
+                n=len(rows),
+                weight=WEIGHTS[name],
+                pearson_r=Score(r, _interval(resampled[:, column, 0])),
+                r_squared=r**2,
+                spearman_rho=Score(rho, _interval(resampled[:, column, 1])),
+                mse=metrics.mse(truth, guess) if same_scale else None,
+            )
+        )
+    correlations = np.array([[subset.pearson_r.value, subset.spearman_rho.value] for subset in subsets])
+    pearson, spearman = _weighted_scores(correlations, weights)
+    samples = _weighted_scores(resampled, weights)
+    return Evaluation(
+        pearson_score=Score(float(pearson), _interval(samples[:, 0])),
+        spearman_score=Score(float(spearman), _interval(samples[:, 1])),
+        subsets=tuple(subsets),
+        absent=tuple(name for name in WEIGHTS if name not in test_set.subsets),
+        bootstrap_samples=bootstrap,
+    )
+
+
+def bootstrap_scores(
+    test_set: TestSet, predictions: ArrayLike, *, samples: int = BOOTSTRAP_SAMPLES, seed: int = 0
+) -> np.ndarray:
+    """Weighted Pearson and Spearman scores of several models on the same bootstrap samples.
+
+    predictions: shape (models, n). Returns (models, samples, 2), Pearson score and Spearman score. A model's scores do
+    not depend on the other models: calls with one seed share their samples.
+    """
+    models = _as_models(test_set, predictions)
+    return _weighted_scores(_bootstrap_correlations(test_set, models, samples, seed), _weights(test_set))
+
+
+def subset_values(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """What a subset compares: the values of its rows (m,), or of its pairs (m, 2) alternative minus reference."""
+    return values[rows] if rows.ndim == 1 else values[rows[:, 0]] - values[rows[:, 1]]
+
+
+def read_predictions(path: str | Path, test_set: TestSet, *, column: str | None = None) -> np.ndarray:
+    """The prediction of each of the test set's n sequences, shape (n,), from any program's table (TSV or CSV, or gzip of it).
+
+    The table has a sequence column and a column of predictions: named `column`, or as in `PREDICTION_NAMES`, or the only
+    other one; without a header they are the first two. Rows are matched by sequence, never by position; rows of other
+    sequences are passed over. Raises InputError where a sequence has no prediction or two that differ (by more than
+    rounding: 1e-4 of their size).
+    """
+    path = Path(path)
+    table = read_measurements(path, expression=_prediction_column(path, column))
+    found: dict[str, float] = {}
+    for row, (sequence, value) in enumerate(zip(table.sequences.to_strings(), table.expression.tolist(), strict=True), start=1):
+        if not math.isclose(found.setdefault(sequence, value), value, rel_tol=1e-4, abs_tol=1e-6):
+            raise InputError(
+                f"{path}, data row {row}: a second prediction, {value}, for {sequence}, which had {found[sequence]}; keep one"
+            )
+    wanted = test_set.sequences.to_strings()
+    missing = [row for row, sequence in enumerate(wanted) if sequence not in found]
+    if missing:
+        raise InputError(
+            f"{path}: no prediction for {len(missing)} of the test set's {len(wanted)} sequences; the first is row "
+            f"{missing[0]} (from 0), {wanted[missing[0]]}"
+        )
+    return np.array([found[sequence] for sequence in wanted])
+
+
+def _prediction_column(path: Path, column: str | None) -> str | None:
+    """The name of the column of predictions; None where the table has no header."""
+    try:
+        with open(path, "rb") as file:
+            zipped = file.read(2) == b"\x1f\x8b"
+        with gzip.open(path, "rt") if zipped else open(path) as text:
+            line = text.readline()
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as a table of text: {error}") from None
+    cells = [cell.strip() for cell in next(csv.reader([line], delimiter="\t" if "\t" in line else ","), [])]
+    lower = [cell.lower() for cell in cells]
+    if len(cells) > 1 and cells[0] and not cells[0].strip("ACGTNacgtn"):
+        if column is not None:
+            raise InputError(f"{path}: no header, so there is no column {column!r}")
+        return None
+    if not any(name in lower for name in SEQUENCE_NAMES):
+        raise InputError(
+            f"{path}: no column named {' or '.join(SEQUENCE_NAMES)}; predictions are matched to the test set by "
+            "sequence, since matching by position would not notice another order"
+        )
+    if column is not None:
+        return column
+    known = [cell for cell in cells if cell.lower() in PREDICTION_NAMES]
+    others = [cell for cell in cells if cell.lower() not in SEQUENCE_NAMES + ID_NAMES]
+    if len(known) != 1 and len(others) != 1:
+        raise InputError(
+            f"{path}: cannot tell which column holds the predictions: name it with --column; the columns are "
+            f"{', '.join(cells)}"
+        )
+    return known[0] if len(known) == 1 else others[0]
+
+
+def _as_models(test_set: TestSet, predictions: ArrayLike) -> np.ndarray:
+    """Finite float64 predictions, shape (models, n)."""
+    models = np.atleast_2d(np.asarray(predictions, dtype=np.float64))
+    if models.ndim != 2 or models.shape[1] != len(test_set):
+        raise ValueError(f"expected one prediction for each of {len(test_set)} sequences, got shape {models.shape}")
+    if not np.isfinite(models).all():
+        raise ValueError("predictions must be finite")
+    return models
+
+
+def _weights(test_set: TestSet) -> np.ndarray:
+    return np.array([WEIGHTS[name] for name in test_set.subsets])
+
+
+def _weighted_scores(correlations: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Pearson and Spearman score (..., 2) from r and rho of each subset (..., subsets, 2)."""
+    r, rho = correlations[..., 0], correlations[..., 1]
+    return np.stack([r**2 @ weights, rho @ weights], axis=-1) / weights.sum()
+
+
+def _bootstrap_correlations(test_set: TestSet, models: np.ndarray, samples: int, seed: int) -> np.ndarray:
+    """r and rho of every model in every subset of every bootstrap sample: (models, samples, subsets, 2)."""
+    result = np.empty((len(models), samples, len(test_set.subsets), 2))
+    generators = np.random.default_rng(seed).spawn(len(test_set.subsets))
+    for column, (rows, generator) in enumerate(zip(test_set.subsets.values(), generators, strict=True)):
+        truth = subset_values(test_set.expression, rows)
+        # in order of the measured values, drawn row numbers sort the measured values, too: one sort less a model
+        ascending = np.argsort(truth, kind="stable")
+        truth = truth[ascending]
+        truth_codes = _value_codes(truth)
+        guesses = [subset_values(model, rows)[ascending] for model in models]
+        guess_codes = [_value_codes(guess) for guess in guesses]
+
+        size = max(2, round(BOOTSTRAP_FRACTION * len(rows)))
+        block = max(1, 2**15 // size)  # samples at a time: what fits the processor's cache
+        for start in range(0, samples, block):
+            part = slice(start, min(start + block, samples))
+            drawn = generator.integers(0, len(rows), (part.stop - start, size), dtype=np.int32)
+            drawn.sort(axis=-1)
+            truth_drawn, truth_ranks = truth[drawn], _ranks_of_sorted(truth_codes[drawn])
+            for model, (guess, codes) in enumerate(zip(guesses, guess_codes, strict=True)):
+                result[model, part, column, 0] = metrics.correlate(truth_drawn, guess[drawn])
+                result[model, part, column, 1] = _spearman(truth_ranks, codes[drawn])
+    return result
+
+
+def _value_codes(values: np.ndarray) -> np.ndarray:
+    """Integers in the order of the values, equal for equal values."""
+    return np.unique(values, return_inverse=True)[1].astype(np.int64)
+
+
+def _spearman(ranks: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Spearman correlation of every row of (samples, m), given one side's ranks and the other side's value codes."""
+    # a code and its position in one integer: a plain sort, several times as fast as argsort, gives ranks and order
+    bits = codes.size.bit_length()
+    keys = (codes << bits) | np.arange(codes.size).reshape(codes.shape)
+    keys.sort(axis=-1)
+    return metrics.correlate(ranks.take(keys & ((1 << bits) - 1)), _ranks_of_sorted(keys >> bits))
+
+
+def _ranks_of_sorted(values: np.ndarray) -> np.ndarray:
+    """Ranks 1..m along the ascending rows of (samples, m), equal values sharing their mean rank."""
+    samples, m = values.shape
+    new = np.ones((samples, m), dtype=bool)
+    np.not_equal(values[:, 1:], values[:, :-1], out=new[:, 1:])
+    starts = np.flatnonzero(new)
+    counts = np.diff(starts, append=samples * m)
+    ranks = np.repeat(starts + (counts + 1) / 2, counts).reshape(samples, m)
+    ranks -= m * np.arange(samples)[:, None]
+    return ranks
+
+
+def _interval(samples: np.ndarray) -> Interval | None:
+    """The percentile interval of one score; samples without a value, which small subsets may give, are passed over."""
+    samples = samples[~np.isnan(samples)]
+    if not len(samples):
+        return None
+    low, high = np.percentile(samples, INTERVAL_PERCENTILES)
+    return float(low), float(high)
+
+
+def _without_nan(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: _without_nan(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_without_nan(value) for value in content]
+    return None if isinstance(content, float) and math.isnan(content) else content

@@ -1,0 +1,66 @@
+"""A trained run, ready to predict."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from prixfixe.errors import InputError
+from prixfixe.experiment import build_recipe, find_device, load_targets
+from prixfixe.network import Network, build
+from prixfixe.recipe import Recipe
+from prixfixe.run_folder import RunFolder
+from prixfixe.scoring import predict
+from prixfixe.sequences import Sequences
+
+
+class Model:
+    """A run's network and recipe. `predict` takes strings and gives expression in the measurement's own units."""
+
+    def __init__(self, network: Network, recipe: Recipe, tasks: tuple[str, ...], device: torch.device) -> None:
+        self.network, self.recipe, self.tasks, self.device = network.to(device).eval(), recipe, tasks, device
+
+    def predict(self, sequences: Sequence[str], *, batch_size: int = 1024) -> np.ndarray:
+        """sequences: n strings over A C G T N, either case, of any lengths: the recipe pads and trims as it must.
+
+        Returns float64 (n,), or (n, tasks) for several tasks. Raises InputError for any other character.
+        """
+        try:
+            encoded = Sequences.from_strings(list(sequences))
+        except ValueError as error:
+            raise InputError(str(error)) from error
+        return self.predict_sequences(encoded, batch_size=batch_size)
+
+    def predict_sequences(self, sequences: Sequences, *, batch_size: int = 1024) -> np.ndarray:
+        """The same for sequences that are encoded already. Only `batch_size` of them are on the device at a time."""
+        chunks = [
+            predict(self.network, self.recipe, self.recipe.load(sequences[start : start + batch_size], self.device), batch_size=batch_size)[0]
+            for start in range(0, len(sequences), batch_size)
+        ]
+        shape = (0,) if len(self.tasks) == 1 else (0, len(self.tasks))
+        return np.concatenate(chunks) if chunks else np.empty(shape)
+
+
+def load(run: str | os.PathLike[str], *, device: str = "auto") -> Model:
+    """The model of a run folder, with the weights of its best epoch.
+
+    Raises InputError where the folder, its configuration or its weights cannot be used.
+    """
+    folder = RunFolder(Path(run))
+    config = folder.config()
+    if not folder.weights_file.exists():
+        state = folder.status().get("state", "unknown")
+        raise InputError(f"{folder.path} has no weights yet (its state is {state}); finish the run first")
+    targets = load_targets(folder)
+    try:
+        recipe = build_recipe(config)
+        network = build(recipe, config, targets)
+        network.load_state_dict(load_file(folder.weights_file))
+    except (KeyError, RuntimeError) as error:
+        raise InputError(f"{folder.weights_file} does not fit {folder.config_file}: {error}") from error
+    return Model(network, recipe, targets.tasks, find_device(device))

@@ -1,0 +1,161 @@
+"""First, core and final layers as one network, checked against the contract when it is built."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prixfixe.contract import BASE_KEYS, AuxiliaryHead, Batch, Block, FinalBlock, InputSpec, Prediction, TargetSpec, describe
+from prixfixe.errors import ContractError, InputError
+from prixfixe.parts import factory
+from prixfixe.recipe import Recipe
+
+
+class Network(nn.Module):
+    """x (B, C, L) -> `Prediction`.
+
+    1. The first layers turn `x` into (B, C', L').
+    2. Where the final block asks for H expression heads, H learned positions are put in front: (B, C', H + L').
+    3. The core gives (B, C'', L'').
+    4. The final block gives the prediction; while training, the recipe's auxiliary heads read the core's output as well,
+       without the expression heads.
+    """
+
+    def __init__(self, first: nn.Module, core: nn.Module, final: FinalBlock, *, in_core: InputSpec, heads: int,
+                 auxiliary: Mapping[str, AuxiliaryHead]) -> None:
+        super().__init__()
+        self.first, self.core, self.final = first, core, final
+        self.heads = nn.Parameter(torch.randn(heads, in_core.channels).T * in_core.channels**-0.5) if heads else None
+        self.auxiliary = nn.ModuleDict(auxiliary)
+
+    def forward(self, batch: Batch) -> Prediction:
+        features = self.first(batch["x"], **_wanted(self.first, batch))
+        if self.heads is not None:
+            features = torch.cat([self.heads.expand(len(features), -1, -1), features], dim=2)
+        features = self.core(features, **_wanted(self.core, batch))
+        prediction: Prediction = self.final(features)
+        if self.training:
+            positions = features if self.heads is None else features[:, :, self.heads.shape[1] :]
+            prediction.auxiliary = {name: head(positions) for name, head in self.auxiliary.items()}
+        return prediction
+
+    def loss(self, prediction: Prediction, batch: Batch) -> Tensor:
+        """The final block's loss plus every auxiliary one, a scalar."""
+        loss = self.final.loss(prediction, batch)
+        for name, output in prediction.auxiliary.items():
+            loss = loss + self.auxiliary[name].loss(output, batch)  # type: ignore[operator]
+        return loss
+
+    def parameter_count(self) -> int:
+        """Trainable parameters."""
+        return sum(p.numel() for p in self.parameters() if p.requires_grad)
+
+
+def _wanted(block: nn.Module, batch: Batch) -> Batch:
+    return {key: batch[key] for key in getattr(block, "requires", ())}
+
+
+def build(recipe: Recipe, parts: Mapping[str, Mapping[str, Any]], targets: TargetSpec) -> Network:
+    """Builds the network of a recipe and the nodes `first`, `core` and `final` of the configuration.
+
+    Shapes are inferred block by block on meta tensors, nothing is computed. Raises ContractError, with both blocks and
+    their shapes, where one does not fit the other, and InputError where a hyperparameter does not fit its block.
+    """
+    nodes = {slot: {k: v for k, v in parts[slot].items() if k != "max_lr"} for slot in ("first", "core", "final")}
+    names = {slot: str(node.get("_target_", slot)).rpartition(".")[2] for slot, node in nodes.items()}
+    given = recipe.inputs
+    first = _construct(factory(nodes["first"], nn.Module, where="first", given=1), given, slot="first", name=names["first"])
+    _check_keys(first, recipe, f"first block {names['first']}")
+    after_first = _infer(first, given, recipe, f"recipe {type(recipe).__name__}", f"first block {names['first']}")
+
+    heads = nodes["final"].get("heads", 0)
+    if not isinstance(heads, int) or isinstance(heads, bool) or heads < 0:
+        raise InputError(f"final.heads={heads!r}: a number of positions, 0 or more")
+    in_core = InputSpec(after_first.channels, after_first.length + heads)
+    core = _construct(factory(nodes["core"], nn.Module, where="core", given=1), in_core, slot="core", name=names["core"])
+    _check_keys(core, recipe, f"core block {names['core']}")
+    giver = f"first block {names['first']}" + (f" with {heads} expression heads" if heads else "")
+    after_core = _infer(core, in_core, recipe, giver, f"core block {names['core']}")
+    if heads and after_core.length != in_core.length:
+        raise ContractError(
+            f"final block {names['final']} reads {heads} expression heads back and needs a core that keeps the length, but core block "
+            f"{names['core']} turns {in_core.length} positions into {after_core.length}; choose another core or another final block"
+        )
+
+    final = _construct(factory(nodes["final"], FinalBlock, where="final", given=2), after_core, targets, slot="final", name=names["final"])  # type: ignore[type-abstract]
+    _check_keys(final, recipe, f"final block {names['final']}")
+    positions = InputSpec(after_core.channels, after_core.length - heads)
+    network = Network(first, core, final, in_core=in_core, heads=heads, auxiliary=recipe.auxiliary_heads(positions))
+    _check_prediction(network, after_core, targets, names)
+    return network
+
+
+def learning_rate_groups(network: Network, parts: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The parameters in one group a block, each with the highest learning rate that its YAML allows (`max_lr`, or None)."""
+    blocks: dict[str, Iterable[nn.Parameter]] = {slot: getattr(network, slot).parameters() for slot in ("first", "core", "final")}
+    blocks["auxiliary"] = network.auxiliary.parameters()
+    blocks["heads"] = [] if network.heads is None else [network.heads]
+    groups = [
+        {"name": name, "params": [p for p in parameters if p.requires_grad], "max_lr": parts.get(name, {}).get("max_lr")}
+        for name, parameters in blocks.items()
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def _construct(make: Callable[..., Any], *arguments: Any, slot: str, name: str) -> Any:
+    try:
+        return make(*arguments)
+    except (ValueError, RuntimeError, AssertionError, ZeroDivisionError) as error:
+        spec = arguments[0]
+        raise ContractError(f"{slot} block {name} cannot be built for (batch, {spec.channels}, {spec.length}): {error}") from error
+
+
+def _check_keys(block: nn.Module, recipe: Recipe, who: str) -> None:
+    if lacking := sorted(set(getattr(block, "requires", ())) - {*BASE_KEYS, *recipe.keys}):
+        raise ContractError(f"{who} needs {', '.join(lacking)} in the batch; recipe {type(recipe).__name__} gives {', '.join((*BASE_KEYS, *recipe.keys))}")
+
+
+def _infer(block: nn.Module, given: InputSpec, recipe: Recipe, giver: str, taker: str) -> InputSpec:
+    """What `block` makes of (batch, channels, length), from one pass on meta tensors."""
+    shape = (2, given.channels, given.length)
+    try:
+        result = _on_meta(block)(torch.empty(shape, device="meta"), **_meta_keys(block, recipe))
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        raise ContractError(f"{taker} does not take what {giver} gives, {describe(shape)}: {error}") from error
+    if not isinstance(result, Tensor) or result.ndim != 3 or len(result) != 2:
+        got = describe(result.shape) if isinstance(result, Tensor) else type(result).__name__
+        raise ContractError(f"{taker} is given {describe(shape)} by {giver} and must give (batch, channels, length), but gives {got}")
+    stated = getattr(block, "out_channels", None)
+    if stated != result.shape[1]:
+        raise ContractError(f"{taker} states out_channels={stated} but gives {describe(result.shape)} for {describe(shape)}")
+    return InputSpec(result.shape[1], result.shape[2])
+
+
+def _check_prediction(network: Network, given: InputSpec, targets: TargetSpec, names: Mapping[str, str]) -> None:
+    shape = (2, given.channels, given.length)
+    taker, giver = f"final block {names['final']}", f"core block {names['core']}"
+    try:
+        prediction = _on_meta(network.final)(torch.empty(shape, device="meta"))
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        raise ContractError(f"{taker} does not take what {giver} gives, {describe(shape)}: {error}") from error
+    tasks = () if len(targets.tasks) == 1 else (len(targets.tasks),)
+    if not isinstance(prediction, Prediction):
+        raise ContractError(f"{taker} must give a Prediction, but gives {type(prediction).__name__}")
+    if tuple(prediction.expression.shape) != (2, *tasks):
+        raise ContractError(f"{taker} must predict expression of shape {describe((2, *tasks))}, but gives {describe(prediction.expression.shape)}")
+    expected = (2, *tasks, targets.bins.number)
+    if prediction.log_probs is not None and tuple(prediction.log_probs.shape) != expected:
+        raise ContractError(f"{taker} must give log_probs of shape {describe(expected)}, but gives {describe(prediction.log_probs.shape)}")
+
+
+def _on_meta(block: nn.Module) -> nn.Module:
+    return copy.deepcopy(block).to("meta").eval()
+
+
+def _meta_keys(block: nn.Module, recipe: Recipe) -> Batch:
+    shapes = recipe.keys
+    return {key: torch.empty((2, *shapes[key]), device="meta") for key in getattr(block, "requires", ()) if key in shapes}

@@ -1,0 +1,69 @@
+"""What a run says while it trains: a bar on a terminal, a line an epoch elsewhere, nothing inside a sweep."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class TrainingProgress:
+    """Shows the steps, the loss, the rate and the time left of one run on standard error."""
+
+    def __init__(self, total_steps: int, epochs: int, *, show: bool) -> None:
+        self.total_steps, self.epochs, self.show = total_steps, epochs, show
+        self.began = time.monotonic()
+        self.step = self.samples = 0
+        self.bar: Progress | None = None
+        if show and sys.stderr.isatty():
+            self.bar = Progress(
+                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("steps  loss {task.fields[loss]}"),
+                TextColumn("{task.fields[rate]} samples/s"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+                console=Console(stderr=True),
+            )
+            self.task = self.bar.add_task("epoch 1", total=total_steps, loss="-", rate="-")
+
+    def __enter__(self) -> TrainingProgress:
+        if self.bar:
+            self.bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self.bar:
+            self.bar.stop()
+
+    def after_step(self, epoch: int, samples: int, loss: Any) -> None:
+        """loss: anything that `float` takes; read only when the bar is drawn, since a GPU has to be waited for."""
+        self.step, self.samples = self.step + 1, self.samples + samples
+        if self.bar and (self.step % 10 == 0 or self.step == self.total_steps):
+            self.bar.update(
+                self.task, completed=self.step, description=f"epoch {epoch}/{self.epochs}", loss=f"{float(loss):.4f}", rate=f"{self.rate():,.0f}"
+            )
+
+    def after_epoch(self, row: dict[str, Any]) -> None:
+        line = (
+            f"epoch {row['epoch']}/{self.epochs}  loss {row['loss']:.4f}  KL {row['kl']:.4f}  r {row['pearson_r']:.3f}  "
+            f"rho {row['spearman_rho']:.3f}  {self.rate():,.0f} samples/s  left {duration(self.seconds_left())}"
+        )
+        if self.bar:
+            self.bar.console.print(line, highlight=False)
+        elif self.show:
+            print(line, file=sys.stderr, flush=True)
+
+    def rate(self) -> float:
+        """Samples a second since the start, scoring included."""
+        return self.samples / max(time.monotonic() - self.began, 1e-9)
+
+    def seconds_left(self) -> float:
+        return (time.monotonic() - self.began) / max(self.step, 1) * (self.total_steps - self.step)
+
+
+def duration(seconds: float) -> str:
+    """0:07, 12:30, 1:02:03."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -1,0 +1,148 @@
+"""What every recipe shares: from sequences and measurements to batches, on the device, without per-item Python."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from prixfixe.bins import Bins
+from prixfixe.contract import AuxiliaryHead, Batch, InputSpec
+from prixfixe.sequences import ASCII_TO_CODE, N, Sequences
+
+
+@dataclass(frozen=True)
+class Samples:
+    """A recipe's sequences on the device, one row a sequence.
+
+    codes: uint8 (n, positions); lengths: int32 (n,); is_singleton: bool (n,); y: float32 (n,) or (n, tasks), the
+    measurement's own units, or None at prediction.
+    """
+
+    codes: Tensor
+    lengths: Tensor
+    is_singleton: Tensor
+    y: Tensor | None
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+
+class Recipe:
+    """A data processor and how it feeds the trainer.
+
+    Subclasses set `inputs` and give `encode`; they override `fits`, `window` and `auxiliary_heads` where they need to.
+
+    views: how many inputs a sequence has: 2 where each strand is fed by itself, 1 where both stand in one input.
+    samples_per_sequence: how many training samples a sequence is. With 2 views and 2 samples each strand is a sample of its
+    own; with 2 views and 1 sample both strands of a sequence enter the same step and the loss is the mean over them.
+    keys: the batch keys beside x, y and y_probs, with their shape per sample.
+    """
+
+    inputs: InputSpec
+    views: ClassVar[int] = 1
+    samples_per_sequence: ClassVar[int] = 1
+    keys: Mapping[str, tuple[int, ...]] = MappingProxyType({})
+
+    def fits(self, lengths: np.ndarray) -> np.ndarray:
+        """Which sequences can be trained on, by their lengths in nucleotides: bool (n,). Scoring takes every sequence."""
+        return np.ones(len(lengths), dtype=bool)
+
+    def window(self, codes: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """What of the encoding is the same every time and is done once: codes (n, longest) -> codes (n, positions)."""
+        return codes, lengths
+
+    def encode(self, samples: Samples, rows: Tensor, reverse: Tensor, generator: torch.Generator | None) -> Batch:
+        """The inputs of some sequences: `x` (B, C, L) and the recipe's own keys.
+
+        rows: int64 (B,). reverse: bool (B,), which of them to give as the reverse complement, where strands are fed
+        separately. generator: on the samples' device while training, the source of all that is random; None at scoring
+        and prediction, where nothing is random.
+        """
+        raise NotImplementedError
+
+    def auxiliary_heads(self, features: InputSpec) -> dict[str, AuxiliaryHead]:
+        """The heads on the core's output that this recipe trains along, by name."""
+        return {}
+
+    # what the framework calls
+
+    def load(self, sequences: Sequences, device: torch.device, expression: np.ndarray | None = None) -> Samples:
+        """Moves sequences, and what was measured of them, to the device and does there what is done once."""
+        codes, lengths = torch.from_numpy(np.array(sequences.codes)), torch.from_numpy(np.array(sequences.lengths))
+        codes, lengths = self.window(codes.to(device), lengths.to(device))
+        y = None if expression is None else torch.from_numpy(np.asarray(expression, dtype=np.float32)).to(device)
+        singleton = np.zeros(len(sequences), dtype=bool) if expression is None else is_singleton(expression)
+        return Samples(codes, lengths, torch.from_numpy(singleton).to(device), y)
+
+    def training_batch(self, samples: Samples, chosen: Tensor, bins: Bins, generator: torch.Generator) -> Batch:
+        """The batch of some training samples.
+
+        chosen: int64 (B,), sample numbers below len(samples) * samples_per_sequence.
+        """
+        rows, reverse = chosen % len(samples), chosen >= len(samples)
+        if self.samples_per_sequence < self.views:
+            rows, reverse = rows.repeat(2), torch.cat([reverse, ~reverse])
+        batch = self.encode(samples, rows, reverse, generator)
+        assert samples.y is not None, "training needs measurements"
+        y = samples.y[rows]
+        return {**batch, "y": y, "y_probs": bins.probabilities(y)}
+
+    def scoring_batches(self, samples: Samples, batch_size: int) -> Iterator[list[Batch]]:
+        """All sequences in order, `batch_size` at a time: for each chunk one batch a view, whose predictions are averaged."""
+        for chunk in torch.arange(len(samples), device=samples.codes.device).split(batch_size):
+            yield [self.encode(samples, chunk, torch.full_like(chunk, view, dtype=torch.bool), None) for view in range(self.views)]
+
+
+def is_singleton(expression: np.ndarray) -> np.ndarray:
+    """Whether a sequence was measured in one cell, which leaves an integer (Penzar et al. 2023): bool (n,)."""
+    whole = np.asarray(expression) == np.round(expression)
+    return whole if whole.ndim == 1 else whole.all(axis=1)
+
+
+def codes_of(sequence: str) -> Tensor:
+    """A constant sequence as codes: uint8 (length,)."""
+    return torch.from_numpy(ASCII_TO_CODE[np.frombuffer(sequence.encode(), dtype=np.uint8)])
+
+
+def place(codes: Tensor, lengths: Tensor, start: Tensor, width: int, *, left: str = "", right: str = "") -> Tensor:
+    """Cuts one window of `width` out of every sequence as it stands between its neighbours.
+
+    codes: uint8 (n, longest); lengths: (n,). start: (n,), where the window begins, in the sequence's own coordinates: negative
+    ones reach into `left`, those past the end into `right`, and what lies beyond these is N. Returns uint8 (n, width).
+    """
+    before, after = codes_of(left).to(codes.device), codes_of(right).to(codes.device)
+    surroundings = torch.cat([before, after, torch.tensor([N], dtype=torch.uint8, device=codes.device)])
+    beyond = len(surroundings) - 1  # where the N stands
+    position = start[:, None] + torch.arange(width, device=codes.device)
+    past_end = position - lengths[:, None]
+    outside = torch.where(
+        past_end >= 0,
+        torch.where(past_end < len(after), past_end + len(before), beyond),
+        torch.where(position >= -len(before), position + len(before), beyond),
+    )
+    inside = (position >= 0) & (past_end < 0)
+    if codes.shape[1] == 0:
+        return surroundings[outside]
+    own = codes.gather(1, position.clamp(0, codes.shape[1] - 1))
+    return torch.where(inside, own, surroundings[outside.clamp(0, beyond)])
+
+
+def reverse_complement(codes: Tensor) -> Tensor:
+    """uint8 (n, positions) -> the other strand, read 5' to 3'; N stays N."""
+    return torch.where(codes < N, 3 - codes, codes).flip(-1)
+
+
+def one_hot(codes: Tensor, channels: int) -> Tensor:
+    """Codes (B, L) -> float32 (B, channels, L) in the order A C G T (N ...); codes of `channels` and above are all zeros."""
+    return (codes[:, None, :] == torch.arange(channels, dtype=codes.dtype, device=codes.device)[:, None]).float()
+
+
+def constant_channels(flags: list[Tensor], length: int) -> Tensor:
+    """Facts of whole sequences, each (B,), as channels that are constant over positions: float32 (B, len(flags), L)."""
+    return torch.stack([flag.float() for flag in flags], dim=1)[:, :, None].expand(-1, -1, length)

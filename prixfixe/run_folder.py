@@ -1,0 +1,149 @@
+"""A run folder: its files, its name, and what makes two runs the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from prixfixe.errors import InputError
+from prixfixe.files import write_json, write_text
+
+SLOTS = ("recipe", "first", "core", "final")
+
+
+def run_name(choices: Mapping[str, str], seed: int) -> str:
+    """autosome+conv+bilstm+mlp, and +seed3 for any seed but 0."""
+    return "+".join(str(choices[slot]) for slot in SLOTS) + (f"+seed{seed}" if seed else "")
+
+
+def identity(config: Mapping[str, Any], content: str) -> str:
+    """A hash of all that decides a run's numbers: the resolved configuration and the data's content.
+
+    Not of where the data lies, where it runs, or what the sweep is called.
+    """
+    decisive = {key: value for key, value in config.items() if key not in ("sweep", "dataset", "training")}
+    decisive["dataset"] = {k: v for k, v in config["dataset"].items() if k not in ("path", "validation")}
+    decisive["training"] = {k: v for k, v in config["training"].items() if k not in ("device", "micro_batch")}
+    decisive["content"] = content
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run. Every one is written atomically, so each is there whole or not at all."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def status_file(self) -> Path:
+        return self.path / "status.json"
+
+    @property
+    def targets_file(self) -> Path:
+        return self.path / "targets.json"
+
+    @property
+    def history_file(self) -> Path:
+        return self.path / "history.csv"
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.path / "metrics.json"
+
+    @property
+    def weights_file(self) -> Path:
+        return self.path / "weights.safetensors"
+
+    def config(self) -> dict[str, Any]:
+        """The resolved configuration; InputError where this is no run folder."""
+        try:
+            content = yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise InputError(f"{self.path} is no run folder: it has no config.yaml; give one such as runs/demo/autosome+conv+bilstm+mlp") from None
+        except yaml.YAMLError as error:
+            raise InputError(f"{self.config_file} cannot be read: {error}") from error
+        if not isinstance(content, dict):
+            raise InputError(f"{self.config_file} holds no configuration")
+        return content
+
+    def read_json(self, file: Path) -> dict[str, Any]:
+        """One of the folder's JSON files; {} where it is not there."""
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except ValueError as error:
+            raise InputError(f"{file} is damaged: {error}") from error
+        if not isinstance(content, dict):
+            raise InputError(f"{file} is damaged: it holds no JSON object")
+        return content
+
+    def status(self) -> dict[str, Any]:
+        return self.read_json(self.status_file)
+
+    def claim(self, config: Mapping[str, Any], fingerprint: str) -> bool:
+        """Takes the folder for a run; False where the same run is already done in it.
+
+        Raises InputError where it holds a run of another configuration, and says in what they differ.
+        """
+        status = self.status()
+        if status.get("configuration_hash") not in (None, fingerprint):
+            raise InputError(
+                f"{self.path} holds a run of another configuration ({difference(self.config(), config)}); "
+                "give this one another folder with sweep=NAME, or remove that one"
+            )
+        if status.get("state") == "done":
+            return False
+        write_text(self.config_file, yaml.safe_dump(dict(config), sort_keys=False))
+        self.write_status("running", configuration_hash=fingerprint)
+        return True
+
+    def write_status(self, state: str, *, reason: str | None = None, **facts: Any) -> None:
+        """state: running, done or failed. Other facts already there stay."""
+        before = self.status()
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        started = {"started": now} if state == "running" else {"ended": now}
+        write_json(self.status_file, {**before, "versions": versions(), **started, **facts, "state": state, "reason": reason})
+
+
+def versions() -> dict[str, str]:
+    """What the run's numbers were made with."""
+    packages = ("prixfixe", "torch", "numpy", "hydra-core")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """`training.epochs: 80 there, 4 here; ...`, the values in which two configurations differ."""
+    there, here = flatten(old), flatten(new)
+    lines = [
+        f"{key}: {there.get(key, 'nothing')} there, {here.get(key, 'nothing')} here"
+        for key in dict.fromkeys([*there, *here])
+        if there.get(key) != here.get(key) and key != "sweep"
+    ]
+    return "; ".join(lines[:5] + ([f"and {len(lines) - 5} more"] if len(lines) > 5 else [])) or "the content of the data"
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        flat |= flatten(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
+    return flat
