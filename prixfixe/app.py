@@ -17,15 +17,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from prixfixe.errors import InputError
-from prixfixe.run_folder import run_name
+from prixfixe.experiment import run
+from prixfixe.paths import conf_folder, own_conf
+from prixfixe.run_folder import RunFolder, flatten, run_name
+from prixfixe.sweep import job_line, resolved
 
 OmegaConf.register_new_resolver("run_name", run_name, replace=True)
-
-
-def conf_folder() -> Path:
-    """The configuration files: inside the package where it is installed, beside it in a checkout."""
-    package = Path(__file__).resolve().parent
-    return package / "conf" if (package / "conf").is_dir() else package.parent / "conf"
 
 
 def train(arguments: list[str]) -> None:
@@ -34,45 +31,57 @@ def train(arguments: list[str]) -> None:
     sys.argv = ["prixfixe train", *with_own_blocks(arguments)]
     try:
         hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="train")(job)()
+        if single_run_errors:
+            raise single_run_errors.pop()
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(explain(error)) from error
 
 
 def with_own_blocks(arguments: list[str]) -> list[str]:
     """Makes the user's own blocks known: classes in the current folder, and its `conf/` where no --config-dir is given."""
-    if (here := os.getcwd()) not in sys.path:
-        sys.path.append(here)
     named = any(argument in ("--config-dir", "-cd") or argument.startswith("--config-dir=") for argument in arguments)
-    own = Path("conf")
-    if named or not own.is_dir() or own.resolve() == conf_folder():
-        return arguments
-    return ["--config-dir", str(own), *arguments]
+    own = own_conf()
+    return arguments if named or own is None else ["--config-dir", str(own), *arguments]
 
 
-def job(config: DictConfig) -> dict[str, Any]:
-    """One combination: what Hydra calls for every job. Returns its scores."""
-    from prixfixe.experiment import run
-    from prixfixe.sweep import job_line, resolved
+def job(config: DictConfig) -> dict[str, Any] | None:
+    """One combination: what Hydra calls for every job. Returns its scores.
 
+    A single run's error is kept for `train` to raise, since Hydra would print it in words of its own.
+    """
     runtime = HydraConfig.get()
     folder = Path(runtime.runtime.output_dir)
-    in_sweep = runtime.mode == RunMode.MULTIRUN
+    if runtime.mode == RunMode.MULTIRUN:
+        return sweep_job(config, folder)
     try:
-        metrics = run(resolved(config), folder, show_progress=not in_sweep)
+        metrics = run(resolved(config), folder, show_progress=True)
     except Exception as error:
-        if in_sweep:
-            from prixfixe.run_folder import RunFolder
-
-            status = RunFolder(folder)
-            if status.status().get("state") != "failed":
-                status.write_status("failed", reason=str(error))
-            print(job_line(folder, None, str(error)), file=sys.stderr, flush=True)
-        raise
-    if in_sweep:
-        print(job_line(folder, metrics, None), file=sys.stderr, flush=True)
-    else:
-        print(f"{folder}: KL {metrics['kl']:.4f}, Pearson r {metrics['pearson_r']:.4f}, Spearman rho {metrics['spearman_rho']:.4f}")
+        single_run_errors.append(error)
+        return None
+    print(f"{nearest(folder)}: KL {metrics['kl']:.4f}, Pearson r {metrics['pearson_r']:.4f}, Spearman rho {metrics['spearman_rho']:.4f}")
     return metrics
+
+
+single_run_errors: list[Exception] = []
+
+
+def sweep_job(config: DictConfig, folder: Path) -> dict[str, Any]:
+    """A job of a sweep: one line at its end; a failure is recorded with its reason, then raised."""
+    try:
+        metrics = run(resolved(config), folder, show_progress=False)
+    except Exception as error:
+        status = RunFolder(folder)
+        if status.status().get("state") != "failed":
+            status.write_status("failed", reason=str(error))
+        print(job_line(folder, None, str(error)), file=sys.stderr, flush=True)
+        raise
+    print(job_line(folder, metrics, None), file=sys.stderr, flush=True)
+    return metrics
+
+
+def nearest(folder: Path) -> Path:
+    """The folder as a user would type it from here."""
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
 
 
 def explain(error: Exception) -> str:
@@ -88,8 +97,6 @@ def explain(error: Exception) -> str:
 
 def configuration_keys() -> list[str]:
     """Every key of the default configuration, dotted."""
-    from prixfixe.run_folder import flatten
-
     with hydra.initialize_config_dir(version_base="1.3", config_dir=str(conf_folder())):
         config = hydra.compose("train")
     return [*flatten(OmegaConf.to_container(config, resolve=False))]  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ import sys
 
 from prixfixe.errors import InputError, SweepError, TrainingError
 
-COMMANDS = ("train",)
+COMMANDS = ("train", "results", "predict", "evaluate", "data", "blocks")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -32,11 +32,13 @@ class InputSpec:
 
     strand_boundary: the position at which the reverse complement begins, where a recipe joins both strands in one
     input; None where all positions are on the plus strand.
+    heads: how many of the first positions are expression heads, which the final block will read back.
     """
 
     channels: int
     length: int
     strand_boundary: int | None = None
+    heads: int = 0
 
 
 @dataclass(frozen=True)

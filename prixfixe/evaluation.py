@@ -1,7 +1,7 @@
 """Subset scores of one model's predictions, the weighted scores, and their bootstrap intervals.
 
-Rafi et al. 2024, Table 1 and Methods. Pearson score = sum of w r^2 / sum of w and Spearman score = sum of w rho / sum of
-w, over `all` and the eight subsets; r and rho of a subset of pairs are those of the differences in expression,
+Rafi et al. 2024, Table 1 and Methods: over `all` and the eight subsets, Pearson score = sum of w r^2 / sum of w and
+Spearman score = sum of w rho / sum of w. r and rho of a subset of pairs are those of the differences in expression,
 alternative minus reference.
 
 Where this differs from the published evaluation:
@@ -12,7 +12,8 @@ Where this differs from the published evaluation:
 4. A bootstrap sample draws, with replacement, a tenth of the rows of `all` and a tenth of the rows or pairs of every
    other subset, each on its own. A tenth of the test set's rows drawn once would hold both rows of a pair only one time
    in a hundred, and next to nothing of a small subset. So every sample has every subset in its true proportion; that
-   some rows count in `all` and in a subset is not carried into the spread of the weighted scores.
+   some rows count in `all` and in a subset is not carried into the spread of the weighted scores. The intervals are
+   those of a tenth of the data, about three times as wide as those of all of it; r^2 of a few rows is biased upwards.
 """
 
 from __future__ import annotations
@@ -105,8 +106,8 @@ def evaluate(
 ) -> Evaluation:
     """Scores predictions, shape (n,), of the test set's n sequences, in their order.
 
-    bootstrap: number of samples for the intervals, 0 for none. same_scale: predictions and the test set's expression are
-    in the same units, so that the mean squared error means something.
+    bootstrap: number of samples for the intervals, 0 for none. same_scale: predictions and the test set's expression
+    are in the same units, so that the mean squared error means something.
     """
     predicted = _as_models(test_set, predictions)[0]
     resampled = _bootstrap_correlations(test_set, predicted[None], bootstrap, seed)[0]  # (samples, subsets, 2)
@@ -154,24 +155,29 @@ def bootstrap_scores(
 
 def subset_values(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """What a subset compares: the values of its rows (m,), or of its pairs (m, 2) alternative minus reference."""
-    return values[rows] if rows.ndim == 1 else values[rows[:, 0]] - values[rows[:, 1]]
+    chosen: np.ndarray = values[rows]
+    if rows.ndim == 1:
+        return chosen
+    differences: np.ndarray = chosen[:, 0] - chosen[:, 1]
+    return differences
 
 
 def read_predictions(path: str | Path, test_set: TestSet, *, column: str | None = None) -> np.ndarray:
-    """The prediction of each of the test set's n sequences, shape (n,), from any program's table (TSV or CSV, or gzip of it).
+    """The prediction of each of the test set's n sequences, shape (n,), from any program's table.
 
-    The table has a sequence column and a column of predictions: named `column`, or as in `PREDICTION_NAMES`, or the only
-    other one; without a header they are the first two. Rows are matched by sequence, never by position; rows of other
-    sequences are passed over. Raises InputError where a sequence has no prediction or two that differ (by more than
-    rounding: 1e-4 of their size).
+    The table (TSV or CSV, or gzip of it) has a sequence column and a column of predictions: named `column`, or as in
+    `PREDICTION_NAMES`, or the only other one; without a header they are the first two. Rows are matched by sequence,
+    never by position; rows of other sequences are passed over. Raises InputError where a sequence has no prediction, or
+    two that differ by more than rounding (1e-4 of their size).
     """
     path = Path(path)
     table = read_measurements(path, expression=_prediction_column(path, column))
     found: dict[str, float] = {}
-    for row, (sequence, value) in enumerate(zip(table.sequences.to_strings(), table.expression.tolist(), strict=True), start=1):
-        if not math.isclose(found.setdefault(sequence, value), value, rel_tol=1e-4, abs_tol=1e-6):
+    for row, (sequence, value) in enumerate(zip(table.sequences.to_strings(), table.expression.tolist(), strict=True)):
+        first = found.setdefault(sequence, value)
+        if not math.isclose(first, value, rel_tol=1e-4, abs_tol=1e-6):
             raise InputError(
-                f"{path}, data row {row}: a second prediction, {value}, for {sequence}, which had {found[sequence]}; keep one"
+                f"{path}, data row {row + 1}: predicts {value} for {sequence}, an earlier row {first}; keep one of them"
             )
     wanted = test_set.sequences.to_strings()
     missing = [row for row, sequence in enumerate(wanted) if sequence not in found]
@@ -232,7 +238,8 @@ def _weights(test_set: TestSet) -> np.ndarray:
 def _weighted_scores(correlations: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Pearson and Spearman score (..., 2) from r and rho of each subset (..., subsets, 2)."""
     r, rho = correlations[..., 0], correlations[..., 1]
-    return np.stack([r**2 @ weights, rho @ weights], axis=-1) / weights.sum()
+    scores: np.ndarray = np.stack([r**2 @ weights, rho @ weights], axis=-1) / weights.sum()
+    return scores
 
 
 def _bootstrap_correlations(test_set: TestSet, models: np.ndarray, samples: int, seed: int) -> np.ndarray:
@@ -282,7 +289,7 @@ def _ranks_of_sorted(values: np.ndarray) -> np.ndarray:
     np.not_equal(values[:, 1:], values[:, :-1], out=new[:, 1:])
     starts = np.flatnonzero(new)
     counts = np.diff(starts, append=samples * m)
-    ranks = np.repeat(starts + (counts + 1) / 2, counts).reshape(samples, m)
+    ranks: np.ndarray = np.repeat(starts + (counts + 1) / 2, counts).reshape(samples, m)
     ranks -= m * np.arange(samples)[:, None]
     return ranks
 

@@ -66,7 +66,8 @@ def fit(network: Network, recipe: Recipe, train: Samples, validation: Samples, m
             network.train()
             began = time.monotonic()
             losses = torch.zeros((), device=device)
-            for chosen in torch.randperm(total, generator=generator, device=device).split(loop.batch_size):
+            # equal parts, so that no epoch ends with a step of a few samples
+            for chosen in torch.randperm(total, generator=generator, device=device).tensor_split(steps_per_epoch):
                 batch = recipe.training_batch(train, chosen, bins, generator)
                 loss, micro_batch = backward(network, batch, micro_batch, loop.precision)
                 if loop.clip_norm is not None:

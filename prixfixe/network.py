@@ -25,11 +25,11 @@ class Network(nn.Module):
        without the expression heads.
     """
 
-    def __init__(self, first: nn.Module, core: nn.Module, final: FinalBlock, *, in_core: InputSpec, heads: int,
+    def __init__(self, first: nn.Module, core: nn.Module, final: FinalBlock, *, in_core: InputSpec,
                  auxiliary: Mapping[str, AuxiliaryHead]) -> None:
         super().__init__()
         self.first, self.core, self.final = first, core, final
-        self.heads = nn.Parameter(torch.randn(heads, in_core.channels).T * in_core.channels**-0.5) if heads else None
+        self.heads = nn.Parameter(torch.randn(in_core.channels, in_core.heads)) if in_core.heads else None
         self.auxiliary = nn.ModuleDict(auxiliary)
 
     def forward(self, batch: Batch) -> Prediction:
@@ -75,7 +75,7 @@ def build(recipe: Recipe, parts: Mapping[str, Mapping[str, Any]], targets: Targe
     heads = nodes["final"].get("heads", 0)
     if not isinstance(heads, int) or isinstance(heads, bool) or heads < 0:
         raise InputError(f"final.heads={heads!r}: a number of positions, 0 or more")
-    in_core = InputSpec(after_first.channels, after_first.length + heads)
+    in_core = InputSpec(after_first.channels, after_first.length + heads, heads=heads)
     core = _construct(factory(nodes["core"], nn.Module, where="core", given=1), in_core, slot="core", name=names["core"])
     _check_keys(core, recipe, f"core block {names['core']}")
     giver = f"first block {names['first']}" + (f" with {heads} expression heads" if heads else "")
@@ -89,7 +89,7 @@ def build(recipe: Recipe, parts: Mapping[str, Mapping[str, Any]], targets: Targe
     final = _construct(factory(nodes["final"], FinalBlock, where="final", given=2), after_core, targets, slot="final", name=names["final"])  # type: ignore[type-abstract]
     _check_keys(final, recipe, f"final block {names['final']}")
     positions = InputSpec(after_core.channels, after_core.length - heads)
-    network = Network(first, core, final, in_core=in_core, heads=heads, auxiliary=recipe.auxiliary_heads(positions))
+    network = Network(first, core, final, in_core=in_core, auxiliary=recipe.auxiliary_heads(positions))
     _check_prediction(network, after_core, targets, names)
     return network
 

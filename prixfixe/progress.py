@@ -67,3 +67,8 @@ def duration(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
+def wide_console() -> Console:
+    """Standard output; where it is no terminal, wide enough for every table, since there is no edge to fit."""
+    return Console() if sys.stdout.isatty() else Console(width=200)

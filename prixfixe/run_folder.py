@@ -98,22 +98,28 @@ class RunFolder:
     def status(self) -> dict[str, Any]:
         return self.read_json(self.status_file)
 
-    def claim(self, config: Mapping[str, Any], fingerprint: str) -> bool:
-        """Takes the folder for a run; False where the same run is already done in it.
-
-        Raises InputError where it holds a run of another configuration, and says in what they differ.
-        """
+    def is_done(self, config: Mapping[str, Any], fingerprint: str) -> bool:
+        """Whether the run of this identity is done here. Raises InputError where a run of another one is, and says in what they differ."""
         status = self.status()
         if status.get("configuration_hash") not in (None, fingerprint):
             raise InputError(
                 f"{self.path} holds a run of another configuration ({difference(self.config(), config)}); "
                 "give this one another folder with sweep=NAME, or remove that one"
             )
-        if status.get("state") == "done":
+        return status.get("state") == "done"
+
+    def claim(self, config: Mapping[str, Any], fingerprint: str) -> bool:
+        """Takes the folder for a run; False where the same run is already done in it. Raises InputError as `is_done`."""
+        if self.is_done(config, fingerprint):
             return False
         write_text(self.config_file, yaml.safe_dump(dict(config), sort_keys=False))
         self.write_status("running", configuration_hash=fingerprint)
         return True
+
+    def ended_since(self, began: float) -> bool:
+        """Whether the run has come to an end, done or failed, after `began` (seconds since 1970)."""
+        status = self.status()
+        return status.get("state") in ("done", "failed") and datetime.fromisoformat(status["ended"]).timestamp() >= began - 1
 
     def write_status(self, state: str, *, reason: str | None = None, **facts: Any) -> None:
         """state: running, done or failed. Other facts already there stay."""

@@ -57,6 +57,8 @@ class Sequences:
         return [row[:length].tobytes().decode() for row, length in zip(letters, self.lengths, strict=True)]
 
     def reverse_complement(self) -> Sequences:
-        columns = self.lengths[:, None] - 1 - np.arange(self.codes.shape[1])
-        flipped = np.take_along_axis(self.codes, np.maximum(columns, 0), axis=1)
-        return Sequences(np.where(columns >= 0, COMPLEMENT[flipped], np.uint8(N)), self.lengths)
+        codes = np.full_like(self.codes, N)
+        for length in np.unique(self.lengths):  # few: a whole length at a time needs no array of positions
+            rows = np.flatnonzero(self.lengths == length)
+            codes[rows, :length] = COMPLEMENT[self.codes[rows, :length][:, ::-1]]
+        return Sequences(codes, self.lengths)

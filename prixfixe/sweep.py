@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+import sys
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ from omegaconf.errors import MissingMandatoryValue
 from prixfixe.errors import InputError, SweepError
 from prixfixe.files import write_json
 from prixfixe.progress import duration
-from prixfixe.run_folder import RunFolder
+from prixfixe.run_folder import RunFolder, identity
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:
@@ -31,11 +34,32 @@ def resolved(config: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in content.items()}
 
 
-def prepare_dataset(config: Mapping[str, Any]) -> None:
-    """Reads a dataset once before many jobs do: bad input is refused here, and what can be kept is kept."""
+def plan_sweep(folder: Path, names: Sequence[str], batch: Sequence[list[str]], configs: Sequence[Mapping[str, Any]]
+               ) -> tuple[Plan, list[list[str]]]:
+    """Plans a sweep: the plan, and the overrides of the combinations that are still to run.
+
+    names, batch, configs: each combination's folder name, overrides, and resolved configuration. Every dataset is read once here, so that bad
+    input is refused before anything starts. Raises InputError where two combinations would share a folder, or a folder
+    holds a run of another configuration.
+    """
     from prixfixe.experiment import dataset
 
-    dataset(config).read()
+    if len(set(names)) < len(names):
+        twice = next(name for name, count in Counter(names).items() if count > 1)
+        raise InputError(f"several combinations of this sweep would share the folder {twice}; sweep over the slots or the seed, or give every value a sweep=NAME of its own")
+    contents: dict[str, str] = {}
+    still_open = []
+    for name, overrides, config in zip(names, batch, configs, strict=True):
+        key = json.dumps(config["dataset"], sort_keys=True)
+        if key not in contents:
+            contents[key] = dataset(config).read().content
+        if not RunFolder(folder / name).is_done(config, identity(config, contents[key])):
+            still_open.append(overrides)
+    plan = Plan(folder, dict(zip(names, batch, strict=True)))
+    plan.write(started=time.time(), current=[name for name, overrides in plan.jobs.items() if overrides in still_open])
+    done = len(names) - len(still_open)
+    print(f"{len(names)} combinations in {folder}: " + (f"{done} done already, " if done else "") + f"{len(still_open)} to run", file=sys.stderr)
+    return plan, still_open
 
 
 @dataclass(frozen=True)
@@ -55,10 +79,13 @@ class Plan:
         content = RunFolder(folder).read_json(folder / "sweep.json")
         return cls(folder, content.get("jobs", {}))
 
-    def write(self, started: float) -> None:
-        """Writes the plan together with the combinations that the folder was to hold already."""
+    def write(self, started: float, current: list[str]) -> None:
+        """Writes the plan, together with the combinations that the folder was to hold already.
+
+        started: when, in seconds since 1970. current: the combinations that are run now.
+        """
         known = self.read(self.folder).jobs
-        write_json(self.file, {"started": started, "current": list(self.jobs), "jobs": {**known, **self.jobs}})
+        write_json(self.file, {"started": started, "current": current, "jobs": {**known, **self.jobs}})
 
     def statuses(self) -> dict[str, dict[str, Any]]:
         return {name: RunFolder(self.folder / name).status() for name in self.jobs}
@@ -69,25 +96,22 @@ class Plan:
         if not open_ones:
             return None
         lines = [f"{len(open_ones)} of {len(self.jobs)} combinations are not done:"]
-        for name, status in open_ones.items():
-            lines.append(f"  {name}: {status.get('reason') or status.get('state', 'never started')}")
-            lines.append(f"    prixfixe train {command(self.jobs[name], self.folder / name)}")
+        lines += [f"  {name}: {status.get('reason') or status.get('state', 'never started')}" for name, status in open_ones.items()]
+        first = next(iter(open_ones))
+        lines += [
+            "The same command again runs just these. One by itself:",
+            f"  prixfixe train {shlex.join([*self.jobs[first], 'hydra.mode=RUN', f'hydra.run.dir={self.folder / first}'])}",
+        ]
         return SweepError("\n".join(lines))
-
-
-def command(overrides: list[str], folder: Path) -> str:
-    """The words after `prixfixe train` that run one combination of a sweep in its own folder."""
-    return shlex.join([*overrides, "hydra.mode=RUN", f"hydra.run.dir='{folder}'"])
 
 
 def job_line(folder: Path, metrics: Mapping[str, Any] | None, reason: str | None) -> str:
     """What a job of a sweep says at its end: its number among all, its name, its scores or its reason, the time left."""
     content = RunFolder(folder.parent).read_json(folder.parent / "sweep.json")
-    names = content.get("current", [])
-    began = content.get("started", time.time())
-    ended = [n for n in names if RunFolder(folder.parent / n).status().get("state") in ("done", "failed")]
-    left = (time.time() - began) / max(len(ended), 1) * (len(names) - len(ended))
-    head = f"[{len(ended):>{len(str(len(names)))}}/{len(names)}] {folder.name:<52}"
+    names, began = content.get("current", []), content.get("started", time.time())
+    ended = sum(RunFolder(folder.parent / name).ended_since(began) for name in names)
+    left = (time.time() - began) / max(ended, 1) * (len(names) - ended)
+    head = f"[{ended:>{len(str(len(names)))}}/{len(names)}] {folder.name:<52}"
     if metrics is None:
         return f"{head} FAILED: {reason}"
     return (

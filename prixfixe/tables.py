@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import math
 import zlib
 from bisect import bisect_right
@@ -17,7 +18,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import pyarrow as pa
@@ -137,9 +137,7 @@ class _Text:
                         block_size=BLOCK_BYTES,
                         use_threads=False,  # so that rows of another width come with their line
                     ),
-                    parse_options=pa.csv.ParseOptions(
-                        delimiter=self._delimiter, ignore_empty_lines=False, invalid_row_handler=on_misfit
-                    ),
+                    parse_options=pa.csv.ParseOptions(delimiter=self._delimiter, ignore_empty_lines=False, invalid_row_handler=on_misfit),
                     convert_options=pa.csv.ConvertOptions(
                         column_types={str(column): pa.binary() for column in columns},
                         include_columns=[str(column) for column in columns],
@@ -159,16 +157,14 @@ class _Text:
         """Messages, in file order, from (row, what is wrong) and from the rows of another width, up to the last row."""
         end = self._line(last)
         found = [(self._line(row), problem) for row, problem in problems]
-        found += [
-            (line, problem or "the sequence is empty") for line, problem in self._misfits if problem or line < end
-        ]
+        found += [(line, problem or "the sequence is empty") for line, problem in self._misfits if problem or line < end]
         return [f"{self.path}:{line}: {problem}." for line, problem in sorted(found)]
 
     def is_blank_after(self, row: int) -> bool:
         """Whether only empty lines follow the row."""
         with _uncompressed(self.path) as stream:
-            rest = islice(stream, self._line(row), None)
-            return not any(line.strip() for line in rest)
+            seen = max([self._line(row), *(line for line, problem in self._misfits if problem)])
+            return not any(line.strip() for line in islice(stream, seen, None))
 
     def _line(self, row: int) -> int:
         """The line, counted from 1, of a row, counted from 0, that was not left out."""
@@ -236,7 +232,7 @@ def _is_gzip(path: Path) -> bool:
         return file.read(2) == b"\x1f\x8b"
 
 
-def _uncompressed(path: Path) -> IO[bytes]:
+def _uncompressed(path: Path) -> gzip.GzipFile | io.BufferedReader:
     return gzip.open(path) if _is_gzip(path) else open(path, "rb")
 
 
@@ -270,9 +266,7 @@ def _looks_like_header(cells: list[str]) -> bool:
     return len(cells) > 1 and not any(_is_number(cell) or _is_nucleotides(cell) for cell in cells)
 
 
-def _measurement_columns(
-    table: _Table, sequence: str | None, expression: str | Sequence[str] | None, fold: str | None
-) -> _Columns:
+def _measurement_columns(table: _Table, sequence: str | None, expression: str | Sequence[str] | None, fold: str | None) -> _Columns:
     asked = [] if expression is None else [expression] if isinstance(expression, str) else list(expression)
     _expect_header_for(table, [name for name in (sequence, *asked, fold) if name is not None])
     if not table.has_header:
@@ -281,16 +275,11 @@ def _measurement_columns(
         has_fold = len(table.first) > 2 and all(_is_integer(row[2]) for row in table.sample if len(row) > 2)
         return _Columns(0, (1, 2) if has_fold else (1,), ("expression",), has_fold)
     sequence_at = _sequence_column(table, sequence)
-    if asked:
-        numbers = [_named(table, name, "expression") for name in asked]
-    else:
-        numbers = [_expression_column(table, sequence_at, fold)]
+    numbers = [_named(table, name, "expression") for name in asked] or [_expression_column(table, sequence_at, fold)]
     tasks = tuple(table.first[column] for column in numbers)
     fold_at = _named(table, fold, "fold") if fold is not None else _known(table, FOLD_NAMES)
     has_fold = fold_at is not None and fold_at not in numbers
-    return _Columns(
-        sequence_at, (*numbers, fold_at) if fold_at is not None and has_fold else tuple(numbers), tasks, has_fold
-    )
+    return _Columns(sequence_at, (*numbers, fold_at) if fold_at is not None and has_fold else tuple(numbers), tasks, has_fold)
 
 
 def _sequence_columns(table: _Table, sequence: str | None) -> _Columns:
@@ -316,9 +305,7 @@ def _expect_header_for(table: _Table, names: list[str]) -> None:
 def _sequence_column(table: _Table, name: str | None) -> int:
     at = _named(table, name, "sequence") if name is not None else _known(table, SEQUENCE_NAMES)
     if at is None:
-        raise InputError(
-            f"{table.path}: no column is named {' or '.join(SEQUENCE_NAMES)}. {_choose(table, 'sequence')}"
-        )
+        raise InputError(f"{table.path}: no column is named {' or '.join(SEQUENCE_NAMES)}. {_choose(table, 'sequence')}")
     return at
 
 
@@ -330,16 +317,11 @@ def _expression_column(table: _Table, sequence_at: int, fold: str | None) -> int
         sequence_at,
         *(at for at, name in enumerate(table.first) if name == fold or name.lower() in FOLD_NAMES + ID_NAMES),
     }
-    cells = {
-        at: [row[at] for row in table.sample if at < len(row)] for at in range(len(table.first)) if at not in taken
-    }
+    cells = {at: [row[at] for row in table.sample if at < len(row)] for at in range(len(table.first)) if at not in taken}
     numeric = [at for at, column in cells.items() if sum(map(_is_number, column)) > len(column) / 2]
     if len(numeric) != 1:
         found = f"{len(numeric)} columns hold numbers" if numeric else "no column holds numbers"
-        raise InputError(
-            f"{table.path}: no column is named {' or '.join(EXPRESSION_NAMES)}, and {found}. "
-            f"{_choose(table, 'expression')}"
-        )
+        raise InputError(f"{table.path}: no column is named {' or '.join(EXPRESSION_NAMES)}, and {found}. {_choose(table, 'expression')}")
     return numeric[0]
 
 
@@ -370,10 +352,10 @@ def _is_nucleotides(cell: str) -> bool:
     return bool(cell) and not cell.strip("ACGTNacgtn")
 
 
-def _number(cell: str | bytes) -> float:
+def _number(cell: str) -> float:
     """The number that a cell holds; NaN where it holds none."""
     try:
-        return math.nan if "_" in str(cell) else float(cell)  # Python alone reads 1_0 as a number
+        return math.nan if "_" in cell else float(cell)  # Python alone reads 1_0 as a number
     except ValueError:
         return math.nan
 
@@ -381,9 +363,7 @@ def _number(cell: str | bytes) -> float:
 # Reading cells
 
 
-def _read(
-    table: _Table, columns: _Columns, rejected: list[str] | None
-) -> tuple[Sequences, np.ndarray, list[str] | None]:
+def _read(table: _Table, columns: _Columns, rejected: list[str] | None) -> tuple[Sequences, np.ndarray, list[str] | None]:
     """All rows: sequences, numbers of shape (n, len(columns.numbers)), and ids where there is such a column.
 
     Rows that cannot be used raise InputError, or are left out and described in `rejected` where that is a list.
@@ -424,9 +404,9 @@ def _read(
             if columns.id is not None:
                 ids.extend(map(_text, cells[columns.id].filter(pa.array(usable))))
             start += len(lengths)
-        if not (problems and problems[-1][0] > last and table.is_blank_after(last)):
-            last = start
-        described = table.describe([problem for problem in problems if problem[0] <= last], last)
+        if problems and problems[-1][0] > last and table.is_blank_after(last):
+            problems = [(row, problem) for row, problem in problems if row <= last]
+        described = table.describe(problems, max([last, *(row for row, _ in problems[-1:])]))
     rows = sum(map(len, blocks))
     if described and (rejected is None or rows == 0):
         raise InputError(described[0] if rejected is None else f"No row can be used. {described[0]}")
@@ -451,12 +431,12 @@ def _codes(cells: pa.Array) -> tuple[np.ndarray, np.ndarray]:
 
 def _numbers(cells: pa.Array) -> np.ndarray:
     """The numbers of a column as float64; NaN where a cell holds none."""
-    if pa.types.is_binary(cells.type):
-        cells = cells.view(pa.string())
     try:
-        return cells.cast(pa.float64()).fill_null(math.nan).to_numpy()
-    except pa.ArrowInvalid:
-        return np.array([_number(_text(cell)) for cell in cells.view(pa.binary())])
+        text = cells.view(pa.string()) if pa.types.is_binary(cells.type) else cells  # bytes are cast as text only
+        numbers: np.ndarray = text.cast(pa.float64()).fill_null(math.nan).to_numpy()
+        return numbers
+    except pa.ArrowInvalid:  # some cell is no number, or has spaces around it
+        return np.array([_number(_text(cell)) for cell in cells])
 
 
 def _text(cell: pa.Scalar) -> str:

@@ -7,8 +7,8 @@ A test set is a folder in one of two layouts:
    subsets in `test_subset_ids/`, and the part of them that was public during the challenge in
    `public_leaderboard_ids/`.
 
-A subset's CSV holds 0-based row numbers of the test sequences: a column `pos`, or `alt_pos` and `ref_pos` for pairs that
-are scored by their difference in expression. Other columns and other files are not looked at. A row number or pair
+A subset's CSV holds 0-based row numbers of the test sequences: a column `pos`, or `alt_pos` and `ref_pos` for pairs
+that are scored by their difference in expression. Other columns and other files are not looked at. A row number or pair
 that occurs more than once counts once, as in the published evaluation.
 """
 

@@ -1,7 +1,15 @@
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from omegaconf import OmegaConf, open_dict
+
+from prixfixe.paths import conf_folder
+from prixfixe.run_folder import SLOTS
+from prixfixe.simulation import simulate
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -13,3 +21,28 @@ def real_data() -> Path:
     if not (folder / "yeast" / "random_promoters.txt").exists():
         pytest.skip(f"no real data at {folder}: set PRIXFIXE_REAL_DATA to the folder that holds yeast/")
     return folder
+
+
+def compose(*overrides: str) -> dict[str, Any]:
+    """The configuration of one combination as plain values, as `prixfixe train OVERRIDES` would resolve it."""
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf_folder())):
+        config = hydra_compose("train", [*overrides, "hydra.mode=RUN"])
+    choices = {slot: OmegaConf.select(config, f"{slot}._target_") for slot in SLOTS}
+    with open_dict(config):
+        config.choices = choices
+    return {str(key): value for key, value in OmegaConf.to_container(config, resolve=True).items()}
+
+
+def demo(recipe: str, first: str, core: str, final: str, *overrides: str) -> dict[str, Any]:
+    """A combination at demo size."""
+    return compose("experiment=demo", f"recipe={recipe}", f"first={first}", f"core={core}", f"final={final}", *overrides)
+
+
+@pytest.fixture
+def promoters(tmp_path: Path) -> Path:
+    """A small table of simulated promoters, with a header."""
+    measurements = simulate(120, seed=3).measurements
+    path = tmp_path / "promoters.tsv"
+    rows = zip(measurements.sequences.to_strings(), measurements.expression, strict=True)
+    path.write_text("sequence\texpression\n" + "".join(f"{sequence}\t{value}\n" for sequence, value in rows))
+    return path

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prixfixe.contract import Block, InputSpec
+from prixfixe.layers import GroupedConv
 
 
 class Proformer(Block):
@@ -52,7 +53,7 @@ class MacaronBlock(nn.Module):
         self.feed_forward_1 = FeedForward(width, expansion, dropout)
         self.norm_conv = nn.LayerNorm(width, eps=1e-6)
         self.conv = nn.Sequential(
-            nn.Conv1d(width, width, kernel_size, padding="same", groups=width, bias=False),
+            GroupedConv(width, kernel_size, group_width=1),
             nn.Conv1d(width, width, kernel_size=1),
             nn.ReLU(),
             nn.Dropout(dropout),

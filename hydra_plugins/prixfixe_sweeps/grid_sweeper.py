@@ -2,34 +2,36 @@
 
 from __future__ import annotations
 
-import time
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from omegaconf import OmegaConf
+from hydra.core.hydra_config import HydraConfig
 
 
 class GridSweeper(BasicSweeper):
-    """Hydra's basic sweeper, with a plan (sweep.json) in the sweep's folder and an account of what failed at the end."""
+    """Hydra's basic sweeper, with a plan (sweep.json) in the sweep's folder, what is done already left out, and an account
+    of what failed at the end."""
 
-    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
-        from prixfixe.sweep import Plan, prepare_dataset, resolved
+    def get_job_batch(self) -> Sequence[Sequence[str]]:
+        from prixfixe.sweep import plan_sweep, resolved
 
         assert self.config is not None and self.hydra_context is not None
         loader = self.hydra_context.config_loader
-        configs = [loader.load_sweep_config(self.config, list(overrides)) for overrides in batch]
-        names = [str(config.hydra.sweep.subdir) for config in configs]
-        if twice := [name for name, count in Counter(names).items() if count > 1]:
-            from prixfixe.errors import InputError
+        batch = [list(overrides) for overrides in super().get_job_batch()]
+        names, configs = [], []
+        for overrides in batch:
+            config = loader.load_sweep_config(self.config, overrides)
+            HydraConfig.instance().set_config(config)  # what ${hydra:...} in the configuration reads
+            names.append(str(config.hydra.sweep.subdir))
+            configs.append(resolved(config))
+        HydraConfig.instance().set_config(self.config)
+        self.plan, still_open = plan_sweep(Path(self.config.hydra.sweep.dir), names, batch, configs)
+        return still_open
 
-            raise InputError(f"several combinations of this sweep would share the folder {twice[0]}; sweep over the slots and the seed, or give each sweep=NAME")
-        for dataset in {OmegaConf.to_yaml(config.dataset): config for config in configs}.values():
-            prepare_dataset(resolved(dataset))
-        self.plan = Plan(Path(self.config.hydra.sweep.dir), dict(zip(names, map(list, batch), strict=True)))
-        self.plan.write(started=time.time())
+    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
+        """Nothing is left to do: every configuration of the batch was composed when it was planned."""
 
     def sweep(self, arguments: list[str]) -> Any:
         try:

@@ -6,8 +6,8 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from hydra import version
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
@@ -30,7 +30,7 @@ class PoolLauncher(Launcher):
         from prixfixe.pool import run_in_pool
 
         setup_globals()
-        common = (self.hydra_context, self.task_function, self.config, Singleton.get_state())
+        common = (self.hydra_context, self.task_function, self.config)
         arguments = [(*common, list(overrides), initial_job_idx + i) for i, overrides in enumerate(job_overrides)]
         outcomes = run_in_pool(_job, arguments, self.jobs)
         returns = []
@@ -42,10 +42,10 @@ class PoolLauncher(Launcher):
         return returns
 
 
-def _job(context: HydraContext, task: TaskFunction, config: DictConfig, singletons: dict[Any, Any], overrides: list[str], number: int) -> Any:
+def _job(context: HydraContext, task: TaskFunction, config: DictConfig, overrides: list[str], number: int) -> Any:
     """What a process of the pool does: Hydra's own way to run one job of a sweep. Returns what the task returns."""
     setup_globals()
-    Singleton.set_state(singletons)
+    version.setbase("1.3")
     job_config = context.config_loader.load_sweep_config(config, overrides)
     with open_dict(job_config):
         job_config.hydra.job.id = f"{os.getpid()}"

@@ -21,8 +21,8 @@ HELP = "score a run, or a table of predictions, in the subsets of a test set"
 
 DESCRIPTION = """\
 Scores a run folder, or any program's table of sequence and prediction, on a test set: Pearson r, r squared and Spearman
-rho of each subset (of pairs: of the differences in expression), and the weighted Pearson and Spearman scores. Weights are
-renormalised over the subsets that the test set has. A run's scores are also kept in its folder, as evaluation.json.
+rho of each subset (of pairs: of the differences in expression), and the weighted Pearson and Spearman scores. Weights
+are renormalised over the subsets that the test set has. A run's scores are also kept in its folder, as evaluation.json.
 """
 
 FORMATS = ("table", "csv", "json")
@@ -31,19 +31,19 @@ KEPT_IN_RUN = "evaluation.json"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
-    parser.add_argument("predictions", metavar="RUN-or-PREDICTIONS", type=Path, help="run folder, or TSV or CSV (or gzip)")
+    parser.add_argument("predictions", metavar="RUN-or-PREDICTIONS", type=Path, help="run folder, TSV or CSV")
     parser.add_argument("test_set", metavar="TESTSET", type=Path, help="folder of a test set, in either layout")
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="write there, not to standard output")
     parser.add_argument("--format", choices=FORMATS, help="default: by FILE's ending, or else table")
     parser.add_argument("--column", metavar="NAME", help="column of predictions, where the table has several")
     parser.add_argument(
-        "--without-leaderboard", action="store_true", help="leave out what the public leaderboard showed (published layout)"
+        "--without-leaderboard", action="store_true", help="leave out what the public leaderboard showed"
     )
     parser.add_argument(
         "--same-scale", action="store_true", help="predictions are in the test set's own units: report the MSE, too"
     )
     parser.add_argument(
-        "--bootstrap", metavar="N", type=_count, default=10_000, help="samples for the intervals, 0 for none (%(default)s)"
+        "--bootstrap", metavar="N", type=sample_count, default=10_000, help="bootstrap samples (%(default)s); 0: none"
     )
 
 
@@ -128,11 +128,12 @@ def format_table(evaluation: Evaluation) -> str:
     if any(subset.pairs for subset in evaluation.subsets):
         lines.append("Pairs are scored by their differences in expression, alternative minus reference.")
     if evaluation.absent:
-        lines.append(f"Not in this test set: {', '.join(evaluation.absent)}; the weights are renormalised over the others.")
+        absent = ", ".join(evaluation.absent)
+        lines.append(f"Not in this test set: {absent}; the weights are renormalised over the others.")
     if evaluation.bootstrap_samples:
         lines.append(
-            f"In brackets: 2.5th to 97.5th percentile over {evaluation.bootstrap_samples:,} bootstrap samples of 10 % of "
-            "each subset."
+            f"In brackets: 2.5th to 97.5th percentile over {evaluation.bootstrap_samples:,} bootstrap samples, each "
+            "of 10 % of every subset."
         )
     return "\n".join(lines).rstrip() + "\n"
 
@@ -183,7 +184,7 @@ def _interval(score: Score) -> str:
     return f"[{score.interval[0]:.3f}, {score.interval[1]:.3f}]" if score.interval else ""
 
 
-def _count(text: str) -> int:
+def sample_count(text: str) -> int:
     number = int(text)
     if number < 0:
         raise ValueError

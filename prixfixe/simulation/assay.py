@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
+from prixfixe.construct import LEFT_FLANK, RIGHT_FLANK
 from prixfixe.measurements import Measurements
 from prixfixe.sequences import N, Sequences
 from prixfixe.simulation.model import true_expression
 
-LEFT_FLANK = "TGCATTTTTTTCACATC"
-RIGHT_FLANK = "GGTTACGGCTGTT"
-INSERT = 80
+VERSION = 1  # of the simulation: goes up when a size and seed give other numbers than before
+INSERT = 80  # nt, as ordered
 
 # What follows is set to figures of the real measurements, as far as a small sample shows them: docs/simulated_assay.md
 COMPOSITION = (0.225, 0.192, 0.281, 0.302)  # A C G T in random inserts
 SHORTEST, LONGEST = 57, 105
 LENGTH_SHARES = {81: 0.0046, 80: 0.8193, 79: 0.1275, 78: 0.0239, 77: 0.0078, 76: 0.0046, 75: 0.0027, 74: 0.0017}
 SHARE_SHORTER, SHARE_LONGER = 0.0065, 0.0014  # spread evenly over SHORTEST..73 and 82..LONGEST
-ONE_CELL = 0.515  # probability that a cell is a promoter's last: numbers of cells are geometric
+ONE_CELL = 0.49  # probability that a cell is a promoter's last: numbers of cells are geometric
 CELL_NOISE = 1.2  # standard deviation of a cell's expression, in bins
 MISPLACED = 0.008  # share of cells that land in any bin
 EXTRA_READS = 4.0  # mean reads of a cell beyond the first; they weight its bin
 BINS = 18
 
 CHUNK = 1 << 15  # promoters that share one stream of random numbers; part of what a seed means
+TRAINING, TEST = 0, 1  # second word of the seed, so that the two never share a stream
 
 
 @dataclass(frozen=True)
@@ -69,17 +71,21 @@ def simulate_chunks(n: int, seed: int) -> Iterator[SimulatedMeasurements]:
     """The promoters of `simulate` in order, CHUNK at a time, so that memory does not grow with n."""
 
     def chunk(number: int) -> SimulatedMeasurements:
-        rng = np.random.default_rng([seed, number])
+        rng = np.random.default_rng([seed, TRAINING, number])
         sequences = random_promoters(min(CHUNK, n - number * CHUNK), rng)
         truth = true_expression(sequences)
         cells = rng.geometric(ONE_CELL, size=len(truth))
         return SimulatedMeasurements(Measurements(sequences, measure(truth, cells, rng)), truth)
 
     workers = os.cpu_count() or 1
-    numbers = range(-(-n // CHUNK))
+    waiting: deque[Future[SimulatedMeasurements]] = deque()
     with ThreadPoolExecutor(workers) as pool:  # numpy works outside the interpreter's lock
-        for first in range(0, len(numbers), 2 * workers):
-            yield from pool.map(chunk, numbers[first : first + 2 * workers])
+        for number in range(-(-n // CHUNK)):
+            waiting.append(pool.submit(chunk, number))
+            if len(waiting) > 2 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def random_promoters(n: int, rng: np.random.Generator) -> Sequences:
@@ -103,7 +109,10 @@ def draw(probabilities: tuple[float, ...], shape: tuple[int, ...], rng: np.rando
     """Random nucleotide codes; two random bytes each, so that probabilities hold to 1 in 65,536."""
     thresholds = (np.cumsum(probabilities)[:3] * 65536).astype(np.uint16)
     random = rng.integers(0, 65536, size=shape, dtype=np.uint16)
-    return sum((random >= threshold).astype(np.uint8) for threshold in thresholds)
+    codes = np.zeros(shape, dtype=np.uint8)
+    for threshold in thresholds:
+        codes += random >= threshold
+    return codes
 
 
 def add_flanks(inserts: Sequences) -> Sequences:
@@ -130,4 +139,5 @@ def measure(truth: np.ndarray, cells: np.ndarray, rng: np.random.Generator) -> n
     bins[stray] = rng.integers(0, BINS, size=len(stray))
     # whole numbers of reads, so that cells of one bin average to exactly that bin
     reads = 1.0 + rng.poisson(rng.exponential(EXTRA_READS, size=len(bins)))
-    return np.add.reduceat(bins * reads, starts) / np.add.reduceat(reads, starts)
+    expression: np.ndarray = np.add.reduceat(bins * reads, starts) / np.add.reduceat(reads, starts)
+    return expression

@@ -1,9 +1,12 @@
 """From sequence to expression without noise: binding, chromatin, activity.
 
-1. Every window of a promoter has a statistical weight for each factor, from its position weight matrix, on both strands.
-2. Unhindered occupancies of the factors that open chromatin give the probability that the promoter is free of nucleosomes.
+1. Every window of a promoter has a statistical weight for each factor, from its position weight matrix, on both
+   strands.
+2. The unhindered occupancies of factors that open chromatin give the probability that the promoter is free of
+   nucleosomes.
 3. Nucleosomes lower all weights by that probability; occupancy saturates, and pairs of factors cooperate.
-4. Effects of the bound factors add up to a latent activity; a logistic function maps it to expression, 0 to 17.
+4. Effects of the bound factors, and a general one of the G + C content, add up to a latent activity; a logistic
+   function maps it to expression, 0 to 17.
 
 The order of the steps follows the billboard models of de Boer et al. 2020 (Nature Biotechnology 38:56); see
 docs/simulated_assay.md.
@@ -14,17 +17,21 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
+from scipy.ndimage import uniform_filter1d
+from scipy.special import expit
 
-from prixfixe.sequences import N, Sequences
+from prixfixe.construct import RIGHT_FLANK
+from prixfixe.sequences import C, G, N, Sequences
 from prixfixe.simulation.factors import COOPERATIONS, FACTORS, Cooperation, Factor, site_weights
 
 MAX_EXPRESSION = 17.0
-K = 8  # windows are looked up as 8-mers; a longer site is two of them
-INSIDE = 80  # nt upstream of the 3' flank over which a factor's weight goes from 1 to `distal`
-CLOSED = -0.5  # log-odds of being free of nucleosomes when nothing is bound
-BASAL = 0.0  # latent activity when nothing is bound
-GAIN = 1.0  # latent activity to log-odds of full expression
-CHUNK = 4096  # promoters at a time: keeps the windows' arrays near the caches
+K = 8  # windows are looked up as 8-mers; a longer site is its first and its last one (the middle of 17 nt is any)
+UPSTREAM = 80  # nt upstream of the 3' flank over which a factor's weight goes from 1 to `distal`
+CLOSED = -2.0  # log-odds of being free of nucleosomes when nothing is bound
+BASAL = 0.16  # latent activity when nothing is bound
+COMPOSITION = 2.5  # latent activity for every unit of G + C fraction above `COMPOSITION_MEAN`
+COMPOSITION_MEAN = 0.4526  # of a random insert between the flanks
+CHUNK = 1024  # promoters at a time: keeps the arrays of their windows near the caches
 
 NAMES = tuple(factor.name for factor in FACTORS)
 
@@ -37,12 +44,8 @@ def true_expression(sequences: Sequences) -> np.ndarray:
     expression = np.empty(len(sequences))
     for start in range(0, len(sequences), CHUNK):
         rows = slice(start, start + CHUNK)
-        expression[rows] = expression_of_activity(activity(sequences[rows]))
+        expression[rows] = MAX_EXPRESSION * expit(activity(sequences[rows]))
     return expression
-
-
-def expression_of_activity(latent: np.ndarray) -> np.ndarray:
-    return MAX_EXPRESSION / (1 + np.exp(-latent))
 
 
 def activity(sequences: Sequences) -> np.ndarray:
@@ -50,9 +53,17 @@ def activity(sequences: Sequences) -> np.ndarray:
     single, joint = binding_weights(sequences)
     opening = np.array([factor.opening for factor in FACTORS])
     effect = np.array([factor.effect for factor in FACTORS])
-    free = 1 / (1 + np.exp(-(CLOSED + occupancy(single, joint) @ opening)))
+    free = expit(CLOSED + occupancy(single, joint) @ opening)
     bound = occupancy(single * free[:, None], joint * free[:, None] ** 2)
-    return BASAL + GAIN * (bound @ effect)
+    latent: np.ndarray = BASAL + bound @ effect + COMPOSITION * (gc_fraction(sequences) - COMPOSITION_MEAN)
+    return latent
+
+
+def gc_fraction(sequences: Sequences) -> np.ndarray:
+    """The share of G and C in each promoter. Shape (n,)."""
+    is_gc = (sequences.codes == C) | (sequences.codes == G)
+    fraction: np.ndarray = is_gc.sum(axis=1) / np.maximum(sequences.lengths, 1)
+    return fraction
 
 
 def occupancy(single: np.ndarray, joint: np.ndarray) -> np.ndarray:
@@ -61,7 +72,7 @@ def occupancy(single: np.ndarray, joint: np.ndarray) -> np.ndarray:
     A factor alone is bound with probability Z / (1 + Z). A cooperating pair has four states: unbound, either one
     bound, and both, whose weight is Z1 Z2 plus the excess from neighbouring sites.
     """
-    bound = single / (1 + single)
+    bound: np.ndarray = single / (1 + single)
     for column, pair in enumerate(COOPERATIONS):
         first, second = NAMES.index(pair.first), NAMES.index(pair.second)
         z1, z2 = single[:, first], single[:, second]
@@ -91,14 +102,11 @@ def binding_weights(sequences: Sequences) -> tuple[np.ndarray, np.ndarray]:
 
 def excess(first: np.ndarray, second: np.ndarray, pair: Cooperation) -> np.ndarray:
     """(strength - 1) times the summed weight of all pairs of sites at most `distance` windows apart. Shape (n,)."""
+    span = 2 * pair.distance + 1
+    neighbours = span * uniform_filter1d(second, span, axis=1, mode="constant")
     width = min(first.shape[1], second.shape[1])
-    running = np.cumsum(second, axis=1, dtype=np.float64)
-    running = np.concatenate([np.zeros((len(second), 1)), running], axis=1)
-    centre = np.arange(width)
-    upper = np.minimum(centre + pair.distance + 1, second.shape[1])
-    lower = np.maximum(centre - pair.distance, 0)
-    neighbours = running[:, upper] - running[:, lower]
-    return (pair.strength - 1) * np.einsum("ij,ij->i", first[:, :width], neighbours)
+    total: np.ndarray = (pair.strength - 1) * np.einsum("ij,ij->i", first[:, :width], neighbours[:, :width])
+    return total
 
 
 def window_index(sequences: Sequences) -> np.ndarray:
@@ -124,8 +132,8 @@ def window_index(sequences: Sequences) -> np.ndarray:
 
 def proximity(windows: int) -> np.ndarray:
     """1 for windows that end in the 3' flank, falling to 0 over the insert's usual length. Shape (windows,)."""
-    upstream = np.arange(windows)[::-1] - 13  # nt between the window's end and the 3' flank
-    return (1 - np.clip(upstream / INSIDE, 0, 1)).astype(np.float32)
+    upstream = np.arange(windows)[::-1] - len(RIGHT_FLANK)  # nt between a window's end and the 3' flank
+    return (1 - np.clip(upstream / UPSTREAM, 0, 1)).astype(np.float32)
 
 
 def window_weights(windows: np.ndarray, factor: Factor) -> np.ndarray:
@@ -133,39 +141,47 @@ def window_weights(windows: np.ndarray, factor: Factor) -> np.ndarray:
 
     A site of more than 8 nt spans two windows, so that the last few windows have none and the array is narrower.
     """
+    (plus, plus_tail), (minus, minus_tail) = strand_tables(factor)
     shift = len(factor.consensus) - K
     if shift <= 0:
-        (plus, _), (minus, _) = strand_tables(factor)
-        return np.take(plus + minus, windows, mode="clip")
-    left, right = windows[:, :-shift], windows[:, shift:]
-    return sum(
-        np.take(head, left, mode="clip") * np.take(tail, right, mode="clip") for head, tail in strand_tables(factor)
-    )
+        return look_up(plus + minus, windows)
+    first, last = windows[:, :-shift], windows[:, shift:]
+    weights: np.ndarray = look_up(plus, first) * look_up(plus_tail, last)
+    weights += look_up(minus, first) * look_up(minus_tail, last)
+    return weights
+
+
+def look_up(table: np.ndarray, index: np.ndarray) -> np.ndarray:
+    return np.take(table, index, mode="clip")  # nothing to clip, but the mode spares numpy a copy
 
 
 @cache
 def strand_tables(factor: Factor) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """For each strand: the weight of a site's first 8 nt by 8-mer number, and that of the nt after them, by the site's last 8-mer."""
+    """For each strand, by 8-mer: the weight of a site's first 8 nt, and that of what a longer site has after them."""
     plus = site_weights(factor.consensus)
     minus = plus[::-1, ::-1]
-    scales = factor.concentration, factor.concentration * factor.minus
-    return tuple(
-        (kmer_table(matrix[:K]) * np.float32(scale), kmer_table(pad(matrix[K:])))
-        for matrix, scale in zip((plus, minus), scales, strict=True)
+    return (
+        (kmer_table(factor.concentration, first_rows(plus)), kmer_table(1, last_rows(plus))),
+        (kmer_table(factor.concentration * factor.minus, first_rows(minus)), kmer_table(1, last_rows(minus))),
     )
 
 
-def kmer_table(weights: np.ndarray) -> np.ndarray:
-    """Product of a matrix's entries for each 8-mer; rows after the matrix's end do not count. Shape (4**8 + 1,), float32.
+def kmer_table(scale: float, weights: np.ndarray) -> np.ndarray:
+    """`scale` times the product of a matrix's entries, shape (8, 4), for each 8-mer. Shape (4**8 + 1,), float32.
 
     The last entry, for windows with N, is 0.
     """
-    table = np.ones(1)
-    for position in range(K):
-        row = weights[position] if position < len(weights) else np.ones(4)
+    table = np.array([scale])
+    for row in weights:
         table = (table[:, None] * row).ravel()
     return np.append(table, 0).astype(np.float32)
 
 
-def pad(weights: np.ndarray) -> np.ndarray:
-    return np.concatenate([np.ones((max(K - len(weights), 0), 4)), weights])[-K:]
+def first_rows(weights: np.ndarray) -> np.ndarray:
+    """A matrix's first 8 rows, filled up with ones on the right. Shape (8, 4)."""
+    return np.concatenate([weights, np.ones((K, 4))])[:K]
+
+
+def last_rows(weights: np.ndarray) -> np.ndarray:
+    """A matrix's last 8 rows, those that are among the first 8 replaced by ones. Shape (8, 4)."""
+    return np.concatenate([np.ones((K, 4)), weights[K:]])[-K:]

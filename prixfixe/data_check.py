@@ -1,0 +1,394 @@
+"""What a careful colleague would say about a table of sequences and expression before anyone trains on it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from prixfixe.construct import LEFT_FLANK, RIGHT_FLANK
+from prixfixe.measurements import Measurements
+from prixfixe.sequences import NUCLEOTIDES, N, Sequences
+from prixfixe.splits import CHUNK_ROWS, distinct, ends_with, flanks, found_in, inserts, starts_with, strand_hash, strand_hashes
+from prixfixe.tables import read_measurements
+
+SHOWN_REJECTED = 5
+HISTOGRAM_BINS = 10
+BAR = 40  # characters of the longest bar of a histogram
+PAIRS_AT_A_TIME = 1_000_000
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row" if count == 1 else f"{count:,} rows"
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Sequence lengths in nucleotides, and the share of rows that have the most common one."""
+
+    shortest: int
+    median: float
+    longest: int
+    most_common: int
+    most_common_share: float
+
+
+@dataclass(frozen=True)
+class Alphabet:
+    """The share of each nucleotide, N among them, of GC among A, C, G and T, and how many rows hold an N."""
+
+    shares: dict[str, float]
+    gc: float
+    rows_with_n: int
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """Sequences that stand in a table more than once.
+
+    distinct: different sequences. repeated_rows: rows beyond the first of each.
+    reverse_complements: rows whose reverse complement, another sequence, stands in the table too.
+    conflicting: sequences measured more than once with different results, both strands taken together.
+    largest_conflict: the largest difference among them, in the measurement's own units.
+    in_several_folds: sequences that stand in more than one fold, both strands taken together; None without folds.
+    """
+
+    distinct: int
+    repeated_rows: int
+    reverse_complements: int
+    conflicting: int
+    largest_conflict: float
+    in_several_folds: int | None
+
+
+@dataclass(frozen=True)
+class Flanks:
+    """The constant ends that most sequences share, "" for none; whether they are the yeast construct's; rows that lack one."""
+
+    left: str
+    right: str
+    yeast_construct: bool
+    rows_without: int
+
+    def text(self) -> str:
+        if not self.left and not self.right:
+            return "none recognised"
+        name = "the yeast construct's" if self.yeast_construct else "shared by most sequences"
+        return f"{self.left or '-'} ... {self.right or '-'}, {name}; {_rows(self.rows_without)} lack them"
+
+
+@dataclass(frozen=True)
+class Expression:
+    """The distribution of one task, in the measurement's own units; `edges` bound the histogram's `counts`."""
+
+    minimum: float
+    quartiles: tuple[float, float, float]
+    maximum: float
+    mean: float
+    standard_deviation: float
+    integer_share: float
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+
+    def lines(self, task: str) -> list[tuple[str, str]]:
+        low, middle, high = self.quartiles
+        lines = [
+            (task, f"{self.minimum:.4g} to {self.maximum:.4g}, quartiles {low:.4g}, {middle:.4g}, {high:.4g}"),
+            ("", f"mean {self.mean:.4g}, standard deviation {self.standard_deviation:.4g}; {self.integer_share:.1%} integers"),
+        ]
+        for start, stop, count in zip(self.edges, self.edges[1:], self.counts, strict=False):
+            bar = "#" * round(BAR * count / max(self.counts))
+            lines.append(("", f"{start:>8.4g} to {stop:<8.4g}{count:>10,}  {bar}"))
+        return lines
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """How many rows of the table stand in another one.
+
+    same_content: both hold the same sequences with the same expression, in whatever order or format.
+    identical, reverse_complement: rows whose sequence, or its reverse complement alone, stands there.
+    near: further rows within `mismatches` of a sequence there of the same length, on either strand, flanks aside.
+    """
+
+    file: str
+    rows: int
+    same_content: bool
+    identical: int
+    reverse_complement: int
+    mismatches: int
+    near: int
+
+    def lines(self) -> list[tuple[str, str]]:
+        return [
+            ("against", f"{self.file}, {_rows(self.rows)}" + ("; the same content" if self.same_content else "")),
+            ("", f"{_rows(self.identical)} of this table stand there too"),
+            ("", f"{_rows(self.reverse_complement)} stand there as their reverse complement"),
+            ("", f"{_rows(self.near)} have a sequence there within {self.mismatches} mismatches, on either strand"),
+        ]
+
+    def warnings(self, rows: int) -> list[str]:
+        if self.same_content:
+            return [f"both files hold the same sequences and expression: scores on {self.file} would be scores on the training data"]
+        total = self.identical + self.reverse_complement + self.near
+        return [f"{total:,} of {_rows(rows)} stand in {self.file} too, or nearly so, on one strand or the other"] if total else []
+
+
+@dataclass(frozen=True)
+class Report:
+    file: str
+    rows: int
+    rejected_rows: int
+    first_rejected: tuple[str, ...]
+    lengths: Lengths
+    alphabet: Alphabet
+    repeats: Repeats
+    flanks: Flanks
+    expression: dict[str, Expression]
+    folds: dict[str, int] | None
+    against: Overlap | None
+
+    def to_dict(self) -> dict[str, object]:
+        """Everything as plain values for JSON."""
+        return {**asdict(self), "warnings": self.warnings()}
+
+    def warnings(self) -> list[str]:
+        """What the user should look into before training, a sentence each."""
+        found = []
+        if self.rejected_rows:
+            found.append(f"{_rows(self.rejected_rows)} cannot be used; training refuses the file until they are mended or removed")
+        if self.repeats.conflicting:
+            found.append(
+                f"{self.repeats.conflicting:,} sequences were measured more than once with different results, "
+                f"by up to {self.repeats.largest_conflict:.4g}"
+            )
+        if self.repeats.in_several_folds:
+            found.append(f"{self.repeats.in_several_folds:,} sequences, or their reverse complements, stand in more than one fold")
+        if (self.flanks.left or self.flanks.right) and self.flanks.rows_without:
+            found.append(f"{_rows(self.flanks.rows_without)} lack the constant flanks of the others")
+        for task, expression in self.expression.items():
+            if expression.minimum == expression.maximum:
+                found.append(f"{task} is {expression.minimum:.4g} in every row: there is nothing to learn")
+        if self.against is not None:
+            found += self.against.warnings(self.rows)
+        return found
+
+    def text(self) -> str:
+        """The report for people: a label and its facts on each line."""
+        lines: list[tuple[str, str]] = [("file", self.file), ("rows", f"{self.rows:,}")]
+        lines += [("unusable rows", f"{self.rejected_rows:,}")] if self.rejected_rows else []
+        lines += [("", line) for line in self.first_rejected]
+        lengths, alphabet, repeats = self.lengths, self.alphabet, self.repeats
+        lines += [
+            (
+                "lengths",
+                f"{lengths.shortest} to {lengths.longest} nt, median {lengths.median:g}; "
+                f"{lengths.most_common_share:.1%} have {lengths.most_common}",
+            ),
+            ("nucleotides", "  ".join(f"{letter} {share:.2%}" for letter, share in alphabet.shares.items())),
+            ("", f"GC {alphabet.gc:.1%}; N in {_rows(alphabet.rows_with_n)}"),
+            ("flanks", self.flanks.text()),
+            ("sequences", f"{repeats.distinct:,} different; {_rows(repeats.repeated_rows)} repeat an earlier one"),
+            ("", f"{_rows(repeats.reverse_complements)} whose reverse complement stands in the table too"),
+            ("", f"{repeats.conflicting:,} measured more than once with different results"),
+        ]
+        if self.folds is not None:
+            lines.append(("folds", "  ".join(f"{fold}: {count:,}" for fold, count in self.folds.items())))
+        for task, expression in self.expression.items():
+            lines += expression.lines(task)
+        if self.against is not None:
+            lines += self.against.lines()
+        width = max(len(label) for label, _ in lines) + 2
+        text = "".join(f"{label:<{width}}{fact}".rstrip() + "\n" for label, fact in lines)
+        warnings = self.warnings()
+        return text + "\n" + ("".join(f"warning: {warning}.\n" for warning in warnings) or "Nothing to complain about.\n")
+
+
+def check(
+    path: str | Path,
+    *,
+    against: str | Path | None = None,
+    mismatches: int = 2,
+    sequence: str | None = None,
+    expression: str | list[str] | None = None,
+) -> Report:
+    """Reads a table and says what is in it, and what of it stands in the table `against`.
+
+    sequence, expression: column names, as for `read_measurements`. Rows that cannot be used are counted, not refused.
+    Raises InputError where a file cannot be read as a table.
+    """
+    rejected: list[str] = []
+    measurements = read_measurements(path, sequence=sequence, expression=expression, rejected=rejected)
+    overlap = None
+    if against is not None:
+        other = read_measurements(against, sequence=sequence, expression=expression, rejected=[])
+        overlap = compare(measurements, other, mismatches=mismatches, file=str(against))
+    columns = measurements.expression.reshape(len(measurements), -1).T
+    return Report(
+        file=str(path),
+        rows=len(measurements),
+        rejected_rows=len(rejected),
+        first_rejected=tuple(rejected[:SHOWN_REJECTED]),
+        lengths=_lengths(measurements.sequences),
+        alphabet=_alphabet(measurements.sequences),
+        repeats=_repeats(measurements),
+        flanks=_flanks(measurements.sequences),
+        expression=dict(zip(measurements.tasks, map(_expression, columns), strict=True)),
+        folds=_folds(measurements),
+        against=overlap,
+    )
+
+
+def compare(measurements: Measurements, other: Measurements, *, mismatches: int, file: str) -> Overlap:
+    """How much of one table stands in another; both strands, and near-duplicates within a number of mismatches."""
+    here, there = measurements.sequences, other.sequences
+    written, backward = strand_hashes(here)
+    other_written, _ = strand_hashes(there)
+    identical = found_in(written, other_written)
+    either_strand = identical | found_in(backward, other_written)
+    rest, there_insert = inserts(here)[~either_strand], inserts(there)
+    near = within_mismatches(rest, there_insert, mismatches) | within_mismatches(rest.reverse_complement(), there_insert, mismatches)
+    return Overlap(
+        file=file,
+        rows=len(other),
+        same_content=_same_content(measurements, other),
+        identical=int(identical.sum()),
+        reverse_complement=int((either_strand & ~identical).sum()),
+        mismatches=mismatches,
+        near=int(near.sum()),
+    )
+
+
+def within_mismatches(sequences: Sequences, others: Sequences, mismatches: int) -> np.ndarray:
+    """Which sequences have one of the same length among `others` that differs in at most `mismatches` places: bool, shape (n,).
+
+    Cut into one piece more than mismatches are allowed, two such sequences have a piece in common at the same place; only
+    pairs that have are compared letter by letter.
+    """
+    found = np.zeros(len(sequences), dtype=bool)
+    for length in np.unique(sequences.lengths):
+        rows = np.flatnonzero(sequences.lengths == length)
+        codes = others.codes[others.lengths == length, :length]
+        if len(codes):
+            found[rows] = _within(sequences.codes[rows, :length], codes, mismatches)
+    return found
+
+
+def _within(codes: np.ndarray, others: np.ndarray, mismatches: int) -> np.ndarray:
+    found = np.zeros(len(codes), dtype=bool)
+    if codes.shape[1] <= mismatches:
+        return ~found
+    for start, stop in pairwise(np.linspace(0, codes.shape[1], mismatches + 2).astype(int).tolist()):
+        keys, other_keys = _piece_keys(codes[:, start:stop]), _piece_keys(others[:, start:stop])
+        order = np.argsort(other_keys)
+        ordered = other_keys[order]
+        first = np.searchsorted(ordered, keys, side="left")
+        candidates = np.searchsorted(ordered, keys, side="right") - first
+        rows = np.flatnonzero((candidates > 0) & ~found)
+        ends = np.cumsum(candidates[rows])
+        while len(rows):
+            some = max(int(np.searchsorted(ends, PAIRS_AT_A_TIME, side="right")), 1)
+            chunk, counts = rows[:some], candidates[rows[:some]]
+            row = np.repeat(chunk, counts)
+            place = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(first[chunk], counts)
+            close = (codes[row] != others[order[place]]).sum(axis=1) <= mismatches
+            found[row[close]] = True
+            rows, ends = rows[some:], ends[some:] - ends[some - 1]
+    return found
+
+
+def _piece_keys(codes: np.ndarray) -> np.ndarray:
+    return strand_hash(Sequences(codes, np.full(len(codes), codes.shape[1], dtype=np.int32)))
+
+
+def _same_content(one: Measurements, other: Measurements) -> bool:
+    if one.expression.shape != other.expression.shape:
+        return False
+    return np.array_equal(_sorted_rows(one), _sorted_rows(other))
+
+
+def _sorted_rows(measurements: Measurements) -> np.ndarray:
+    """A hash of each sequence, then its expression, in an order that depends on the content alone."""
+    columns = [strand_hashes(measurements.sequences)[0], *measurements.expression.reshape(len(measurements), -1).T]
+    order = np.lexsort(columns[::-1])
+    return np.stack([column[order].view(np.uint64) for column in columns])
+
+
+def _lengths(sequences: Sequences) -> Lengths:
+    values, counts = np.unique(sequences.lengths, return_counts=True)
+    return Lengths(
+        shortest=int(values[0]),
+        median=float(np.median(sequences.lengths)),
+        longest=int(values[-1]),
+        most_common=int(values[counts.argmax()]),
+        most_common_share=float(counts.max() / len(sequences)),
+    )
+
+
+def _alphabet(sequences: Sequences) -> Alphabet:
+    counts = np.zeros(len(NUCLEOTIDES), dtype=np.int64)
+    rows_with_n = 0
+    for start in range(0, len(sequences), CHUNK_ROWS):
+        chunk = sequences[start : start + CHUNK_ROWS]
+        padding = chunk.codes.shape[1] - chunk.lengths  # which is no N
+        counts += np.bincount(chunk.codes.ravel(), minlength=len(NUCLEOTIDES))
+        counts[N] -= padding.sum()
+        rows_with_n += int(((chunk.codes == N).sum(axis=1) > padding).sum())
+    known = counts[:N].sum()
+    return Alphabet(
+        shares={letter: float(share) for letter, share in zip(NUCLEOTIDES, counts / counts.sum(), strict=True)},
+        gc=float((counts[NUCLEOTIDES.index("G")] + counts[NUCLEOTIDES.index("C")]) / known) if known else 0.0,
+        rows_with_n=rows_with_n,
+    )
+
+
+def _repeats(measurements: Measurements) -> Repeats:
+    written, backward = strand_hashes(measurements.sequences)
+    different = len(distinct(written))
+    keys = np.minimum(written, backward)
+    order = np.argsort(keys)
+    starts = np.flatnonzero(np.append(True, keys[order][1:] != keys[order][:-1]))
+    expression = measurements.expression.reshape(len(measurements), -1)[order]
+    difference = (np.maximum.reduceat(expression, starts) - np.minimum.reduceat(expression, starts)).max(axis=1)
+    in_several_folds = None
+    if measurements.fold is not None:
+        fold = measurements.fold[order]
+        in_several_folds = int((np.maximum.reduceat(fold, starts) != np.minimum.reduceat(fold, starts)).sum())
+    return Repeats(
+        distinct=different,
+        repeated_rows=len(measurements) - different,
+        reverse_complements=int((found_in(backward, written) & (written != backward)).sum()),
+        conflicting=int((difference > 0).sum()),
+        largest_conflict=float(difference.max()),
+        in_several_folds=in_several_folds,
+    )
+
+
+def _flanks(sequences: Sequences) -> Flanks:
+    left, right = flanks(sequences)
+    lacking = ~(starts_with(sequences, left) & ends_with(sequences, right))
+    return Flanks(left, right, (left, right) == (LEFT_FLANK, RIGHT_FLANK), int(lacking.sum()))
+
+
+def _expression(values: np.ndarray) -> Expression:
+    counts, edges = np.histogram(values, bins=HISTOGRAM_BINS)
+    low, middle, high = np.quantile(values, (0.25, 0.5, 0.75)).tolist()
+    return Expression(
+        minimum=float(values.min()),
+        quartiles=(low, middle, high),
+        maximum=float(values.max()),
+        mean=float(values.mean()),
+        standard_deviation=float(values.std()),
+        integer_share=float((values % 1 == 0).mean()),
+        edges=tuple(edges.tolist()),
+        counts=tuple(counts.tolist()),
+    )
+
+
+def _folds(measurements: Measurements) -> dict[str, int] | None:
+    if measurements.fold is None:
+        return None
+    folds, counts = np.unique(measurements.fold, return_counts=True)
+    return {str(fold): int(count) for fold, count in zip(folds, counts, strict=True)}

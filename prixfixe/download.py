@@ -1,0 +1,382 @@
+"""Download of a public record from Zenodo: its file list, its files verified by checksum, its archives unpacked.
+
+Everything can be repeated: what is there and verified is not fetched again, what was cut goes on where it ended. The
+record's list of files (sizes and checksums) is kept in the folder as `zenodo_record.json`, exactly as Zenodo's API
+gives it: a published record never changes. So a machine without a network can be served by hand, list included.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import gzip
+import hashlib
+import http.client
+import json
+import os
+import re
+import shutil
+import stat
+import string
+import tarfile
+import tempfile
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, Protocol
+
+from prixfixe.errors import InputError
+from prixfixe.files import atomic_path
+
+RECORDS = {"dream2022": "10633252"}  # Rafi et al. 2024, Data availability
+ZENODO = "https://zenodo.org"
+RECORD_FILE = "zenodo_record.json"
+PART = ".part"  # ending of a file that is not complete yet
+
+TIMEOUT_SECONDS = 60
+ATTEMPTS = 5  # in a row without any progress
+LONGEST_WAIT_SECONDS = 120.0
+CHUNK_BYTES = 1 << 20
+ARCHIVE_ENDINGS = (".tar.gz", ".tgz", ".zip")
+
+
+class Reporter(Protocol):
+    """Who is told how it goes."""
+
+    def say(self, text: str) -> None: ...
+
+    def transfer(self, name: str, size: int, done: int) -> AbstractContextManager[Callable[[int], None]]:
+        """A transfer of `size` bytes, `done` of them there already; gives a function to call with the bytes done."""
+        ...
+
+
+@dataclass(frozen=True)
+class RecordFile:
+    """A file as the record lists it: name, size in bytes, MD5 as hexadecimal digits, address."""
+
+    name: str
+    size: int
+    md5: str
+    url: str
+
+
+class UnreachableError(Exception):
+    """The network or the server failed, also after several attempts."""
+
+
+def download(
+    record: str,
+    folder: Path,
+    reporter: Reporter,
+    *,
+    base: str = ZENODO,
+    sleep: Callable[[float], None] = time.sleep,
+) -> list[Path]:
+    """Brings all files of a Zenodo record into `folder`, verified, and unpacks its archives; returns their paths.
+
+    record: its number. base: address of the server. An archive NAME.tar.gz, NAME.tgz or NAME.zip is unpacked into the
+    folder NAME, without a folder that wraps the whole content; links and paths that lead elsewhere are refused.
+    Raises InputError where something cannot be had, with what to fetch by hand and where to put it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    client = _Client(reporter, sleep)
+    files = _record_files(client, record, folder, base)
+    missing = [file for file in files if not _verified(folder / file.name, file, reporter)]
+    needed = sum(file.size for file in missing)
+    if needed > (free := shutil.disk_usage(folder).free):
+        raise InputError(f"{folder}: {_bytes(needed)} are still to be downloaded, and only {_bytes(free)} are free")
+    for number, file in enumerate(missing):
+        try:
+            client.fetch(file, folder / file.name)
+        except UnreachableError as error:
+            raise InputError(_by_hand_files(error, missing[number:], folder)) from None
+    return [*(folder / file.name for file in files), *_unpack_all(files, folder, reporter)]
+
+
+# The record
+
+
+def _record_files(client: _Client, record: str, folder: Path, base: str) -> list[RecordFile]:
+    kept = folder / RECORD_FILE
+    address = f"{base.rstrip('/')}/api/records/{record}"
+    if kept.exists():
+        files, number = _parse_record(kept.read_bytes(), str(kept))
+        if number != record:
+            raise InputError(f"{kept}: belongs to record {number}, not {record}; use another folder")
+        return files
+    try:
+        content = client.read(address)
+    except UnreachableError as error:
+        raise InputError(
+            f"{error}.\nWithout a network, fetch by hand:\n"
+            f"  {address}\n    and save it as {kept}\n"
+            f"  every file that {base.rstrip('/')}/records/{record} offers\n    and put it into {folder}\n"
+            "Then give the same command again: it verifies and unpacks what it finds there."
+        ) from None
+    files, number = _parse_record(content, address)
+    if number != record:
+        raise InputError(f"{address}: asked for record {record}, got record {number}")
+    with atomic_path(kept) as temporary:
+        temporary.write_bytes(content)
+    return files
+
+
+def _parse_record(content: bytes, source: str) -> tuple[list[RecordFile], str]:
+    """The files and the number of a record, from what the API answers: {"id", "files": [{"key", "size", ...}]}."""
+    try:
+        record = json.loads(content)
+        files = [_parse_file(entry, source) for entry in record["files"]]
+        number = str(record["id"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{source}: not a Zenodo record as its API gives it ({error!r})") from None
+    if not files or len({file.name for file in files}) < len(files):
+        raise InputError(f"{source}: the record lists no files, or one twice")
+    return files, number
+
+
+def _parse_file(entry: dict[str, Any], source: str) -> RecordFile:
+    name, url, checksum = str(entry["key"]), str(entry["links"]["self"]), str(entry["checksum"])
+    # a plain name, and none of our own
+    if name in ("", ".", "..", RECORD_FILE) or any(mark in name for mark in "/\\:\0") or name.endswith(PART):
+        raise InputError(f"{source}: refused a file named {name!r}: it would not lie in the folder under its own name")
+    if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
+        raise InputError(f"{source}: refused the address {url!r} of {name}: not http or https")
+    if not (match := re.fullmatch(r"md5:([0-9a-f]{32})", checksum)):
+        raise InputError(f"{source}: {name} has the checksum {checksum!r}, which is no MD5")
+    return RecordFile(name, int(entry["size"]), match[1], url)
+
+
+def _verified(path: Path, file: RecordFile, reporter: Reporter) -> bool:
+    if not path.exists():
+        return False
+    if path.stat().st_size == file.size and _md5(path) == file.md5:
+        reporter.say(f"{file.name}: here and verified")
+        return True
+    reporter.say(f"{file.name}: here, but its size or checksum is wrong; it will be replaced")
+    return False
+
+
+def _md5(path: Path) -> str:
+    with open(path, "rb") as content:
+        # against damage, not against attackers: MD5 is what Zenodo publishes
+        return hashlib.file_digest(content, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _by_hand_files(error: UnreachableError, files: list[RecordFile], folder: Path) -> str:
+    lines = [f"  {file.url}\n    ({_bytes(file.size)}) and save it as {folder / file.name}" for file in files]
+    return (
+        f"{error}.\nTo go on where this ended, give the same command again. Without a network, fetch by hand:\n"
+        + "\n".join(lines)
+        + "\nThen give the same command again: it verifies and unpacks what it finds there."
+    )
+
+
+# The network
+
+
+class _Client:
+    """HTTP with retries: cut connections, 429 and 5xx are tried again, after waits that double or that it asks for."""
+
+    def __init__(self, reporter: Reporter, sleep: Callable[[float], None]) -> None:
+        self.reporter = reporter
+        self.sleep = sleep
+
+    def read(self, url: str) -> bytes:
+        """The whole answer, for small ones."""
+        failures = 0
+        while True:
+            try:
+                with _get(url) as response, _network_errors():
+                    return response.read()
+            except _RetryError as problem:
+                failures += 1
+                self._wait(url, problem, failures)
+
+    def fetch(self, file: RecordFile, target: Path) -> None:
+        """Downloads to `target`, there whole and verified or not at all; a later call goes on with its .part."""
+        part = target.with_name(target.name + PART)
+        furthest = part.stat().st_size if part.exists() else 0
+        failures = 0
+        while True:
+            try:
+                self._transfer(file, part)
+                break
+            except _RetryError as problem:
+                reached = part.stat().st_size if part.exists() else 0
+                failures = 1 if reached > furthest else failures + 1
+                furthest = max(furthest, reached)
+                self._wait(file.name, problem, failures)
+        os.replace(part, target)
+
+    def _transfer(self, file: RecordFile, part: Path) -> None:
+        """One attempt: what is missing of `part`, then size and checksum; what cannot be gone on with is removed."""
+        start = part.stat().st_size if part.exists() else 0
+        if start > file.size:
+            part.unlink()
+            start = 0
+        if start < file.size:
+            with _get(file.url, start) as response:
+                if response.status == 200:  # the server begins anew, whatever was asked for
+                    start = 0
+                announced = response.headers.get("Content-Length")
+                if announced is not None and announced.isdigit() and start + int(announced) != file.size:
+                    raise _RetryError(f"the server announces {start + int(announced)} bytes, the record {file.size}")
+                transfer = self.reporter.transfer(file.name, file.size, start)
+                with open(part, "r+b" if start else "wb") as output, transfer as show:
+                    done = start
+                    output.seek(start)
+                    while True:
+                        with _network_errors():
+                            chunk = response.read1(CHUNK_BYTES)
+                        if not chunk:
+                            break
+                        output.write(chunk)
+                        done += len(chunk)
+                        show(done)
+                        if done > file.size:
+                            break
+                    output.truncate()
+        size = part.stat().st_size if part.exists() else 0
+        if size < file.size:
+            raise _RetryError(f"the connection ended after {size} of {file.size} bytes")
+        if size > file.size:
+            part.unlink()
+            raise _RetryError(f"the server sent more than the {file.size} bytes of the record")
+        if not part.exists():
+            part.touch()  # an empty file
+        if (md5 := _md5(part)) != file.md5:
+            part.unlink()
+            raise _RetryError(f"the checksum is {md5}, not {file.md5}")
+
+    def _wait(self, what: str, problem: _RetryError, failures: int) -> None:
+        if failures >= ATTEMPTS:
+            raise UnreachableError(f"{what}: {problem}; gave up after {failures} attempts") from None
+        seconds = problem.after if problem.after is not None else 2.0 ** (failures - 1)
+        seconds = min(max(seconds, 0.0), LONGEST_WAIT_SECONDS)
+        self.reporter.say(f"{what}: {problem}; trying again in {seconds:.0f} s")
+        self.sleep(seconds)
+
+
+class _RetryError(Exception):
+    """An attempt failed that may succeed later; `after` is how many seconds the server asks to wait."""
+
+    def __init__(self, message: str, after: float | None = None) -> None:
+        super().__init__(message)
+        self.after = after
+
+
+def _get(url: str, start: int = 0) -> http.client.HTTPResponse:
+    """The answer to a GET, from byte `start` on where the server can."""
+    headers = {"User-Agent": "prixfixe", "Accept-Encoding": "identity"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+    request = urllib.request.Request(urllib.parse.quote(url, safe=string.punctuation), headers=headers)
+    with _network_errors():
+        response: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
+    return response
+
+
+@contextmanager
+def _network_errors() -> Iterator[None]:
+    """A network's failures become `_RetryError`; answers that no waiting will change become `UnreachableError`."""
+    try:
+        yield
+    except urllib.error.HTTPError as error:
+        if error.code == 429 or error.code >= 500:
+            raise _RetryError(f"the server answers {error.code} {error.reason}", _retry_after(error)) from None
+        raise UnreachableError(f"{error.url}: the server answers {error.code} {error.reason}") from None
+    except (OSError, http.client.HTTPException) as error:
+        raise _RetryError(f"no connection ({getattr(error, 'reason', error) or type(error).__name__})") from None
+
+
+def _retry_after(error: urllib.error.HTTPError) -> float | None:
+    """Seconds that the server asks to wait, given as a number or as a date."""
+    value = error.headers.get("Retry-After", "").strip()
+    if value.isdigit():
+        return float(value)
+    try:
+        return (email.utils.parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
+    except (TypeError, ValueError):
+        return None
+
+
+# Archives
+
+
+def _unpack_all(files: list[RecordFile], folder: Path, reporter: Reporter) -> list[Path]:
+    unpacked = []
+    for file in files:
+        ending = next((ending for ending in ARCHIVE_ENDINGS if file.name.endswith(ending)), None)
+        if ending is None or file.name == ending:
+            continue
+        target = folder / file.name.removesuffix(ending)
+        if not target.is_dir():
+            reporter.say(f"{file.name}: unpacking")
+            unpack(folder / file.name, target)
+        unpacked.append(target)
+    return unpacked
+
+
+def unpack(archive: Path, target: Path) -> None:
+    """Unpacks a tar.gz or zip archive into the new folder `target`, whole or not at all.
+
+    Only files and folders that lie inside: an absolute path, a path with .., a link or a device raises InputError. A
+    folder that wraps the whole content is dropped, and so are the companion files of macOS (._NAME, __MACOSX).
+    """
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as temporary:
+        content = Path(temporary) / "content"
+        content.mkdir()
+        try:
+            for name, source in _archive_files(archive):
+                path = PurePosixPath(name)
+                if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name or not path.parts:
+                    raise InputError(f"{archive}: refused to unpack {name!r}: it would not stay inside {target}")
+                if path.name.startswith("._") or "__MACOSX" in path.parts:
+                    continue
+                output = content / path
+                output.parent.mkdir(parents=True, exist_ok=True)
+                with open(output, "xb") as written:
+                    shutil.copyfileobj(source, written, CHUNK_BYTES)
+        except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+            raise InputError(f"{archive}: holds {Path(error.filename).relative_to(content)} twice") from None
+        except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, gzip.BadGzipFile, RuntimeError) as error:
+            raise InputError(f"{archive}: cannot be unpacked: {error}") from None
+        while len(inside := list(content.iterdir())) == 1 and inside[0].is_dir():
+            content = inside[0]
+        os.replace(content, target)
+
+
+def _archive_files(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    """Name and content of every file in an archive, in order. A member that is neither file nor folder is refused."""
+    # the content is copied by us, not by tarfile's own extraction, whose safe filter early 3.11 releases lack
+    if archive.name.endswith(".zip"):
+        with zipfile.ZipFile(archive) as zipped:
+            for info in zipped.infolist():
+                if stat.S_ISLNK(info.external_attr >> 16):
+                    raise InputError(f"{archive}: refused to unpack {info.filename!r}: a link")
+                if not info.is_dir():
+                    with zipped.open(info) as source:
+                        yield info.filename, source
+    else:
+        with tarfile.open(archive, "r:gz") as tar:
+            for member in tar:
+                if not (member.isfile() or member.isdir()):
+                    raise InputError(f"{archive}: refused to unpack {member.name!r}: a link or a device")
+                if member.isfile() and (content := tar.extractfile(member)):
+                    with content:
+                        yield member.name, content
+
+
+def _bytes(size: int) -> str:
+    """1.2 GB, 350 MB, 12 kB."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= factor:
+            return f"{size / factor:.3g} {unit}"
+    return f"{size} bytes"

@@ -1,0 +1,193 @@
+"""A table parsed and checked once, then shared by every job that trains on it.
+
+The cache holds one folder for each pair of content and options, named by their hash: codes, lengths, expression and fold as
+`.npy` files, and a manifest with their sizes and checksums. A folder is built under another name and renamed into place, so
+that it is there whole or not at all. Jobs that start together, on one node or on many, need no lock: each builds, the first
+to rename wins, and the others use what the winner left.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import time
+import uuid
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from prixfixe.errors import InputError
+from prixfixe.files import write_json
+from prixfixe.measurements import Measurements
+from prixfixe.sequences import Sequences
+from prixfixe.tables import read_measurements
+
+FORMAT = 1  # counts up when what is kept, or what the reader makes of a file, changes
+CHUNK_BYTES = 1 << 16
+SETTLED_SECONDS = 5.0  # a file changed less than this ago may change again without a new time stamp
+ABANDONED_SECONDS = 24 * 3600.0  # a half-built folder of this age belongs to a job that was killed
+ATTEMPTS = 10
+
+
+def prepare(path: str | Path, options: Mapping[str, Any], cache_dir: str | Path | None = None) -> Measurements:
+    """The measurements in a table, memory-mapped and read-only, from the cache, which is filled first where needed.
+
+    options: the column names among the keyword arguments of `read_measurements`; None as if left out.
+    cache_dir: the environment variable PRIXFIXE_CACHE or else ~/.cache/prixfixe, where it is None.
+    Raises InputError as `read_measurements`, or where the cache cannot be written.
+    """
+    path, cache = Path(path), _cache_folder(cache_dir)
+    given = {name: value if isinstance(value, str) else list(value) for name, value in sorted(options.items()) if value is not None}
+    with _writable(cache):
+        key = json.dumps([FORMAT, content_hash(path, cache), given])
+        folder = cache / hashlib.sha256(key.encode()).hexdigest()[:32]
+        for _ in range(ATTEMPTS):
+            if (measurements := _load(folder)) is not None:
+                return measurements
+            _build(path, given, folder)
+    raise InputError(f"{folder} is replaced or damaged as fast as it is written: set PRIXFIXE_CACHE to another folder.")
+
+
+def content_hash(path: str | Path, cache_dir: str | Path | None = None) -> str:
+    """The SHA-256 of a file's content, in hexadecimal.
+
+    Hashing a gigabyte takes seconds; so the cache remembers the hash for as long as the file's path, size, time stamp and inode
+    stay as they are.
+    """
+    path, cache = Path(path), _cache_folder(cache_dir)
+    try:
+        before = _stamp(path)
+        note = cache / "content" / hashlib.sha256(json.dumps(before).encode()).hexdigest()[:32]
+        if (known := _noted(note)) is not None:
+            return known
+        with open(path, "rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        after = _stamp(path)
+    except IsADirectoryError:
+        raise InputError(f"{path} is a folder: give a file.") from None
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist.") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error}.") from error
+    if before != after:
+        raise InputError(f"{path} changed while it was read: start again when it is complete.")
+    if time.time() - path.stat().st_mtime > SETTLED_SECONDS:
+        with _writable(cache):
+            write_json(note, {"sha256": found, "checksum": _json_checksum(found)})
+    return found
+
+
+def _noted(note: Path) -> str | None:
+    try:
+        content = json.loads(note.read_bytes())
+        return str(content["sha256"]) if content["checksum"] == _json_checksum(content["sha256"]) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _cache_folder(cache_dir: str | Path | None) -> Path:
+    return Path(cache_dir or os.environ.get("PRIXFIXE_CACHE") or Path.home() / ".cache" / "prixfixe")
+
+
+def _stamp(path: Path) -> list[str | int]:
+    """What changes when a file is written or replaced."""
+    status = path.stat()
+    return [str(path.resolve()), status.st_size, status.st_mtime_ns, status.st_ino]
+
+
+@contextmanager
+def _writable(cache: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"The cache in {cache} cannot be written ({error}): set PRIXFIXE_CACHE to a folder that can.") from error
+
+
+def _load(folder: Path) -> Measurements | None:
+    """What the folder holds, memory-mapped; None where it is missing, truncated or altered."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_bytes())
+        if manifest["checksum"] != _json_checksum([manifest["tasks"], manifest["files"]]):
+            return None
+        arrays: dict[str, np.ndarray] = {}
+        for name, (size, checksum) in manifest["files"].items():
+            file = folder / f"{name}.npy"
+            if file.stat().st_size != size or _checksum(file) != checksum:
+                return None
+            arrays[name] = np.load(file, mmap_mode="r", allow_pickle=False)
+        return Measurements(
+            sequences=Sequences(arrays["codes"], arrays["lengths"]),
+            expression=arrays["expression"],
+            tasks=tuple(manifest["tasks"]),
+            fold=arrays.get("fold"),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # another job may be replacing it at this moment
+        return None
+
+
+def _build(path: Path, options: dict[str, Any], folder: Path) -> None:
+    """Parses the table and puts the folder in place, unless another job has put a sound one there meanwhile."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for abandoned in folder.parent.glob(f".{folder.name}.*"):
+        with suppress(OSError):  # its job may be finishing now
+            if time.time() - abandoned.stat().st_mtime > ABANDONED_SECONDS:
+                shutil.rmtree(abandoned)
+    before = _stamp(path)
+    measurements = read_measurements(path, **options)
+    if _stamp(path) != before:
+        raise InputError(f"{path} changed while it was read: start again when it is complete.")
+    temporary = folder.parent / f".{folder.name}.{uuid.uuid4().hex}"
+    damaged = temporary.with_suffix(".damaged")
+    temporary.mkdir()
+    try:
+        _save(measurements, temporary)
+        try:
+            os.rename(temporary, folder)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+                raise
+            if _load(folder) is None:  # no faster job's work, but a damaged folder
+                with suppress(OSError):  # which another job may be replacing too
+                    os.rename(folder, damaged)
+                    os.rename(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(damaged, ignore_errors=True)
+
+
+def _save(measurements: Measurements, folder: Path) -> None:
+    arrays = {
+        "codes": measurements.sequences.codes,
+        "lengths": measurements.sequences.lengths,
+        "expression": measurements.expression,
+    }
+    if measurements.fold is not None:
+        arrays["fold"] = measurements.fold
+    files = {}
+    for name, array in arrays.items():
+        file = folder / f"{name}.npy"
+        np.save(file, array, allow_pickle=False)
+        files[name] = [file.stat().st_size, _checksum(file)]
+    tasks = list(measurements.tasks)
+    write_json(folder / "manifest.json", {"tasks": tasks, "files": files, "checksum": _json_checksum([tasks, files])})
+
+
+def _checksum(path: Path) -> int:
+    """CRC-32 of a file: it finds every altered byte, at more than a gigabyte a second."""
+    checksum = 0
+    chunk = memoryview(bytearray(CHUNK_BYTES))
+    with open(path, "rb", buffering=0) as file:
+        while length := file.readinto(chunk):
+            checksum = zlib.crc32(chunk[:length], checksum)
+    return checksum
+
+
+def _json_checksum(content: object) -> int:
+    return zlib.crc32(json.dumps(content, sort_keys=True).encode())

@@ -1,0 +1,386 @@
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+
+from prixfixe import evaluation as module
+from prixfixe.commands import evaluate as command
+from prixfixe.errors import InputError
+from prixfixe.evaluation import WEIGHTS, bootstrap_scores, evaluate, read_predictions
+from prixfixe.files import write_text
+from prixfixe.sequences import Sequences
+from prixfixe.testset import PUBLISHED_FILES, SUBSETS, TestSet, read_test_set
+
+PAIRS = ("SNVs", "motif_perturbation", "motif_tiling")
+N = 400
+
+
+def random_test_set(seed: int = 0) -> TestSet:
+    generator = np.random.default_rng(seed)
+    subsets = {"all": np.arange(N)}
+    for name in SUBSETS:
+        subsets[name] = generator.integers(0, N, (150, 2)) if name in PAIRS else generator.permutation(N)[:80]
+    sequences = Sequences(generator.integers(0, 4, (N, 40), dtype=np.uint8), np.full(N, 40, dtype=np.int32))
+    return TestSet(sequences, generator.normal(size=N).round(1), subsets)  # rounded: equal values
+
+
+def noisy(test_set: TestSet, seed: int = 1) -> np.ndarray:
+    return (test_set.expression + np.random.default_rng(seed).normal(size=len(test_set))).round(1)
+
+
+def write_folder(folder: Path, test_set: TestSet, names: tuple[str, ...] = SUBSETS) -> Path:
+    write_table(folder / "test_sequences.tsv", test_set, test_set.expression)
+    for name in names:
+        rows = test_set.subsets[name]
+        columns = ["pos"] if rows.ndim == 1 else ["alt_pos", "ref_pos"]
+        pd.DataFrame(rows, columns=columns).to_csv(folder / f"{name}.csv", index=False)
+    return folder
+
+
+def write_table(path: Path, test_set: TestSet, values: np.ndarray, name: str = "expression") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    frame = pd.DataFrame({"sequence": test_set.sequences.to_strings(), name: values})
+    frame.to_csv(path, sep="\t" if ".tsv" in path.name else ",", index=False)
+    return path
+
+
+def write_published(folder: Path, test_set: TestSet, shown: dict[str, list[str]]) -> Path:
+    """The published layout: other columns beside, repeated rows, an index without a name."""
+    lines = [f"{s}\t{e}" for s, e in zip(test_set.sequences.to_strings(), test_set.expression, strict=True)]
+    write_text(folder / "filtered_test_data_with_MAUDE_expression.txt", "\n".join(lines) + "\n")
+    for name, (ids, leaderboard) in PUBLISHED_FILES.items():
+        rows = test_set.subsets[name]
+        frame = pd.DataFrame(rows, columns=["pos"] if rows.ndim == 1 else ["alt_pos", "ref_pos"])
+        frame.insert(0, "tag", "a,b")
+        frame["exp"] = ""
+        frame = pd.concat([frame, frame.iloc[:3]])
+        write_text(folder / "test_subset_ids" / ids, frame.to_csv())
+        write_text(folder / "public_leaderboard_ids" / leaderboard, json.dumps(dict.fromkeys(shown[name], 0.5)))
+    return folder
+
+
+# Reading test sets
+
+
+def test_reads_both_layouts_alike(tmp_path: Path) -> None:
+    expected = random_test_set()
+    shown = {name: ["1,2"] if name in PAIRS else ["0"] for name in SUBSETS}
+    for folder in (write_folder(tmp_path / "own", expected), write_published(tmp_path / "published", expected, shown)):
+        found = read_test_set(folder)
+        assert found.sequences.to_strings() == expected.sequences.to_strings()
+        np.testing.assert_array_equal(found.expression, expected.expression)
+        assert list(found.subsets) == ["all", *SUBSETS]
+        for name, rows in expected.subsets.items():
+            np.testing.assert_array_equal(found.subsets[name], np.unique(rows, axis=0))
+
+
+def test_leaderboard_is_left_out_as_published(tmp_path: Path) -> None:
+    test_set = random_test_set()
+    snvs = test_set.subsets["SNVs"]
+    pair, other = (int(snvs[0, 0]), int(snvs[0, 1])), (int(snvs[1, 0]), int(snvs[1, 1]))
+    # the first SNV pair is shown, as a tiling pair; of the second one the reverse
+    shown = {name: ["5,6"] if name in PAIRS else [str(test_set.subsets[name][0])] for name in SUBSETS}
+    shown["motif_tiling"] = [f"{pair[0]},{pair[1]}", f"{other[1]},{other[0]}"]
+    folder = write_published(tmp_path, test_set, shown)
+    found = read_test_set(folder, without_leaderboard=True)
+
+    rows = {int(row) for keys in shown.values() for key in keys for row in key.split(",")}
+    pairs = {tuple(int(row) for row in key.split(",")) for name in PAIRS for key in shown[name]}
+    for name, ids in read_test_set(folder).subsets.items():
+        if name in PAIRS:
+            expected = [row for row in ids.tolist() if tuple(row) not in pairs]
+        else:
+            expected = [row for row in ids.tolist() if row not in rows]
+        assert found.subsets[name].tolist() == expected
+    assert list(pair) not in found.subsets["SNVs"].tolist()
+    assert list(other) in found.subsets["SNVs"].tolist()
+    assert len(found) == N  # predictions are for every sequence
+
+
+def test_leaderboard_needs_its_files(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "own", random_test_set())
+    with pytest.raises(InputError, match="only the published layout"):
+        read_test_set(folder, without_leaderboard=True)
+    shown = {name: ["1,2"] if name in PAIRS else ["0"] for name in SUBSETS}
+    folder = write_published(tmp_path / "published", random_test_set(), shown)
+    ids = folder / "public_leaderboard_ids"
+    for content, message in (("{", "not JSON"), ("[1]", "JSON object"), ('{"a": 1}', "'a'"), ('{"400": 1}', "400")):
+        (ids / "low_exp_indices.json").write_text(content)
+        with pytest.raises(InputError, match=message):
+            read_test_set(folder, without_leaderboard=True)
+    shutil.rmtree(ids)
+    with pytest.raises(InputError, match="missing"):
+        read_test_set(folder, without_leaderboard=True)
+    read_test_set(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("high.csv", "pos\n3\n400\n", r"high\.csv:3: row 400 .* 0 to 399"),
+        ("high.csv", "pos\n-1\n", r"high\.csv:2: row -1"),
+        ("high.csv", "pos\n1\nx\n", r"high\.csv:3: 'x' is no row number"),
+        ("high.csv", "pos\n1.5\n", r"high\.csv:2: '1\.5'"),
+        ("high.csv", "row\n1\n", r"high\.csv:1: needs a column pos, .* found row"),
+        ("SNVs.csv", "alt_pos\n1\n", r"SNVs\.csv:1: needs a column"),
+        ("SNVs.csv", "alt_pos,ref_pos\n1,2\n1\n", r"SNVs\.csv:3: None"),
+        ("SNVs.csv", "", r"SNVs\.csv:1: .* found none"),
+        ("SNVs.csv", "alt_pos,ref_pos\n", r"SNVs\.csv: no rows"),
+        ("SNVs.csv", "alt_pos,ref_pos\n\xff\n", r"SNVs\.csv: not a CSV"),
+    ],
+)
+def test_bad_subsets_are_named_with_their_line(tmp_path: Path, name: str, content: str, message: str) -> None:
+    folder = write_folder(tmp_path, random_test_set())
+    (folder / name).write_bytes(content.encode("latin-1"))
+    with pytest.raises(InputError, match=message):
+        read_test_set(folder)
+
+
+def test_folders_that_are_no_test_set(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"needs test_sequences\.tsv or filtered"):
+        read_test_set(tmp_path)
+    write_folder(tmp_path, random_test_set(), names=())
+    with pytest.raises(InputError, match=r"without any subset; it needs one of high\.csv"):
+        read_test_set(tmp_path)
+
+
+# Scores
+
+
+def test_scores_agree_with_scipy() -> None:
+    test_set = random_test_set()
+    predicted = noisy(test_set)
+    found = evaluate(test_set, predicted, bootstrap=0, same_scale=True)
+    pearson = spearman = 0.0
+    assert [subset.name for subset in found.subsets] == list(WEIGHTS)
+    for subset in found.subsets:
+        rows = test_set.subsets[subset.name]
+        truth, guess = test_set.expression, predicted
+        if subset.name in PAIRS:
+            truth, guess = truth[rows[:, 0]] - truth[rows[:, 1]], guess[rows[:, 0]] - guess[rows[:, 1]]
+        else:
+            truth, guess = truth[rows], guess[rows]
+        r, rho = scipy.stats.pearsonr(truth, guess).statistic, scipy.stats.spearmanr(truth, guess).statistic
+        assert subset.pearson_r.value == pytest.approx(r, abs=1e-12)
+        assert subset.r_squared == pytest.approx(r**2, abs=1e-12)
+        assert subset.spearman_rho.value == pytest.approx(rho, abs=1e-12)
+        assert subset.mse == pytest.approx(((truth - guess) ** 2).mean(), abs=1e-12)
+        assert (subset.n, subset.pairs) == (len(rows), subset.name in PAIRS)
+        assert subset.pearson_r.interval is None
+        pearson, spearman = pearson + WEIGHTS[subset.name] * r**2, spearman + WEIGHTS[subset.name] * rho
+    assert found.pearson_score.value == pytest.approx(pearson / 4.65, abs=1e-12)
+    assert found.spearman_score.value == pytest.approx(spearman / 4.65, abs=1e-12)
+    assert found.absent == ()
+
+
+def test_absent_subsets_are_named_and_weights_renormalised() -> None:
+    full = random_test_set()
+    test_set = TestSet(full.sequences, full.expression, {name: full.subsets[name] for name in ("all", "SNVs")})
+    found = evaluate(test_set, noisy(test_set), bootstrap=0)
+    every, snvs = found.subsets
+    assert found.absent == tuple(name for name in WEIGHTS if name not in ("all", "SNVs"))
+    assert found.pearson_score.value == pytest.approx((every.r_squared + 1.25 * snvs.r_squared) / 2.25)
+    assert found.spearman_score.value == pytest.approx(
+        (every.spearman_rho.value + 1.25 * snvs.spearman_rho.value) / 2.25
+    )
+    assert every.mse is None  # on another scale unless said otherwise
+
+
+def test_constant_predictions_have_no_score() -> None:
+    test_set = random_test_set()
+    found = evaluate(test_set, np.full(N, 0.1), bootstrap=20)
+    assert np.isnan(found.pearson_score.value)
+    content = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert content["pearson_score"] == {"value": None, "interval": None}
+
+
+@pytest.mark.parametrize("predictions", [np.zeros(N - 1), np.full(N, np.nan), np.zeros((1, 2, N))])
+def test_predictions_must_fit(predictions: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"one prediction for each|finite"):
+        evaluate(random_test_set(), predictions)
+
+
+# Bootstrap
+
+
+def test_bootstrap_samples_agree_with_scipy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every correlation of every sample, recomputed from the rows drawn."""
+    test_set = random_test_set()
+    models = np.stack([noisy(test_set, 1), noisy(test_set, 2)])
+    samples = 7
+    found = module._bootstrap_correlations(test_set, models, samples, seed=3)
+    generators = np.random.default_rng(3).spawn(len(test_set.subsets))
+    for column, (rows, generator) in enumerate(zip(test_set.subsets.values(), generators, strict=True)):
+        truth = module.subset_values(test_set.expression, rows)
+        ascending = np.argsort(truth, kind="stable")
+        drawn = generator.integers(0, len(rows), (samples, round(0.1 * len(rows))), dtype=np.int32)
+        for sample in range(samples):
+            chosen = ascending[drawn[sample]]
+            for model in range(2):
+                guess = module.subset_values(models[model], rows)
+                r = scipy.stats.pearsonr(truth[chosen], guess[chosen]).statistic
+                rho = scipy.stats.spearmanr(truth[chosen], guess[chosen]).statistic
+                np.testing.assert_allclose(found[model, sample, column], [r, rho], rtol=0, atol=1e-12)
+
+
+def test_bootstrap_spreads_as_a_tenth_of_the_data_should() -> None:
+    generator = np.random.default_rng(0)
+    n, r = 4000, 0.6
+    truth = generator.normal(size=n)
+    predicted = r * truth + np.sqrt(1 - r**2) * generator.normal(size=n)
+    sequences = Sequences(np.zeros((n, 1), dtype=np.uint8), np.ones(n, dtype=np.int32))
+    test_set = TestSet(sequences, truth, {"all": np.arange(n), "high": np.arange(n)})
+    subset = evaluate(test_set, predicted, bootstrap=2000).subsets[0]
+    assert subset.pearson_r.interval is not None
+    low, high = subset.pearson_r.interval
+    assert low < subset.pearson_r.value < high
+    # Fisher: the standard error of atanh r over 400 rows is 1/sqrt(397)
+    assert np.arctanh(high) - np.arctanh(low) == pytest.approx(2 * 1.96 / np.sqrt(397), rel=0.15)
+
+
+def test_models_are_compared_on_the_same_samples() -> None:
+    test_set = random_test_set()
+    first, second = noisy(test_set, 1), noisy(test_set, 2)
+    both = bootstrap_scores(test_set, np.stack([first, second, first]), samples=300, seed=5)
+    assert both.shape == (3, 300, 2)
+    np.testing.assert_array_equal(both[0], both[2])
+    np.testing.assert_array_equal(both[1], bootstrap_scores(test_set, second[None], samples=300, seed=5)[0])
+    assert not np.array_equal(both[0], bootstrap_scores(test_set, first[None], samples=300, seed=6)[0])
+    interval = evaluate(test_set, first, bootstrap=300, seed=5).pearson_score.interval
+    assert interval == pytest.approx(np.percentile(both[0, :, 0], [2.5, 97.5]))
+
+
+# Tables of predictions
+
+
+def test_predictions_are_matched_by_sequence(tmp_path: Path) -> None:
+    test_set = random_test_set()
+    predicted = noisy(test_set)
+    frame = pd.DataFrame({"id": np.arange(N), "sequence": test_set.sequences.to_strings(), "prediction": predicted})
+    frame["expression"] = 0.0  # the measured one, perhaps; not to be taken for a prediction
+    frame = pd.concat([frame, frame.iloc[:5]]).sample(frac=1, random_state=0)
+    frame.loc[len(frame)] = {"id": 0, "sequence": "ACGT", "prediction": 3.0, "expression": 0.0}
+    frame.to_csv(tmp_path / "p.csv.gz", index=False)
+    np.testing.assert_array_equal(read_predictions(tmp_path / "p.csv.gz", test_set), predicted)
+
+    frame["sequence"] = frame["sequence"].str.lower()
+    frame = frame.rename(columns={"prediction": "my_model"})
+    frame.to_csv(tmp_path / "p.tsv", index=False, sep="\t")
+    np.testing.assert_array_equal(read_predictions(tmp_path / "p.tsv", test_set, column="my_model"), predicted)
+    with pytest.raises(InputError, match="--column; the columns are id, sequence, my_model, expression"):
+        read_predictions(tmp_path / "p.tsv", test_set)
+    with pytest.raises(InputError, match="nothing"):
+        read_predictions(tmp_path / "p.tsv", test_set, column="nothing")
+
+    frame[["sequence", "my_model"]].to_csv(tmp_path / "bare.txt", index=False, header=False, sep="\t")
+    np.testing.assert_array_equal(read_predictions(tmp_path / "bare.txt", test_set), predicted)
+
+
+def test_predictions_that_cannot_be_matched(tmp_path: Path) -> None:
+    test_set = random_test_set()
+    table = write_table(tmp_path / "p.tsv", test_set, noisy(test_set), "prediction")
+    lines = table.read_text().splitlines()
+
+    table.write_text("\n".join([lines[0], *lines[4:]]))
+    with pytest.raises(InputError, match=f"for 3 of the test set's 400 .* row 0 .*{lines[1].split()[0]}"):
+        read_predictions(table, test_set)
+    table.write_text("\n".join([*lines, lines[7].split()[0] + "\t99"]))
+    with pytest.raises(InputError, match=r"data row 401: predicts 99\.0 for [ACGT]+, an earlier row"):
+        read_predictions(table, test_set)
+    table.write_text("\n".join(line.split()[1] for line in lines))
+    with pytest.raises(InputError, match="matched to the test set by sequence"):
+        read_predictions(table, test_set)
+    with pytest.raises(InputError, match="cannot be read"):
+        read_predictions(tmp_path / "nothing.tsv", test_set)
+
+
+# The command
+
+
+def call(*arguments: object) -> int:
+    parser = argparse.ArgumentParser()
+    command.configure(parser)
+    return command.run(parser.parse_args([str(argument) for argument in arguments]))
+
+
+def test_command_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    test_set = random_test_set()
+    folder = write_folder(tmp_path / "test", test_set, names=("high", "SNVs"))
+    table = write_table(tmp_path / "p.tsv", test_set, noisy(test_set), "prediction")
+    expected = evaluate(read_test_set(folder), noisy(test_set), bootstrap=50)
+
+    assert call(table, folder, "--bootstrap", 50) == 0
+    printed = capsys.readouterr().out
+    assert f"Pearson score   {expected.pearson_score.value:.4f}" in printed
+    assert "150 pairs" in printed
+    assert "Not in this test set: low, native, random, challenging, motif_perturbation, motif_tiling" in printed
+    assert "MSE" not in printed
+
+    assert call(table, folder, "--bootstrap", 50, "-o", tmp_path / "out.json", "--same-scale") == 0
+    assert capsys.readouterr().out == ""
+    content = json.loads((tmp_path / "out.json").read_text())
+    assert content["spearman_score"]["value"] == expected.spearman_score.value
+    assert content["spearman_score"]["interval"] == list(expected.spearman_score.interval or ())
+    assert content["subsets"][0]["mse"] > 0
+
+    assert call(table, folder, "--bootstrap", 0, "--format", "csv") == 0
+    print_out = capsys.readouterr().out
+    (tmp_path / "out.csv").write_text(print_out)
+    rows = pd.read_csv(tmp_path / "out.csv").set_index(["subset", "score"])
+    assert rows.loc[("SNVs", "pearson_r"), "value"] == expected.subsets[2].pearson_r.value
+    assert rows.loc[("weighted", "pearson_score"), "value"] == expected.pearson_score.value
+    assert ("low", np.nan) in rows.index
+
+
+def test_command_scores_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Model:
+        def predict_sequences(self, sequences: Sequences) -> np.ndarray:
+            return np.asarray(sequences.codes[:, 0], dtype=np.float64)
+
+    folder = write_folder(tmp_path / "test", random_test_set())
+    run = tmp_path / "run"
+    run.mkdir()
+    with pytest.raises(InputError, match="no run folder"):
+        call(run, folder)
+    (run / "config.yaml").write_text("")
+    monkeypatch.setattr("prixfixe.load", lambda path: Model(), raising=False)
+    assert call(run, folder, "--bootstrap", 10, "--format", "json") == 0
+    assert json.loads(capsys.readouterr().out) == json.loads((run / "evaluation.json").read_text())
+
+
+def test_command_refuses_what_is_not_there(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path, random_test_set())
+    with pytest.raises(InputError, match="no such run folder or table"):
+        call(tmp_path / "nothing", folder)
+    with pytest.raises(SystemExit):
+        call(tmp_path, folder, "--bootstrap", -1)
+
+
+def test_real_leaderboard(real_data: Path, tmp_path: Path) -> None:
+    test_set = read_test_set(real_data / "yeast" / "leaderboard")
+    assert {name: len(rows) for name, rows in test_set.subsets.items()} == {
+        "all": 1072,
+        "high": 55,
+        "low": 49,
+        "native": 114,
+        "random": 367,
+        "challenging": 99,
+        "motif_perturbation": 227,
+        "motif_tiling": 162,
+    }
+    perfect = evaluate(test_set, 3 + 2 * test_set.expression, bootstrap=100)
+    assert perfect.absent == ("SNVs",)
+    assert perfect.pearson_score.value == pytest.approx(1)
+    # differences of equal size are ties, which rounding in 3 + 2 e may break or make
+    assert perfect.spearman_score.value == pytest.approx(1, abs=1e-3)
+    table = write_table(tmp_path / "p.tsv", test_set, test_set.expression, "prediction")
+    np.testing.assert_allclose(read_predictions(table, test_set), test_set.expression, rtol=1e-9)

@@ -1,0 +1,158 @@
+"""The network: published sizes, what a build refuses, expression heads, learning rates."""
+
+import pytest
+import torch
+from conftest import compose, demo
+from torch import Tensor, nn
+
+from prixfixe.block_check import example, targets
+from prixfixe.contract import Block, InputSpec, Prediction, TargetSpec
+from prixfixe.errors import ContractError, InputError
+from prixfixe.experiment import build_recipe
+from prixfixe.network import build, learning_rate_groups
+
+PUBLISHED = {  # Rafi et al. 2024; Kwak et al. 2024
+    "DREAM-CNN": (("first=parallel_conv", "core=efficientnet"), 1_933_970),
+    "DREAM-RNN": (("first=parallel_conv", "core=bilstm"), 4_130_578),
+    "DREAM-Attn": (("first=conv", "core=proformer"), 4_539_410),
+}
+
+
+@pytest.mark.parametrize("model", PUBLISHED)
+def test_published_sizes(model: str) -> None:
+    overrides, parameters = PUBLISHED[model]
+    config = compose(*overrides)
+    assert build(build_recipe(config), config, targets()).parameter_count() == parameters
+
+
+def test_proformer_as_published() -> None:
+    config = compose("recipe=unlockdna", "first=kmer", "core=proformer", "final=expression_heads", "core.heads=8", "core.head_width=512",
+                     "core.double_residual=false", "core.position_embedding=false")
+    assert round(build(build_recipe(config), config, targets()).parameter_count() / 1e6, 1) == 47.4
+
+
+class Halving(Block):
+    """Halves the length."""
+
+    def __init__(self, inputs: InputSpec) -> None:
+        super().__init__()
+        self.out_channels = inputs.channels
+        self.pool = nn.AvgPool1d(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pool(x)
+
+
+class OneLengthOnly(Block):
+    """Takes 300 positions and nothing else."""
+
+    def __init__(self, inputs: InputSpec) -> None:
+        super().__init__()
+        self.out_channels = 8
+        self.weight = nn.Parameter(torch.zeros(300))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, :8] * self.weight
+
+
+class Liar(Halving):
+    """States other channels than it gives."""
+
+    def __init__(self, inputs: InputSpec) -> None:
+        super().__init__(inputs)
+        self.out_channels = 7
+
+
+class NeedsProfile(Halving):
+    """Needs a key that no published recipe gives."""
+
+    requires = ("profile",)
+
+
+def test_mismatch_names_both_blocks_and_their_shapes() -> None:
+    config = demo("autosome", "conv", "efficientnet", "soft_bins")
+    config["core"] = {"_target_": "test_network.OneLengthOnly"}
+    with pytest.raises(ContractError, match=r"core block OneLengthOnly .*first block Conv .*\(batch, 24, 150\)"):
+        build(build_recipe(config), config, targets())
+
+
+def test_stated_channels_must_be_true() -> None:
+    config = demo("autosome", "conv", "efficientnet", "soft_bins")
+    config["core"] = {"_target_": "test_network.Liar"}
+    with pytest.raises(ContractError, match=r"states out_channels=7 but gives \(batch, 24, 75\)"):
+        build(build_recipe(config), config, targets())
+
+
+def test_expression_heads_need_a_core_that_keeps_the_length() -> None:
+    config = demo("autosome", "conv", "efficientnet", "expression_heads")
+    config["core"] = {"_target_": "test_network.Halving"}
+    with pytest.raises(ContractError, match="ExpressionHeads reads 4 expression heads back .* Halving turns 154 positions into 77"):
+        build(build_recipe(config), config, targets())
+
+
+def test_a_key_that_the_recipe_lacks_is_a_build_time_error() -> None:
+    config = demo("autosome", "conv", "efficientnet", "soft_bins")
+    config["core"] = {"_target_": "test_network.NeedsProfile"}
+    with pytest.raises(ContractError, match="NeedsProfile needs profile in the batch; recipe Autosome gives x, y, y_probs"):
+        build(build_recipe(config), config, targets())
+
+
+@pytest.mark.parametrize(("key", "value", "message"), [
+    ("hidden", "abc", "takes int here"),
+    ("hidden", 1.5, "takes int here"),
+    ("kernel_sizes", [9, "x"], "takes list"),
+    ("hiden", 3, "takes no such value; it takes hidden, channels"),
+])
+def test_hyperparameters_are_checked(key: str, value: object, message: str) -> None:
+    config = demo("autosome", "conv", "bilstm", "soft_bins")
+    config["core"][key] = value
+    with pytest.raises(InputError, match=message):
+        build(build_recipe(config), config, targets())
+
+
+def test_only_blocks_are_built() -> None:
+    config = demo("autosome", "conv", "bilstm", "soft_bins")
+    config["core"] = {"_target_": "os.system", "command": "true"}
+    with pytest.raises(ContractError, match=r"os.system is no subclass"):
+        build(build_recipe(config), config, targets())
+
+
+def test_mask_filling_works_with_a_core_that_changes_the_length() -> None:
+    config = demo("unlockdna", "conv", "efficientnet", "soft_bins")
+    config["core"] = {"_target_": "test_network.Halving"}
+    recipe = build_recipe(config)
+    network = build(recipe, config, targets())
+    _, batch = example(recipe)
+    prediction = network(batch)
+    assert prediction.auxiliary["mask_filling"].shape == (6, 4, 200)
+    assert torch.isfinite(network.loss(prediction, batch))
+
+
+def test_auxiliary_heads_are_silent_at_scoring() -> None:
+    config = demo("unlockdna", "conv", "efficientnet", "mlp")
+    recipe = build_recipe(config)
+    network = build(recipe, config, targets()).eval()
+    assert network(example(recipe)[1]).auxiliary == {}
+
+
+def test_learning_rate_is_per_block() -> None:
+    config = demo("autosome", "conv", "proformer", "expression_heads")
+    network = build(build_recipe(config), config, targets())
+    rates = {group["name"]: group["max_lr"] for group in learning_rate_groups(network, config)}
+    assert rates == {"first": None, "core": 0.001, "final": None, "heads": None}
+    grouped = sum(p.numel() for group in learning_rate_groups(network, config) for p in group["params"])
+    assert grouped == network.parameter_count()
+
+
+@pytest.mark.parametrize("final", ["soft_bins", "mlp", "expression_heads"])
+def test_several_tasks(final: str) -> None:
+    config = demo("bhi", "conv", "efficientnet", final)
+    recipe = build_recipe(config)
+    two = TargetSpec(("developmental", "housekeeping"), (1.0, 2.0), (1.0, 3.0), targets().bins)
+    network = build(recipe, config, two)
+    _, batch = example(recipe)
+    y = torch.stack([batch["y"], batch["y"]], dim=1)
+    batch = {**batch, "y": y, "y_probs": two.bins.probabilities(y)}
+    prediction: Prediction = network(batch)
+    assert prediction.expression.shape == (12, 2)
+    assert torch.isfinite(network.loss(prediction, batch))
