@@ -90,7 +90,9 @@ def explain(error: Exception) -> str:
     cause = f" ({error.__cause__})" if error.__cause__ and str(error.__cause__) not in message else ""
     if isinstance(error, ConfigCompositionException) and (match := re.search(r"Could not override '([^']+)'", message)):
         keys = [*configuration_keys()]
-        near = difflib.get_close_matches(match[1], keys, n=3) or [k for k in keys if k.startswith(match[1].rpartition(".")[0] + ".")] or keys
+        near = (
+            difflib.get_close_matches(match[1], keys, n=3) or [k for k in keys if k.startswith(match[1].rpartition(".")[0] + ".")] or keys
+        )
         return f"no such setting: {match[1]}; did you mean {', '.join(near[:8])}?"
     return message + cause
 

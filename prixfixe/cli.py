@@ -35,7 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="prixfixe", description="Combine and compare models that predict gene expression from DNA sequence.",
+        prog="prixfixe",
+        description="Combine and compare models that predict gene expression from DNA sequence.",
         epilog="--debug with any command shows the stack trace of an error.",
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -44,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, module_name: str) -> None:
+def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, module_name: str) -> None:
     """Adds the command of a module in `prixfixe/commands/`."""
     module = _module(module_name)
     parser = commands.add_parser(name, help=module.HELP, description=module.__doc__)

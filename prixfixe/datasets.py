@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -42,27 +42,39 @@ class Simulated(Dataset):
         self.size, self.seed, self.validation_fraction = size, seed, validation_fraction
 
     def read(self) -> Split:
-        from prixfixe.simulation import simulate
+        from prixfixe.simulation import VERSION, simulate
         from prixfixe.splits import split
 
         measurements = simulate(self.size, self.seed).measurements
         train, validation = split(measurements, validation_fraction=self.validation_fraction, seed=self.seed)
-        content = f"simulated size={self.size} seed={self.seed} validation_fraction={self.validation_fraction}"
+        content = f"simulated version={VERSION} size={self.size} seed={self.seed} validation_fraction={self.validation_fraction}"
         return Split(measurements[train], measurements[validation], content=content, simulated=True)
 
 
 class Table(Dataset):
-    """A table of the user's own, split by sequence, by its folds, or with a second table for validation."""
+    """A table of the user's own: split by sequence, by its `fold` column, by folds of similar sequences, or with a second
+    table for validation."""
 
-    def __init__(self, *, path: str, validation: str | None, validation_fraction: float, split_seed: int, sequence: str | None,
-                 expression: str | list[str] | None, fold: int | None) -> None:
+    def __init__(
+        self,
+        *,
+        path: str,
+        validation: str | None,
+        validation_fraction: float,
+        split_seed: int,
+        sequence: str | None,
+        expression: str | list[str] | None,
+        fold: int | None,
+        folds: int | None,
+    ) -> None:
         self.path, self.validation = path, validation
         self.validation_fraction, self.split_seed, self.fold = validation_fraction, split_seed, fold
+        self.folds = folds
         self.columns = {"sequence": sequence, "expression": expression}
 
     def read(self) -> Split:
         from prixfixe.prepared import content_hash, prepare
-        from prixfixe.splits import fold_split, shared, split
+        from prixfixe.splits import cluster_folds, fold_split, shared, split
 
         measurements = prepare(self.path, self.columns)
         content = content_hash(self.path)
@@ -75,12 +87,16 @@ class Table(Dataset):
                 )
             both = shared(measurements.sequences, validation.sequences)
             warnings = (
-                (f"{both} of the {len(validation)} validation sequences stand in the training table as well (or as their reverse complement)",)
+                (
+                    f"{both} of the {len(validation)} validation sequences stand in the training table as well (or as their reverse complement)",
+                )
                 if both
                 else ()
             )
             return Split(measurements, validation, content=f"{content} {content_hash(self.validation)}", warnings=warnings)
         if self.fold is not None:
+            if self.folds is not None:
+                measurements = replace(measurements, fold=cluster_folds(measurements, self.folds, seed=self.split_seed))
             train, held_out = fold_split(measurements, self.fold)
         else:
             train, held_out = split(measurements, validation_fraction=self.validation_fraction, seed=self.split_seed)

@@ -141,9 +141,7 @@ def evaluate(
     )
 
 
-def bootstrap_scores(
-    test_set: TestSet, predictions: ArrayLike, *, samples: int = BOOTSTRAP_SAMPLES, seed: int = 0
-) -> np.ndarray:
+def bootstrap_scores(test_set: TestSet, predictions: ArrayLike, *, samples: int = BOOTSTRAP_SAMPLES, seed: int = 0) -> np.ndarray:
     """Weighted Pearson and Spearman scores of several models on the same bootstrap samples.
 
     predictions: shape (models, n). Returns (models, samples, 2), Pearson score and Spearman score. A model's scores do
@@ -176,9 +174,7 @@ def read_predictions(path: str | Path, test_set: TestSet, *, column: str | None 
     for row, (sequence, value) in enumerate(zip(table.sequences.to_strings(), table.expression.tolist(), strict=True)):
         first = found.setdefault(sequence, value)
         if not math.isclose(first, value, rel_tol=1e-4, abs_tol=1e-6):
-            raise InputError(
-                f"{path}, data row {row + 1}: predicts {value} for {sequence}, an earlier row {first}; keep one of them"
-            )
+            raise InputError(f"{path}, data row {row + 1}: predicts {value} for {sequence}, an earlier row {first}; keep one of them")
     wanted = test_set.sequences.to_strings()
     missing = [row for row, sequence in enumerate(wanted) if sequence not in found]
     if missing:
@@ -215,8 +211,7 @@ def _prediction_column(path: Path, column: str | None) -> str | None:
     others = [cell for cell in cells if cell.lower() not in SEQUENCE_NAMES + ID_NAMES]
     if len(known) != 1 and len(others) != 1:
         raise InputError(
-            f"{path}: cannot tell which column holds the predictions: name it with --column; the columns are "
-            f"{', '.join(cells)}"
+            f"{path}: cannot tell which column holds the predictions: name it with --column; the columns are {', '.join(cells)}"
         )
     return known[0] if len(known) == 1 else others[0]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -45,20 +46,44 @@ def run(config: Mapping[str, Any], path: Path, *, show_progress: bool) -> dict[s
     network = build(recipe, config, targets)
     if not folder.claim(config, identity(config, split.content)):
         return folder.read_json(folder.metrics_file)
+    for warning in split.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
     try:
         device = settings["device"]
         train = recipe.load(split.train.sequences[taken], device, split.train.expression[taken])
         validation = recipe.load(split.validation.sequences, device)
         network.to(device)
-        loop = Loop(settings["epochs"], settings["batch_size"], settings["micro_batch"], settings["precision"],
-                    config["optim"]["clip_norm"], config["optim"]["clip_value"], config["seed"])
+        loop = Loop(
+            settings["epochs"],
+            settings["batch_size"],
+            settings["micro_batch"],
+            settings["precision"],
+            config["optim"]["clip_norm"],
+            config["optim"]["clip_value"],
+            config["seed"],
+        )
         steps = loop.epochs * math.ceil(len(train) * recipe.samples_per_sequence / loop.batch_size)
         optimizer, scheduler = build_optimizer(network, config, steps)
         save_targets(folder, targets)
-        metrics = fit(network, recipe, train, validation, split.validation.expression, targets.bins, optimizer, scheduler, loop, folder,
-                      show_progress=show_progress)
-        metrics |= {"parameters": network.parameter_count(), "left_out": len(split.train) - len(taken), "simulated": split.simulated,
-                    "device": device_name(device)}
+        metrics = fit(
+            network,
+            recipe,
+            train,
+            validation,
+            split.validation.expression,
+            targets.bins,
+            optimizer,
+            scheduler,
+            loop,
+            folder,
+            show_progress=show_progress,
+        )
+        metrics |= {
+            "parameters": network.parameter_count(),
+            "left_out": len(split.train) - len(taken),
+            "simulated": split.simulated,
+            "device": device_name(device),
+        }
         write_json(folder.metrics_file, {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in metrics.items()})
         folder.write_status("done")
         return metrics
@@ -110,7 +135,7 @@ def build_optimizer(network: Network, config: Mapping[str, Any], steps: int) -> 
     make_optimizer = factory(config["optim"]["optimizer"], Optimizer, where="optim.optimizer", given=1)
     optimizer = make_optimizer(learning_rate_groups(network, config))
     schedule = factory(config["optim"]["schedule"], Schedule, where="optim.schedule")()
-    return optimizer, schedule(optimizer, total_steps=steps, width=network.first.out_channels)
+    return optimizer, schedule(optimizer, total_steps=steps, width=network.width)
 
 
 def training_settings(node: Mapping[str, Any]) -> dict[str, Any]:
@@ -136,7 +161,9 @@ def find_device(name: str) -> torch.device:
     except RuntimeError as error:
         raise InputError(f"training.device={name!r} is no device; choose auto, cpu, cuda or cuda:N") from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"training.device={name}: this machine has {torch.cuda.device_count()} GPUs that torch can use; choose auto or cpu")
+        raise InputError(
+            f"training.device={name}: this machine has {torch.cuda.device_count()} GPUs that torch can use; choose auto or cpu"
+        )
     return device
 
 
@@ -154,5 +181,3 @@ def load_targets(folder: RunFolder) -> TargetSpec:
         return TargetSpec(tuple(content["tasks"]), tuple(content["mean"]), tuple(content["std"]), Bins(**content["bins"]))
     except (KeyError, TypeError) as error:
         raise InputError(f"{folder.targets_file} is missing or damaged: {error}; train the run again") from error
-
-

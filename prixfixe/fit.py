@@ -43,8 +43,20 @@ class Loop:
     seed: int
 
 
-def fit(network: Network, recipe: Recipe, train: Samples, validation: Samples, measured: np.ndarray, bins: Bins, optimizer: Optimizer,
-        scheduler: LRScheduler, loop: Loop, folder: RunFolder, *, show_progress: bool) -> dict[str, Any]:
+def fit(
+    network: Network,
+    recipe: Recipe,
+    train: Samples,
+    validation: Samples,
+    measured: np.ndarray,
+    bins: Bins,
+    optimizer: Optimizer,
+    scheduler: LRScheduler,
+    loop: Loop,
+    folder: RunFolder,
+    *,
+    show_progress: bool,
+) -> dict[str, Any]:
     """Trains, scores after every epoch, keeps the weights of the epoch with the highest Pearson r; returns that epoch's scores.
 
     measured: the validation expression, float64. Writes history.csv and weights.safetensors.
@@ -88,8 +100,14 @@ def fit(network: Network, recipe: Recipe, train: Samples, validation: Samples, m
             training_seconds += time.monotonic() - began
 
             scores = score(measured, *predict(network, recipe, validation, batch_size=loop.batch_size, precision=loop.precision), bins)
-            row = {"epoch": epoch, "step": step, "loss": float(losses) / steps_per_epoch, **scores,
-                   "learning_rate": optimizer.param_groups[0]["lr"], "seconds": round(training_seconds, 3)}
+            row = {
+                "epoch": epoch,
+                "step": step,
+                "loss": float(losses) / steps_per_epoch,
+                **scores,
+                "learning_rate": optimizer.param_groups[0]["lr"],
+                "seconds": round(training_seconds, 3),
+            }
             history.append(row)
             write_text(folder.history_file, as_csv(history))
             if not best or scores["pearson_r"] > best["pearson_r"] or math.isnan(best["pearson_r"]):
@@ -97,8 +115,14 @@ def fit(network: Network, recipe: Recipe, train: Samples, validation: Samples, m
                 save_weights(network, folder)
             progress.after_epoch(row)
 
-    return {**best, "samples_per_second": round(inputs / training_seconds, 1), "training_seconds": round(training_seconds, 2),
-            "epochs": loop.epochs, "steps": step, "micro_batch": micro_batch}
+    return {
+        **best,
+        "samples_per_second": round(inputs / training_seconds, 1),
+        "training_seconds": round(training_seconds, 2),
+        "epochs": loop.epochs,
+        "steps": step,
+        "micro_batch": micro_batch,
+    }
 
 
 def backward(network: Network, batch: Batch, micro_batch: int | None, precision: torch.dtype) -> tuple[Tensor, int | None]:

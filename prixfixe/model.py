@@ -39,7 +39,9 @@ class Model:
     def predict_sequences(self, sequences: Sequences, *, batch_size: int = 1024) -> np.ndarray:
         """The same for sequences that are encoded already. Only `batch_size` of them are on the device at a time."""
         chunks = [
-            predict(self.network, self.recipe, self.recipe.load(sequences[start : start + batch_size], self.device), batch_size=batch_size)[0]
+            predict(self.network, self.recipe, self.recipe.load(sequences[start : start + batch_size], self.device), batch_size=batch_size)[
+                0
+            ]
             for start in range(0, len(sequences), batch_size)
         ]
         shape = (0,) if len(self.tasks) == 1 else (0, len(self.tasks))

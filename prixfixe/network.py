@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prixfixe.contract import BASE_KEYS, AuxiliaryHead, Batch, Block, FinalBlock, InputSpec, Prediction, TargetSpec, describe
+from prixfixe.contract import BASE_KEYS, AuxiliaryHead, Batch, FinalBlock, InputSpec, Prediction, TargetSpec, describe
 from prixfixe.errors import ContractError, InputError
 from prixfixe.parts import factory
 from prixfixe.recipe import Recipe
@@ -25,10 +25,12 @@ class Network(nn.Module):
        without the expression heads.
     """
 
-    def __init__(self, first: nn.Module, core: nn.Module, final: FinalBlock, *, in_core: InputSpec,
-                 auxiliary: Mapping[str, AuxiliaryHead]) -> None:
+    def __init__(
+        self, first: nn.Module, core: nn.Module, final: FinalBlock, *, in_core: InputSpec, auxiliary: Mapping[str, AuxiliaryHead]
+    ) -> None:
         super().__init__()
         self.first, self.core, self.final = first, core, final
+        self.width = in_core.channels
         self.heads = nn.Parameter(torch.randn(in_core.channels, in_core.heads)) if in_core.heads else None
         self.auxiliary = nn.ModuleDict(auxiliary)
 
@@ -86,7 +88,7 @@ def build(recipe: Recipe, parts: Mapping[str, Mapping[str, Any]], targets: Targe
             f"{names['core']} turns {in_core.length} positions into {after_core.length}; choose another core or another final block"
         )
 
-    final = _construct(factory(nodes["final"], FinalBlock, where="final", given=2), after_core, targets, slot="final", name=names["final"])  # type: ignore[type-abstract]
+    final = _construct(factory(nodes["final"], FinalBlock, where="final", given=2), after_core, targets, slot="final", name=names["final"])
     _check_keys(final, recipe, f"final block {names['final']}")
     positions = InputSpec(after_core.channels, after_core.length - heads)
     network = Network(first, core, final, in_core=in_core, auxiliary=recipe.auxiliary_heads(positions))
@@ -116,7 +118,9 @@ def _construct(make: Callable[..., Any], *arguments: Any, slot: str, name: str) 
 
 def _check_keys(block: nn.Module, recipe: Recipe, who: str) -> None:
     if lacking := sorted(set(getattr(block, "requires", ())) - {*BASE_KEYS, *recipe.keys}):
-        raise ContractError(f"{who} needs {', '.join(lacking)} in the batch; recipe {type(recipe).__name__} gives {', '.join((*BASE_KEYS, *recipe.keys))}")
+        raise ContractError(
+            f"{who} needs {', '.join(lacking)} in the batch; recipe {type(recipe).__name__} gives {', '.join((*BASE_KEYS, *recipe.keys))}"
+        )
 
 
 def _infer(block: nn.Module, given: InputSpec, recipe: Recipe, giver: str, taker: str) -> InputSpec:
@@ -146,7 +150,9 @@ def _check_prediction(network: Network, given: InputSpec, targets: TargetSpec, n
     if not isinstance(prediction, Prediction):
         raise ContractError(f"{taker} must give a Prediction, but gives {type(prediction).__name__}")
     if tuple(prediction.expression.shape) != (2, *tasks):
-        raise ContractError(f"{taker} must predict expression of shape {describe((2, *tasks))}, but gives {describe(prediction.expression.shape)}")
+        raise ContractError(
+            f"{taker} must predict expression of shape {describe((2, *tasks))}, but gives {describe(prediction.expression.shape)}"
+        )
     expected = (2, *tasks, targets.bins.number)
     if prediction.log_probs is not None and tuple(prediction.log_probs.shape) != expected:
         raise ContractError(f"{taker} must give log_probs of shape {describe(expected)}, but gives {describe(prediction.log_probs.shape)}")

@@ -6,7 +6,11 @@ import multiprocessing
 import os
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from typing import Any
+
+# what every job needs and is slow to import; torch._dynamo is what torch itself imports at the first use of a meta tensor
+PRELOADED = ["prixfixe.app", "prixfixe.simulation", "prixfixe.splits", "prixfixe.prepared", "torch._dynamo"]
 
 
 class JobDied(Exception):
@@ -20,20 +24,22 @@ def run_in_pool(job: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], j
     a job starts in a fraction of a second and shares nothing with the others. jobs: at a time, one a GPU or CPU core by default.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["prixfixe.app", "prixfixe.experiment"])
+    context.set_forkserver_preload(PRELOADED)
     gpus = gpu_count()
     at_a_time = jobs or gpus or cpu_count()
     threads = max(1, cpu_count() // at_a_time)
     outcomes: list[Any] = [None] * len(arguments)
     waiting = list(enumerate(arguments))[::-1]
-    running: dict[Connection, tuple[int, multiprocessing.process.BaseProcess, int]] = {}
+    running: dict[Connection, tuple[int, BaseProcess, int]] = {}
     try:
         while waiting or running:
             while waiting and len(running) < at_a_time:
                 index, job_arguments = waiting.pop()
                 slot = min(set(range(at_a_time)) - {used for _, _, used in running.values()})
                 ours, theirs = context.Pipe(duplex=False)
-                process = context.Process(target=_call, args=(theirs, job, job_arguments, slot % gpus if gpus else None, threads))
+                process: BaseProcess = context.Process(
+                    target=_call, args=(theirs, job, job_arguments, slot % gpus if gpus else None, threads)
+                )
                 process.start()
                 theirs.close()
                 running[ours] = (index, process, slot)

@@ -21,8 +21,14 @@ class TrainingProgress:
         self.bar: Progress | None = None
         if show and sys.stderr.isatty():
             self.bar = Progress(
-                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("steps  loss {task.fields[loss]}"),
-                TextColumn("{task.fields[rate]} samples/s"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("steps  loss {task.fields[loss]}"),
+                TextColumn("{task.fields[rate]} samples/s"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
                 console=Console(stderr=True),
             )
             self.task = self.bar.add_task("epoch 1", total=total_steps, loss="-", rate="-")
@@ -41,7 +47,11 @@ class TrainingProgress:
         self.step, self.samples = self.step + 1, self.samples + samples
         if self.bar and (self.step % 10 == 0 or self.step == self.total_steps):
             self.bar.update(
-                self.task, completed=self.step, description=f"epoch {epoch}/{self.epochs}", loss=f"{float(loss):.4f}", rate=f"{self.rate():,.0f}"
+                self.task,
+                completed=self.step,
+                description=f"epoch {epoch}/{self.epochs}",
+                loss=f"{float(loss):.4f}",
+                rate=f"{self.rate():,.0f}",
             )
 
     def after_epoch(self, row: dict[str, Any]) -> None:

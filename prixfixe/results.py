@@ -13,11 +13,35 @@ from prixfixe.errors import InputError
 from prixfixe.run_folder import SLOTS, RunFolder
 from prixfixe.sweep import Plan
 
-COLUMNS = (*SLOTS, "seed", "state", "kl", "pearson_r", "spearman_rho", "mse", "n", "parameters", "samples_per_second", "training_seconds",
-           "best_epoch", "simulated", "reason", "run")
+COLUMNS = (
+    *SLOTS,
+    "seed",
+    "state",
+    "kl",
+    "pearson_r",
+    "spearman_rho",
+    "mse",
+    "n",
+    "parameters",
+    "samples_per_second",
+    "training_seconds",
+    "best_epoch",
+    "simulated",
+    "reason",
+    "run",
+)
 SHOWN = {  # what the terminal and Markdown tables show, and how
-    "recipe": "recipe", "first": "first", "core": "core", "final": "final", "seed": "seed", "kl": "KL", "pearson_r": "Pearson r",
-    "spearman_rho": "Spearman rho", "mse": "MSE", "parameters": "parameters", "samples_per_second": "samples/s",
+    "recipe": "recipe",
+    "first": "first",
+    "core": "core",
+    "final": "final",
+    "seed": "seed",
+    "kl": "KL",
+    "pearson_r": "Pearson r",
+    "spearman_rho": "Spearman rho",
+    "mse": "MSE",
+    "parameters": "parameters",
+    "samples_per_second": "samples/s",
 }
 DECIMALS = {"kl": 3, "pearson_r": 3, "spearman_rho": 3, "mse": 3, "samples_per_second": 0}
 
@@ -70,8 +94,14 @@ def row(folder: RunFolder) -> dict[str, Any]:
         config = folder.config()
         choices, seed_number = config.get("choices", choices), config.get("seed", seed_number)
     metrics = folder.read_json(folder.metrics_file)
-    known = {**metrics, **choices, "seed": seed_number, "state": status.get("state", "missing"), "reason": status.get("reason"),
-             "run": str(folder.path)}
+    known = {
+        **metrics,
+        **choices,
+        "seed": seed_number,
+        "state": status.get("state", "missing"),
+        "reason": status.get("reason"),
+        "run": str(folder.path),
+    }
     return {column: known.get(column) for column in COLUMNS}
 
 
@@ -84,7 +114,12 @@ def as_csv(results: Results) -> str:
 
 
 def as_markdown(results: Results) -> str:
-    header = [title(results), "", "| | " + " | ".join(SHOWN.values()) + " |", "|---:|" + "".join("---|" if k in SLOTS else "---:|" for k in SHOWN)]
+    header = [
+        title(results),
+        "",
+        "| | " + " | ".join(SHOWN.values()) + " |",
+        "|---:|" + "".join("---|" if k in SLOTS else "---:|" for k in SHOWN),
+    ]
     body = ["| " + " | ".join([str(rank), *cells(row)]) + " |" for rank, row in enumerate(results.done, 1)]
     return "\n".join([*header, *body, *([""] if notes(results) else []), *(f"- {note}" for note in notes(results))]) + "\n"
 

@@ -76,7 +76,9 @@ class RunFolder:
         try:
             content = yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise InputError(f"{self.path} is no run folder: it has no config.yaml; give one such as runs/demo/autosome+conv+bilstm+mlp") from None
+            raise InputError(
+                f"{self.path} is no run folder: it has no config.yaml; give one such as runs/demo/autosome+conv+bilstm+mlp"
+            ) from None
         except yaml.YAMLError as error:
             raise InputError(f"{self.config_file} cannot be read: {error}") from error
         if not isinstance(content, dict):

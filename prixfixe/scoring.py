@@ -14,8 +14,9 @@ from prixfixe.recipe import Recipe, Samples
 
 
 @torch.no_grad()
-def predict(network: Network, recipe: Recipe, samples: Samples, *, batch_size: int, precision: torch.dtype = torch.float32
-            ) -> tuple[np.ndarray, np.ndarray | None]:
+def predict(
+    network: Network, recipe: Recipe, samples: Samples, *, batch_size: int, precision: torch.dtype = torch.float32
+) -> tuple[np.ndarray, np.ndarray | None]:
     """The expression of every sequence and, from final blocks that have them, its bin log-probabilities.
 
     Both strands' predictions are averaged where the recipe feeds them separately: expressions as they are, bins as probabilities.

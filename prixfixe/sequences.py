@@ -45,9 +45,7 @@ class Sequences:
         if len(bad := np.flatnonzero(flat == INVALID)):
             row = int(np.searchsorted(np.cumsum(lengths), bad[0], side="right"))
             column = int(bad[0]) - int(lengths[:row].sum())
-            raise ValueError(
-                f"sequence {row + 1}, position {column + 1}: {strings[row][column]!r} is no nucleotide (A C G T N)"
-            )
+            raise ValueError(f"sequence {row + 1}, position {column + 1}: {strings[row][column]!r} is no nucleotide (A C G T N)")
         codes = np.full((len(strings), int(lengths.max(initial=0))), N, dtype=np.uint8)
         codes[np.arange(codes.shape[1]) < lengths[:, None]] = flat
         return cls(codes, lengths)

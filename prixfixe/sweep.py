@@ -34,8 +34,9 @@ def resolved(config: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in content.items()}
 
 
-def plan_sweep(folder: Path, names: Sequence[str], batch: Sequence[list[str]], configs: Sequence[Mapping[str, Any]]
-               ) -> tuple[Plan, list[list[str]]]:
+def plan_sweep(
+    folder: Path, names: Sequence[str], batch: Sequence[list[str]], configs: Sequence[Mapping[str, Any]]
+) -> tuple[Plan, list[list[str]]]:
     """Plans a sweep: the plan, and the overrides of the combinations that are still to run.
 
     names, batch, configs: each combination's folder name, overrides, and resolved configuration. Every dataset is read once here, so that bad
@@ -46,7 +47,9 @@ def plan_sweep(folder: Path, names: Sequence[str], batch: Sequence[list[str]], c
 
     if len(set(names)) < len(names):
         twice = next(name for name, count in Counter(names).items() if count > 1)
-        raise InputError(f"several combinations of this sweep would share the folder {twice}; sweep over the slots or the seed, or give every value a sweep=NAME of its own")
+        raise InputError(
+            f"several combinations of this sweep would share the folder {twice}; sweep over the slots or the seed, or give every value a sweep=NAME of its own"
+        )
     contents: dict[str, str] = {}
     still_open = []
     for name, overrides, config in zip(names, batch, configs, strict=True):
@@ -58,7 +61,10 @@ def plan_sweep(folder: Path, names: Sequence[str], batch: Sequence[list[str]], c
     plan = Plan(folder, dict(zip(names, batch, strict=True)))
     plan.write(started=time.time(), current=[name for name, overrides in plan.jobs.items() if overrides in still_open])
     done = len(names) - len(still_open)
-    print(f"{len(names)} combinations in {folder}: " + (f"{done} done already, " if done else "") + f"{len(still_open)} to run", file=sys.stderr)
+    print(
+        f"{len(names)} combinations in {folder}: " + (f"{done} done already, " if done else "") + f"{len(still_open)} to run",
+        file=sys.stderr,
+    )
     return plan, still_open
 
 

@@ -38,9 +38,30 @@ def test_part_builds_at_published_size(part: Part) -> None:
 
 
 def test_the_grid_has_81_combinations() -> None:
-    assert len([row for row in GRID if set(row) <= {
-        "autosome", "bhi", "unlockdna", "conv", "parallel_conv", "kmer", "efficientnet", "bilstm", "proformer", "soft_bins", "mlp",
-        "expression_heads"}]) == 81
+    assert (
+        len(
+            [
+                row
+                for row in GRID
+                if set(row)
+                <= {
+                    "autosome",
+                    "bhi",
+                    "unlockdna",
+                    "conv",
+                    "parallel_conv",
+                    "kmer",
+                    "efficientnet",
+                    "bilstm",
+                    "proformer",
+                    "soft_bins",
+                    "mlp",
+                    "expression_heads",
+                }
+            ]
+        )
+        == 81
+    )
 
 
 @pytest.mark.parametrize("choices", GRID, ids="+".join)
@@ -97,8 +118,14 @@ def behaviour(config: dict[str, Any]) -> dict[str, Any]:
     with torch.no_grad():
         scores = [network(views[0]).expression for views in recipe.scoring_batches(samples, 8)]
     rates = [group["max_lr"] for group in learning_rate_groups(network, config)]
-    return {"batch": batch, "weights": dict(network.named_parameters()), "loss": loss, "scores": scores, "rates": rates,
-            "fits": torch.tensor(recipe.fits(torch.arange(400).numpy()))}
+    return {
+        "batch": batch,
+        "weights": dict(network.named_parameters()),
+        "loss": loss,
+        "scores": scores,
+        "rates": rates,
+        "fits": torch.tensor(recipe.fits(torch.arange(400).numpy())),
+    }
 
 
 def differ(a: Any, b: Any) -> bool:

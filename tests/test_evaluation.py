@@ -187,9 +187,7 @@ def test_absent_subsets_are_named_and_weights_renormalised() -> None:
     every, snvs = found.subsets
     assert found.absent == tuple(name for name in WEIGHTS if name not in ("all", "SNVs"))
     assert found.pearson_score.value == pytest.approx((every.r_squared + 1.25 * snvs.r_squared) / 2.25)
-    assert found.spearman_score.value == pytest.approx(
-        (every.spearman_rho.value + 1.25 * snvs.spearman_rho.value) / 2.25
-    )
+    assert found.spearman_score.value == pytest.approx((every.spearman_rho.value + 1.25 * snvs.spearman_rho.value) / 2.25)
     assert every.mse is None  # on another scale unless said otherwise
 
 
@@ -339,9 +337,7 @@ def test_command_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture
     assert ("low", np.nan) in rows.index
 
 
-def test_command_scores_a_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_command_scores_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     class Model:
         def predict_sequences(self, sequences: Sequences) -> np.ndarray:
             return np.asarray(sequences.codes[:, 0], dtype=np.float64)

@@ -26,8 +26,16 @@ def test_published_sizes(model: str) -> None:
 
 
 def test_proformer_as_published() -> None:
-    config = compose("recipe=unlockdna", "first=kmer", "core=proformer", "final=expression_heads", "core.heads=8", "core.head_width=512",
-                     "core.double_residual=false", "core.position_embedding=false")
+    config = compose(
+        "recipe=unlockdna",
+        "first=kmer",
+        "core=proformer",
+        "final=expression_heads",
+        "core.heads=8",
+        "core.head_width=512",
+        "core.double_residual=false",
+        "core.position_embedding=false",
+    )
     assert round(build(build_recipe(config), config, targets()).parameter_count() / 1e6, 1) == 47.4
 
 
@@ -97,12 +105,15 @@ def test_a_key_that_the_recipe_lacks_is_a_build_time_error() -> None:
         build(build_recipe(config), config, targets())
 
 
-@pytest.mark.parametrize(("key", "value", "message"), [
-    ("hidden", "abc", "takes int here"),
-    ("hidden", 1.5, "takes int here"),
-    ("kernel_sizes", [9, "x"], "takes list"),
-    ("hiden", 3, "takes no such value; it takes hidden, channels"),
-])
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("hidden", "abc", "takes int here"),
+        ("hidden", 1.5, "takes int here"),
+        ("kernel_sizes", [9, "x"], "takes list"),
+        ("hiden", 3, "takes no such value; it takes hidden, channels"),
+    ],
+)
 def test_hyperparameters_are_checked(key: str, value: object, message: str) -> None:
     config = demo("autosome", "conv", "bilstm", "soft_bins")
     config["core"][key] = value

@@ -21,8 +21,9 @@ class BiLSTM(Block):
     the input's (chrono initialisation, Tallec & Ollivier 2018). Without heads the published initialisation stays.
     """
 
-    def __init__(self, inputs: InputSpec, *, hidden: int, channels: int, kernel_sizes: list[int], conv_dropout: float,
-                 dropout: float) -> None:
+    def __init__(
+        self, inputs: InputSpec, *, hidden: int, channels: int, kernel_sizes: list[int], conv_dropout: float, dropout: float
+    ) -> None:
         super().__init__()
         self.out_channels = channels
         self.lstm = nn.LSTM(inputs.channels, hidden, batch_first=True, bidirectional=True)
@@ -41,6 +42,10 @@ def remember_(lstm: nn.LSTM, longest: int) -> None:
     """Sets the gates' biases so that the units remember for up to `longest` positions; in place."""
     for name, bias in lstm.named_parameters():
         if name.startswith("bias"):
-            forget = torch.log(torch.empty(lstm.hidden_size).uniform_(1, longest - 1)) if name.startswith("bias_ih") else torch.zeros(lstm.hidden_size)
+            forget = (
+                torch.log(torch.empty(lstm.hidden_size).uniform_(1, longest - 1))
+                if name.startswith("bias_ih")
+                else torch.zeros(lstm.hidden_size)
+            )
             bias[: lstm.hidden_size] = -forget  # torch's order: input, forget, cell, output
             bias[lstm.hidden_size : 2 * lstm.hidden_size] = forget

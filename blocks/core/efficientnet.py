@@ -28,8 +28,18 @@ class EfficientNet(Block):
     through squeeze and excitation only, whose input varies by a few per cent between sequences. It is then batch-normed first.
     """
 
-    def __init__(self, inputs: InputSpec, *, widths: list[int], kernel_size: int, expansion: int, group_width: int,
-                 squeeze_excitation: bool, se_reduction: int, residual: Literal["concatenate", "add"]) -> None:
+    def __init__(
+        self,
+        inputs: InputSpec,
+        *,
+        widths: list[int],
+        kernel_size: int,
+        expansion: int,
+        group_width: int,
+        squeeze_excitation: bool,
+        se_reduction: int,
+        residual: Literal["concatenate", "add"],
+    ) -> None:
         super().__init__()
         self.out_channels = widths[-1]
         stages: list[nn.Module] = []
@@ -79,9 +89,7 @@ class SqueezeExcitation(nn.Module):
     def __init__(self, channels: int, bottleneck: int, *, normalise: bool) -> None:
         super().__init__()
         self.norm = nn.BatchNorm1d(channels) if normalise else nn.Identity()
-        self.gate = nn.Sequential(
-            nn.Linear(channels, bottleneck), nn.SiLU(), nn.Linear(bottleneck, channels), nn.Sigmoid()
-        )
+        self.gate = nn.Sequential(nn.Linear(channels, bottleneck), nn.SiLU(), nn.Linear(bottleneck, channels), nn.Sigmoid())
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.gate(self.norm(x.mean(dim=2)))[:, :, None]

@@ -22,8 +22,19 @@ class Proformer(Block):
        d. x + 1/2 feed-forward(x).
     """
 
-    def __init__(self, inputs: InputSpec, *, blocks: int, heads: int, head_width: int | None, expansion: int,
-                 kernel_size: int, dropout: float, double_residual: bool, position_embedding: bool) -> None:
+    def __init__(
+        self,
+        inputs: InputSpec,
+        *,
+        blocks: int,
+        heads: int,
+        head_width: int | None,
+        expansion: int,
+        kernel_size: int,
+        dropout: float,
+        double_residual: bool,
+        position_embedding: bool,
+    ) -> None:
         super().__init__()
         width = self.out_channels = inputs.channels
         if head_width is None and width % heads:
@@ -46,8 +57,9 @@ class Proformer(Block):
 class MacaronBlock(nn.Module):
     """(B, L, C) -> (B, L, C)."""
 
-    def __init__(self, width: int, heads: int, head_width: int, expansion: int, kernel_size: int, dropout: float,
-                 double_residual: bool) -> None:
+    def __init__(
+        self, width: int, heads: int, head_width: int, expansion: int, kernel_size: int, dropout: float, double_residual: bool
+    ) -> None:
         super().__init__()
         self.double_residual = double_residual
         self.feed_forward_1 = FeedForward(width, expansion, dropout)

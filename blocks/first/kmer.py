@@ -25,6 +25,8 @@ class Kmer(Block):
         self.out_channels = channels
         self.padding = ((k - 1) // 2, k // 2)
         self.dense = nn.Conv1d(inputs.channels, channels, kernel_size=k, stride=stride)
+        nn.init.xavier_uniform_(self.dense.weight.view(channels, -1, 1))  # as Keras initialises a dense layer
+        nn.init.zeros_(self.dense.bias)
         positions = -(-inputs.length // stride)
         self.position = nn.Parameter(torch.empty(channels, positions).uniform_(-0.05, 0.05))
         self.strand = None

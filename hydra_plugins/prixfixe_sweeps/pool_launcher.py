@@ -51,6 +51,7 @@ def _job(context: HydraContext, task: TaskFunction, config: DictConfig, override
         job_config.hydra.job.id = f"{os.getpid()}"
         job_config.hydra.job.num = number
     HydraConfig.instance().set_config(job_config)
-    finished = run_job(hydra_context=context, task_function=task, config=job_config, job_dir_key="hydra.sweep.dir",
-                       job_subdir_key="hydra.sweep.subdir")
+    finished = run_job(
+        hydra_context=context, task_function=task, config=job_config, job_dir_key="hydra.sweep.dir", job_subdir_key="hydra.sweep.subdir"
+    )
     return finished.return_value

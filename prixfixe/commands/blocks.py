@@ -11,7 +11,9 @@ HELP = "list the parts; check one against the contract; start a new one"
 def configure(parser: argparse.ArgumentParser) -> None:
     action = parser.add_mutually_exclusive_group()
     action.add_argument("--check", metavar="NAME", help="say what breaks the contract, as bilstm or core/bilstm; exit 1 if anything does")
-    action.add_argument("--new", nargs=2, metavar=("SLOT", "NAME"), help="write blocks/SLOT/NAME.py and conf/SLOT/NAME.yaml in the current folder")
+    action.add_argument(
+        "--new", nargs=2, metavar=("SLOT", "NAME"), help="write blocks/SLOT/NAME.py and conf/SLOT/NAME.yaml in the current folder"
+    )
     parser.add_argument("--config-dir", type=Path, metavar="DIR", help="a conf folder of your own; default: conf/ in the current folder")
 
 

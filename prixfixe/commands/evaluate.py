@@ -36,15 +36,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="write there, not to standard output")
     parser.add_argument("--format", choices=FORMATS, help="default: by FILE's ending, or else table")
     parser.add_argument("--column", metavar="NAME", help="column of predictions, where the table has several")
-    parser.add_argument(
-        "--without-leaderboard", action="store_true", help="leave out what the public leaderboard showed"
-    )
-    parser.add_argument(
-        "--same-scale", action="store_true", help="predictions are in the test set's own units: report the MSE, too"
-    )
-    parser.add_argument(
-        "--bootstrap", metavar="N", type=sample_count, default=10_000, help="bootstrap samples (%(default)s); 0: none"
-    )
+    parser.add_argument("--without-leaderboard", action="store_true", help="leave out what the public leaderboard showed")
+    parser.add_argument("--same-scale", action="store_true", help="predictions are in the test set's own units: report the MSE, too")
+    parser.add_argument("--bootstrap", metavar="N", type=sample_count, default=10_000, help="bootstrap samples (%(default)s); 0: none")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -53,9 +47,7 @@ def run(args: argparse.Namespace) -> int:
     from prixfixe.testset import read_test_set
 
     test_set = read_test_set(args.test_set, without_leaderboard=args.without_leaderboard)
-    evaluation = evaluate(
-        test_set, _predictions(args, test_set), bootstrap=args.bootstrap, same_scale=args.same_scale
-    )
+    evaluation = evaluate(test_set, _predictions(args, test_set), bootstrap=args.bootstrap, same_scale=args.same_scale)
     content = {
         "model": str(args.predictions),
         "test_set": str(args.test_set),
@@ -159,9 +151,7 @@ def format_csv(evaluation: Evaluation) -> str:
     add("weighted", "spearman_score", evaluation.spearman_score.value, evaluation.spearman_score.interval)
 
     file = io.StringIO()
-    writer = csv.DictWriter(
-        file, ["subset", "score", "value", "low", "high", "n", "pairs", "weight"], lineterminator="\n"
-    )
+    writer = csv.DictWriter(file, ["subset", "score", "value", "low", "high", "n", "pairs", "weight"], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return file.getvalue()

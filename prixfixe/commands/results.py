@@ -35,7 +35,6 @@ def print_table(results) -> None:  # type: ignore[no-untyped-def]
     from rich.table import Table
 
     from prixfixe.progress import wide_console
-
     from prixfixe.results import SHOWN, cells, notes, title
     from prixfixe.run_folder import SLOTS
 

@@ -29,8 +29,8 @@ K = 8  # windows are looked up as 8-mers; a longer site is its first and its las
 UPSTREAM = 80  # nt upstream of the 3' flank over which a factor's weight goes from 1 to `distal`
 CLOSED = -2.0  # log-odds of being free of nucleosomes when nothing is bound
 BASAL = 0.16  # latent activity when nothing is bound
-COMPOSITION = 2.5  # latent activity for every unit of G + C fraction above `COMPOSITION_MEAN`
-COMPOSITION_MEAN = 0.4526  # of a random insert between the flanks
+GC_EFFECT = 2.5  # latent activity per unit of G + C content above `GC_MEAN`
+GC_MEAN = 0.4526  # G + C content of a random promoter
 CHUNK = 1024  # promoters at a time: keeps the arrays of their windows near the caches
 
 NAMES = tuple(factor.name for factor in FACTORS)
@@ -55,7 +55,7 @@ def activity(sequences: Sequences) -> np.ndarray:
     effect = np.array([factor.effect for factor in FACTORS])
     free = expit(CLOSED + occupancy(single, joint) @ opening)
     bound = occupancy(single * free[:, None], joint * free[:, None] ** 2)
-    latent: np.ndarray = BASAL + bound @ effect + COMPOSITION * (gc_fraction(sequences) - COMPOSITION_MEAN)
+    latent: np.ndarray = BASAL + bound @ effect + GC_EFFECT * (gc_fraction(sequences) - GC_MEAN)
     return latent
 
 

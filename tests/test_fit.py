@@ -1,0 +1,204 @@
+"""Training: it learns, it is reproducible, it fails with a reason, it keeps the best epoch."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import demo
+
+import prixfixe
+from prixfixe import fit as fit_module
+from prixfixe.block_check import example, targets
+from prixfixe.errors import InputError, TrainingError
+from prixfixe.experiment import build_recipe, run, training_settings
+from prixfixe.fit import backward
+from prixfixe.network import build
+
+
+def table(config: dict[str, Any], path: Path, **training: Any) -> dict[str, Any]:
+    """The combination on a table, on the CPU."""
+    dataset = {
+        "_target_": "prixfixe.datasets.Table",
+        "path": str(path),
+        "validation": None,
+        "validation_fraction": 0.2,
+        "split_seed": 0,
+        "sequence": None,
+        "expression": None,
+        "fold": None,
+        "folds": None,
+    }
+    return {**config, "dataset": dataset, "training": {**config["training"], "device": "cpu", **training}}
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        ("autosome", "conv", "efficientnet", "soft_bins"),
+        ("bhi", "parallel_conv", "bilstm", "mlp"),
+        ("unlockdna", "kmer", "proformer", "expression_heads"),
+    ],
+    ids="+".join,
+)
+def test_one_combination_of_each_recipe_overfits(choices: tuple[str, ...], promoters: Path, tmp_path: Path) -> None:
+    lines = promoters.read_text().splitlines()
+    promoters.write_text("\n".join(lines[:25]) + "\n")
+    config = table(demo(*choices), promoters, epochs=150, batch_size=24) | {"recipe": {**demo(*choices)["recipe"]}}
+    config["dataset"] |= {"validation": str(promoters)}
+    for slot in ("first", "core", "final"):
+        config[slot] = {k: 0.0 if "dropout" in k else v for k, v in config[slot].items()}
+    if choices[0] == "unlockdna":
+        config["recipe"]["mask_share"] = 0.0
+    config["core"].pop("max_lr", None)
+    metrics = run(config, tmp_path / "run", show_progress=False)
+    assert metrics["pearson_r"] > 0.9
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "weights.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("recipe", ["autosome", "bhi", "unlockdna"])
+def test_the_same_seed_gives_the_same_numbers(recipe: str, promoters: Path, tmp_path: Path) -> None:
+    config = table(demo(recipe, "conv", "bilstm", "expression_heads"), promoters, batch_size=32)
+    for name in ("a", "b"):
+        run(config, tmp_path / name, show_progress=False)
+    run({**config, "seed": 1}, tmp_path / "c", show_progress=False)
+    assert weights(tmp_path / "a") == weights(tmp_path / "b")
+    assert weights(tmp_path / "a") != weights(tmp_path / "c")
+
+
+def test_gradients_of_micro_batches_are_those_of_the_batch() -> None:
+    config = demo("bhi", "kmer", "proformer", "mlp", "core.dropout=0", "final.normalise=false")
+    recipe = build_recipe(config)
+    network = build(recipe, config, targets()).double()
+    _, batch = example(recipe)
+    batch = {key: value.double() if value.is_floating_point() else value for key, value in batch.items()}
+    gradients = []
+    for micro_batch in (None, 5):
+        network.zero_grad()
+        backward(network, batch, micro_batch, torch.float32)
+        gradients.append([p.grad.clone() for p in network.parameters() if p.grad is not None])
+    for whole, parts in zip(*gradients, strict=True):
+        torch.testing.assert_close(whole, parts)
+
+
+def test_a_batch_too_large_for_memory_is_accumulated(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = demo("bhi", "conv", "efficientnet", "soft_bins")
+    recipe = build_recipe(config)
+    network = build(recipe, config, targets())
+    _, batch = example(recipe)
+    forward = network.forward
+
+    def small_memory(part: Any) -> Any:
+        if len(part["y"]) > 3:
+            raise torch.OutOfMemoryError("no room")
+        return forward(part)
+
+    monkeypatch.setattr(network, "forward", small_memory)
+    loss, micro_batch = backward(network, batch, None, torch.float32)
+    assert micro_batch == 3
+    assert torch.isfinite(loss)
+    monkeypatch.setattr(network, "forward", lambda part: (_ for _ in ()).throw(torch.OutOfMemoryError("none at all")))
+    with pytest.raises(TrainingError, match="out of memory with one sample at a time"):
+        backward(network, batch, None, torch.float32)
+
+
+def test_a_loss_that_is_not_finite_fails_with_step_and_rate(promoters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def broken(network: Any, batch: Any, micro_batch: Any, precision: Any) -> Any:
+        calls.append(1)
+        loss, _ = backward(network, batch, micro_batch, precision)
+        return (loss * math.nan if len(calls) == 3 else loss), micro_batch
+
+    monkeypatch.setattr(fit_module, "backward", broken)
+    with pytest.raises(TrainingError, match=r"the loss is not finite \(nan\) at step 3; the last learning rate was 0\.\d+"):
+        run(table(demo("bhi", "conv", "efficientnet", "soft_bins"), promoters), tmp_path / "run", show_progress=False)
+    status = json.loads((tmp_path / "run" / "status.json").read_text())
+    assert status["state"] == "failed"
+    assert "step 3" in status["reason"]
+
+
+def test_run_folder(promoters: Path, tmp_path: Path) -> None:
+    config = table(demo("autosome", "conv", "efficientnet", "mlp"), promoters, epochs=3)
+    metrics = run(config, tmp_path / "run", show_progress=False)
+    history = pd.read_csv(tmp_path / "run" / "history.csv")
+    assert history["epoch"].tolist() == [1, 2, 3]
+    best = history.loc[history["pearson_r"].idxmax()]
+    assert metrics["best_epoch"] == best["epoch"]
+    assert metrics["pearson_r"] == pytest.approx(best["pearson_r"])
+    on_disk = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert {"kl", "pearson_r", "spearman_rho", "mse", "n", "parameters", "samples_per_second"} <= on_disk.keys()
+    assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "done"
+
+    again = run(config, tmp_path / "run", show_progress=False)
+    assert again == on_disk, "a run that is done is not run again"
+    with pytest.raises(InputError, match=r"training.epochs: 3 there, 4 here"):
+        run({**config, "training": {**config["training"], "epochs": 4}}, tmp_path / "run", show_progress=False)
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text()) == on_disk
+
+
+@pytest.mark.parametrize("recipe", ["autosome", "bhi", "unlockdna"])
+@pytest.mark.parametrize("final", ["soft_bins", "mlp"])
+def test_loaded_predictions_are_the_scored_ones(recipe: str, final: str, promoters: Path, tmp_path: Path) -> None:
+    config = table(demo(recipe, "conv", "efficientnet", final), promoters)
+    metrics = run(config, tmp_path / "run", show_progress=False)
+    from prixfixe.metrics import pearson_r
+    from prixfixe.splits import split
+    from prixfixe.tables import read_measurements
+
+    measurements = read_measurements(promoters)
+    held_out = measurements[split(measurements, validation_fraction=0.2, seed=0)[1]]
+    model = prixfixe.load(tmp_path / "run", device="cpu")
+    predicted = model.predict(held_out.sequences.to_strings())
+    assert predicted.shape == (len(held_out),)
+    assert pearson_r(held_out.expression, predicted) == pytest.approx(metrics["pearson_r"], abs=1e-5)
+    np.testing.assert_allclose(model.predict(["ACGT", "acgtn" * 60], batch_size=1), model.predict(["ACGT", "ACGTN" * 60]), rtol=1e-4)
+    with pytest.raises(InputError, match="sequence 2, position 3: 'X' is no nucleotide"):
+        model.predict(["ACGT", "ACX"])
+
+
+def test_foreign_configuration_executes_nothing(promoters: Path, tmp_path: Path) -> None:
+    run(table(demo("bhi", "conv", "efficientnet", "mlp"), promoters), tmp_path / "run", show_progress=False)
+    file = tmp_path / "run" / "config.yaml"
+    marker = tmp_path / "executed"
+    file.write_text(
+        file.read_text().replace("blocks.core.efficientnet.EfficientNet", "os.mkdir").replace("widths:", f"path: {marker}\n  widths:")
+    )
+    with pytest.raises(InputError, match="is no subclass"):
+        prixfixe.load(tmp_path / "run")
+    assert not marker.exists()
+    file.write_text("core: !!python/object/apply:os.mkdir ['" + str(marker) + "']\n")
+    with pytest.raises(InputError, match="cannot be read"):
+        prixfixe.load(tmp_path / "run")
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("epochs", 0, "training.epochs=0"),
+        ("batch_size", "x", "training.batch_size='x'"),
+        ("micro_batch", 0, "training.micro_batch=0"),
+        ("precision", "fp8", "choose auto, fp32 or bf16"),
+        ("device", "gpu", "is no device"),
+        ("device", "cuda:99", "this machine has"),
+    ],
+)
+def test_training_settings_are_checked(key: str, value: Any, message: str) -> None:
+    good = {"epochs": 1, "batch_size": 8, "micro_batch": None, "precision": "auto", "device": "cpu"}
+    with pytest.raises(InputError, match=message):
+        training_settings({**good, key: value})
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("recipe", ["autosome", "bhi", "unlockdna"])
+def test_a_gpu_trains_in_bf16(recipe: str, promoters: Path, tmp_path: Path) -> None:
+    metrics = run(table(demo(recipe, "kmer", "proformer", "soft_bins"), promoters, device="cuda"), tmp_path / "run", show_progress=False)
+    assert math.isfinite(metrics["kl"])
