@@ -41,7 +41,7 @@ def score(measured: np.ndarray, expression: np.ndarray, log_probs: np.ndarray | 
     """
     if log_probs is None:
         log_probs = bins.log_probabilities(torch.from_numpy(expression)).numpy()
-    target = bins.probabilities(torch.from_numpy(np.asarray(measured, dtype=np.float64))).numpy()
+    target = bins.probabilities(torch.from_numpy(np.array(measured, dtype=np.float64))).numpy()
     kl = metrics.kl_divergence(target.reshape(-1, bins.number), log_probs.reshape(-1, bins.number))
     return {"kl": kl, **metrics.scores(measured, expression)}
 

@@ -197,7 +197,11 @@ def test_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_help_does_not_import_torch(tmp_path: Path) -> None:
-    code = "import sys; from prixfixe.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\nprint(sorted({'torch', 'pandas', 'hydra'} & set(sys.modules)))"
+    code = (
+        "import sys; from prixfixe.cli import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "print(sorted({'torch', 'pandas', 'hydra'} & set(sys.modules)))"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path).stdout.endswith("[]\n")
 
 

@@ -80,21 +80,21 @@ class NeedsProfile(Halving):
 def test_mismatch_names_both_blocks_and_their_shapes() -> None:
     config = demo("autosome", "conv", "efficientnet", "soft_bins")
     config["core"] = {"_target_": "test_network.OneLengthOnly"}
-    with pytest.raises(ContractError, match=r"core block OneLengthOnly .*first block Conv .*\(batch, 24, 150\)"):
+    with pytest.raises(ContractError, match=r"core block OneLengthOnly .*first block Conv .*\(batch, 32, 150\)"):
         build(build_recipe(config), config, targets())
 
 
 def test_stated_channels_must_be_true() -> None:
     config = demo("autosome", "conv", "efficientnet", "soft_bins")
     config["core"] = {"_target_": "test_network.Liar"}
-    with pytest.raises(ContractError, match=r"states out_channels=7 but gives \(batch, 24, 75\)"):
+    with pytest.raises(ContractError, match=r"states out_channels=7 but gives \(batch, 32, 75\)"):
         build(build_recipe(config), config, targets())
 
 
 def test_expression_heads_need_a_core_that_keeps_the_length() -> None:
     config = demo("autosome", "conv", "efficientnet", "expression_heads")
     config["core"] = {"_target_": "test_network.Halving"}
-    with pytest.raises(ContractError, match="ExpressionHeads reads 4 expression heads back .* Halving turns 154 positions into 77"):
+    with pytest.raises(ContractError, match=r"ExpressionHeads reads 4 expression heads back .* Halving turns 154 positions into 77"):
         build(build_recipe(config), config, targets())
 
 

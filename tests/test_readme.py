@@ -14,7 +14,8 @@ README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding=
 BLOCKS = re.findall(r"^```(bash|python|yaml)\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
 SMALLER = {  # appended to commands that would train at published size
     "core=efficientnet": "first.channels=8 core.widths=[8] training.epochs=1 training.batch_size=32",
-    "core=bilstm": "recipe=bhi first=conv final=mlp,soft_bins first.channels=8 core.hidden=4 core.channels=8 training.epochs=1 training.batch_size=32",
+    "core=bilstm": "recipe=bhi first=conv final=mlp,soft_bins first.channels=8 "
+    "core.hidden=4 core.channels=8 training.epochs=1 training.batch_size=32",
 }
 
 
