@@ -26,6 +26,10 @@ class Bins:
     low: float = 0.0
     high: float = 17.0
 
+    def __post_init__(self) -> None:
+        if self.number < 2 or self.sd <= 0:
+            raise ValueError("number must be at least 2, and sd above 0")
+
     @property
     def unit(self) -> float:
         """The width of a bin in the measurement's own units."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
+from typing import Any
 
 from prixfixe.errors import InputError, SweepError, TrainingError
 
@@ -31,6 +32,11 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         print("prixfixe: interrupted", file=sys.stderr)
         return 130
+    except Exception as error:
+        if debug:
+            raise
+        print(f"prixfixe: {type(error).__name__}: {error} (--debug shows where)", file=sys.stderr)
+        return 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -53,5 +59,5 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser], n
     module.configure(parser)
 
 
-def _module(name: str):  # type: ignore[no-untyped-def]
+def _module(name: str) -> Any:
     return importlib.import_module(f"prixfixe.commands.{name}")

@@ -88,7 +88,8 @@ class Table(Dataset):
             both = shared(measurements.sequences, validation.sequences)
             warnings = (
                 (
-                    f"{both} of the {len(validation)} validation sequences stand in the training table as well (or as their reverse complement)",
+                    f"{both} of the {len(validation)} validation sequences stand in the training table as well "
+                    "(or as their reverse complement)",
                 )
                 if both
                 else ()

@@ -36,6 +36,8 @@ def run(config: Mapping[str, Any], path: Path, *, show_progress: bool) -> dict[s
     3. The folder is claimed: a run of the same identity that is done is not run again, one of another is refused.
     4. `fit` trains and scores. 5. metrics.json is written and the status says done, or failed with the reason.
     """
+    if not isinstance(config["seed"], int) or config["seed"] < 0:
+        raise InputError(f"seed={config['seed']!r}: a whole number, at least 0")
     split = dataset(config).read()
     folder = RunFolder(path)
     settings = training_settings(config["training"])
@@ -118,7 +120,10 @@ def training_rows(recipe: Recipe, split: Split) -> np.ndarray:
 
 def bins_of(node: Mapping[str, Any], train: Measurements) -> Bins:
     low, high = expression_range(np.asarray(train.expression), node["range"])
-    return Bins(number=node["number"], shift=node["shift"], sd=node["sd"], low=low, high=high)
+    try:
+        return Bins(number=node["number"], shift=node["shift"], sd=node["sd"], low=low, high=high)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"bins: {error}") from error
 
 
 def target_spec(train: Measurements, bins: Bins) -> TargetSpec:

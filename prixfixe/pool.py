@@ -13,15 +13,18 @@ from typing import Any
 PRELOADED = ["prixfixe.app", "prixfixe.simulation", "prixfixe.splits", "prixfixe.prepared", "torch._dynamo"]
 
 
-class JobDied(Exception):
+class JobDiedError(Exception):
     """A process ended without an answer: it was killed, or it exited."""
 
 
-def run_in_pool(job: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], jobs: int | None) -> list[Any]:
+def run_in_pool(
+    job: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], jobs: int | None, died: Callable[[int, str], None]
+) -> list[Any]:
     """Calls `job` with each of the arguments; returns what each returned, or the exception that it raised.
 
     Processes are forked from a server process that has the heavy modules imported but holds no threads and no GPU, so that
     a job starts in a fraction of a second and shares nothing with the others. jobs: at a time, one a GPU or CPU core by default.
+    died: called with a job's index and the reason where its process ended without an answer.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
@@ -51,7 +54,8 @@ def run_in_pool(job: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], j
                     process.join()
                 except EOFError:
                     process.join()
-                    outcomes[index] = JobDied(how_it_ended(process.exitcode))
+                    outcomes[index] = JobDiedError(how_it_ended(process.exitcode))
+                    died(index, str(outcomes[index]))
     finally:
         for _, process, _ in running.values():
             process.terminate()
@@ -69,7 +73,7 @@ def _call(answer: Connection, job: Callable[..., Any], arguments: tuple[Any, ...
     torch.set_num_threads(threads)
     try:
         outcome = job(*arguments)
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
         outcome = error
     try:
         answer.send(outcome)

@@ -39,8 +39,8 @@ def plan_sweep(
 ) -> tuple[Plan, list[list[str]]]:
     """Plans a sweep: the plan, and the overrides of the combinations that are still to run.
 
-    names, batch, configs: each combination's folder name, overrides, and resolved configuration. Every dataset is read once here, so that bad
-    input is refused before anything starts. Raises InputError where two combinations would share a folder, or a folder
+    names, batch, configs: each combination's folder name, overrides, and resolved configuration. Every dataset is read once here,
+    so that bad input is refused before anything starts. Raises InputError where two combinations would share a folder, or a folder
     holds a run of another configuration.
     """
     from prixfixe.experiment import dataset
@@ -48,7 +48,8 @@ def plan_sweep(
     if len(set(names)) < len(names):
         twice = next(name for name, count in Counter(names).items() if count > 1)
         raise InputError(
-            f"several combinations of this sweep would share the folder {twice}; sweep over the slots or the seed, or give every value a sweep=NAME of its own"
+            f"several combinations of this sweep would share the folder {twice}; sweep over the slots or the seed, "
+            "or give every value a sweep=NAME of its own"
         )
     contents: dict[str, str] = {}
     still_open = []

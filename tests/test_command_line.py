@@ -78,7 +78,9 @@ def test_a_sweep_goes_on_after_a_failure_and_runs_only_what_is_open(promoters: P
         "from pathlib import Path\nimport os\nfrom torch import nn\nfrom prixfixe.contract import Block\n\n"
         "class Fragile(Block):\n"
         "    def __init__(self, inputs, *, lives: int):\n"
-        "        super().__init__()\n        self.out_channels = inputs.channels\n        self.scale = nn.Conv1d(inputs.channels, inputs.channels, 1)\n"
+        "        super().__init__()\n"
+        "        self.out_channels = inputs.channels\n"
+        "        self.scale = nn.Conv1d(inputs.channels, inputs.channels, 1)\n"
         "    def forward(self, x):\n"
         "        if self.training and not Path('mended').exists():\n"
         "            raise ArithmeticError('it broke')\n"
@@ -117,6 +119,18 @@ def test_a_sweep_goes_on_after_a_failure_and_runs_only_what_is_open(promoters: P
 
     other = prixfixe_command(*sweep, "training.epochs=2", cwd=tmp_path, check=2)
     assert "holds a run of another configuration (training.epochs: 1 there, 2 here)" in other.stderr
+
+
+def test_a_killed_job_costs_only_itself(tmp_path: Path) -> None:
+    prixfixe_command("blocks", "--new", "core", "mortal", cwd=tmp_path)
+    file = tmp_path / "blocks" / "core" / "mortal.py"
+    deadly = "import os\n\n        if self.training:\n            os.kill(os.getpid(), 9)\n        return self.conv"
+    file.write_text(file.read_text().replace("return self.conv", deadly))
+    sweep = ("train", "-m", "experiment=demo", "recipe=bhi", "first=conv", "core=mortal,efficientnet", "final=mlp", "dataset.size=200")
+    done = prixfixe_command(*sweep, cwd=tmp_path, check=1)
+    assert "bhi+conv+mortal+mlp: its process was killed by signal 9" in done.stderr
+    assert RunFolder(tmp_path / "runs" / "demo" / "bhi+conv+mortal+mlp").status()["state"] == "failed"
+    assert RunFolder(tmp_path / "runs" / "demo" / "bhi+conv+efficientnet+mlp").status()["state"] == "done"
 
 
 def test_planned_combinations_that_never_ran_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

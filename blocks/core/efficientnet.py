@@ -25,7 +25,8 @@ class EfficientNet(Block):
     No convolution has a bias.
 
     Deviation: where expression heads stand in front (a pairing that was never published), the heads see most of the sequence
-    through squeeze and excitation only, whose input varies by a few per cent between sequences. It is then batch-normed first.
+    through squeeze and excitation only, whose input varies by a few per cent between sequences. It is then batch-normed first, and
+    its dense layers start with torch's weights, since gates that all start at 1/2 hardly listen.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class EfficientNet(Block):
         super().__init__()
         self.out_channels = widths[-1]
         stages: list[nn.Module] = []
-        for before, width in zip([inputs.channels, *widths], widths):
+        for before, width in zip([inputs.channels, *widths[:-1]], widths, strict=True):
             inner = expansion * width
             stages += [
                 Residual(
@@ -57,6 +58,10 @@ class EfficientNet(Block):
             ]
         self.stages = nn.Sequential(*stages)
         self.apply(autosome_)
+        if inputs.heads:
+            for module in self.modules():
+                if isinstance(module, SqueezeExcitation):
+                    module.reset_parameters()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.stages(x)
@@ -90,6 +95,12 @@ class SqueezeExcitation(nn.Module):
         super().__init__()
         self.norm = nn.BatchNorm1d(channels) if normalise else nn.Identity()
         self.gate = nn.Sequential(nn.Linear(channels, bottleneck), nn.SiLU(), nn.Linear(bottleneck, channels), nn.Sigmoid())
+
+    def reset_parameters(self) -> None:
+        """Gives the dense layers torch's initial weights."""
+        for layer in self.gate:
+            if isinstance(layer, nn.Linear):
+                layer.reset_parameters()
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.gate(self.norm(x.mean(dim=2)))[:, :, None]

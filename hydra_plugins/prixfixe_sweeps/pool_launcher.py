@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra import version
@@ -32,7 +34,7 @@ class PoolLauncher(Launcher):
         setup_globals()
         common = (self.hydra_context, self.task_function, self.config)
         arguments = [(*common, list(overrides), initial_job_idx + i) for i, overrides in enumerate(job_overrides)]
-        outcomes = run_in_pool(_job, arguments, self.jobs)
+        outcomes = run_in_pool(_job, arguments, self.jobs, lambda index, reason: self.record_death(job_overrides[index], reason))
         returns = []
         for outcome in outcomes:
             job_return = JobReturn()
@@ -40,6 +42,17 @@ class PoolLauncher(Launcher):
             job_return.status = JobStatus.FAILED if isinstance(outcome, Exception) else JobStatus.COMPLETED
             returns.append(job_return)
         return returns
+
+    def record_death(self, overrides: Sequence[str], reason: str) -> None:
+        """Says in the run's folder, and on standard error, that its process ended without an answer."""
+        from prixfixe.run_folder import RunFolder
+        from prixfixe.sweep import job_line
+
+        config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+        HydraConfig.instance().set_config(config)
+        folder = RunFolder(Path(config.hydra.sweep.dir) / config.hydra.sweep.subdir)
+        folder.write_status("failed", reason=reason)
+        print(job_line(folder.path, None, reason), file=sys.stderr, flush=True)
 
 
 def _job(context: HydraContext, task: TaskFunction, config: DictConfig, overrides: list[str], number: int) -> Any:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from prixfixe.menu import Part
 
 HELP = "list the parts; check one against the contract; start a new one"
 
@@ -38,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def check(part, parts) -> int:  # type: ignore[no-untyped-def]
+def check(part: Part, parts: list[Part]) -> int:
     from prixfixe.block_check import violations
     from prixfixe.menu import partners
 
@@ -50,7 +54,7 @@ def check(part, parts) -> int:  # type: ignore[no-untyped-def]
     return int(bool(found))
 
 
-def print_menu(parts) -> None:  # type: ignore[no-untyped-def]
+def print_menu(parts: list[Part]) -> None:
     from rich.table import Table
 
     from prixfixe.block_check import describe_part

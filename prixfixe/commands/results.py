@@ -5,6 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from prixfixe.results import Results
 
 HELP = "compare the combinations of a sweep, best first"
 
@@ -31,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def print_table(results) -> None:  # type: ignore[no-untyped-def]
+def print_table(results: Results) -> None:
     from rich.table import Table
 
     from prixfixe.progress import wide_console
