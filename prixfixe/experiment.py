@@ -52,6 +52,7 @@ def run(config: Mapping[str, Any], path: Path, *, show_progress: bool) -> dict[s
         print(f"warning: {warning}", file=sys.stderr)
     try:
         device = settings["device"]
+        torch.backends.cudnn.deterministic = True  # the same seed, the same numbers
         train = recipe.load(split.train.sequences[taken], device, split.train.expression[taken])
         validation = recipe.load(split.validation.sequences, device)
         network.to(device)

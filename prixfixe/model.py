@@ -38,14 +38,12 @@ class Model:
 
     def predict_sequences(self, sequences: Sequences, *, batch_size: int = 1024) -> np.ndarray:
         """The same for sequences that are encoded already. Only `batch_size` of them are on the device at a time."""
-        chunks = [
-            predict(self.network, self.recipe, self.recipe.load(sequences[start : start + batch_size], self.device), batch_size=batch_size)[
-                0
-            ]
-            for start in range(0, len(sequences), batch_size)
-        ]
-        shape = (0,) if len(self.tasks) == 1 else (0, len(self.tasks))
-        return np.concatenate(chunks) if chunks else np.empty(shape)
+        predictions = np.empty((len(sequences), len(self.tasks)))
+        for start in range(0, len(sequences), batch_size):
+            rows = slice(start, start + batch_size)
+            expression, _ = predict(self.network, self.recipe, self.recipe.load(sequences[rows], self.device), batch_size=batch_size)
+            predictions[rows] = expression.reshape(-1, len(self.tasks))
+        return predictions[:, 0] if len(self.tasks) == 1 else predictions
 
 
 def load(run: str | os.PathLike[str], *, device: str = "auto") -> Model:

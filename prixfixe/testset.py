@@ -42,6 +42,8 @@ PUBLISHED_FILES = {
 }
 SUBSETS = tuple(PUBLISHED_FILES)
 
+ABOUT_SIMULATION = "about.json"  # stands only in test sets that the simulated assay made
+
 
 @dataclass(frozen=True)
 class TestSet:
@@ -51,6 +53,7 @@ class TestSet:
     unless it was measured like the training data.
     subsets: name -> sorted, unique 0-based rows, int64: (m,) positions, or (m, 2) pairs as alternative, reference.
     The first is `all`: every row, or every row that is not left out.
+    simulated: whether it comes from the simulated assay, and its scores must be labelled so.
     """
 
     __test__ = False  # pytest takes a class of this name for tests
@@ -58,6 +61,7 @@ class TestSet:
     sequences: Sequences
     expression: np.ndarray
     subsets: dict[str, np.ndarray]
+    simulated: bool = False
 
     def __len__(self) -> int:
         return len(self.sequences)
@@ -94,7 +98,7 @@ def read_test_set(folder: str | Path, *, without_leaderboard: bool = False) -> T
         raise InputError(f"{folder}: a test set without any subset; it needs one of {expected}")
     if without_leaderboard:
         subsets = _without_leaderboard(subsets, folder / "public_leaderboard_ids", len(measurements))
-    return TestSet(measurements.sequences, measurements.expression, subsets)
+    return TestSet(measurements.sequences, measurements.expression, subsets, simulated=(folder / ABOUT_SIMULATION).exists())
 
 
 def _read_sequences(path: Path) -> Measurements:

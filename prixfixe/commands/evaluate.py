@@ -27,6 +27,7 @@ are renormalised over the subsets that the test set has. A run's scores are also
 
 FORMATS = ("table", "csv", "json")
 KEPT_IN_RUN = "evaluation.json"
+SIMULATED = "SIMULATED assay: these numbers are no real measurements.\n\n"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -52,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
         "model": str(args.predictions),
         "test_set": str(args.test_set),
         "without_leaderboard": args.without_leaderboard,
+        "simulated": test_set.simulated,
         **evaluation.to_dict(),
     }
     if args.predictions.is_dir():
@@ -64,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     elif form == "csv":
         text = format_csv(evaluation)
     else:
-        text = format_table(evaluation)
+        text = (SIMULATED if test_set.simulated else "") + format_table(evaluation)
     if args.output:
         write_text(args.output, text)
     else:

@@ -21,8 +21,8 @@ from prixfixe.files import atomic_path, write_json, write_text
 from prixfixe.sequences import CODE_TO_ASCII, Sequences
 from prixfixe.simulation.assay import VERSION, SimulatedMeasurements, simulate_chunks
 from prixfixe.simulation.testset import SimulatedTestSet, simulate_test_set
+from prixfixe.testset import ABOUT_SIMULATION
 
-ABOUT = "about.json"
 OPTIONS = csv.WriteOptions(include_header=False, delimiter="\t", quoting_style="none")
 
 
@@ -52,8 +52,8 @@ def export(folder: Path, *, size: int, test_size: int, seed: int, progress: Call
         "prixfixe_version": version("prixfixe"),
         "numpy_version": np.__version__,
     }
-    write_json(folder / "test" / ABOUT, about)
-    write_json(folder / ABOUT, about)
+    write_json(folder / "test" / ABOUT_SIMULATION, about)
+    write_json(folder / ABOUT_SIMULATION, about)
 
 
 def write_test_set(test_set: SimulatedTestSet, folder: Path) -> None:
