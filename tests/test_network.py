@@ -11,32 +11,19 @@ from prixfixe.errors import ContractError, InputError
 from prixfixe.experiment import build_recipe
 from prixfixe.network import build, learning_rate_groups
 
-PUBLISHED = {  # Rafi et al. 2024; Kwak et al. 2024
-    "DREAM-CNN": (("first=parallel_conv", "core=efficientnet"), 1_933_970),
-    "DREAM-RNN": (("first=parallel_conv", "core=bilstm"), 4_130_578),
-    "DREAM-Attn": (("first=conv", "core=proformer"), 4_539_410),
-}
+PUBLISHED = {"dream_cnn": 1_933_970, "dream_rnn": 4_130_578, "dream_attn": 4_539_410}  # Rafi et al. 2024
 
 
-@pytest.mark.parametrize("model", PUBLISHED)
-def test_published_sizes(model: str) -> None:
-    overrides, parameters = PUBLISHED[model]
-    config = compose(*overrides)
-    assert build(build_recipe(config), config, targets()).parameter_count() == parameters
+@pytest.mark.parametrize("experiment", PUBLISHED)
+def test_published_sizes(experiment: str) -> None:
+    config = compose(f"experiment={experiment}")
+    assert build(build_recipe(config), config, targets()).parameter_count() == PUBLISHED[experiment]
 
 
 def test_proformer_as_published() -> None:
-    config = compose(
-        "recipe=unlockdna",
-        "first=kmer",
-        "core=proformer",
-        "final=expression_heads",
-        "core.heads=8",
-        "core.head_width=512",
-        "core.double_residual=false",
-        "core.position_embedding=false",
-    )
-    assert round(build(build_recipe(config), config, targets()).parameter_count() / 1e6, 1) == 47.4
+    config = compose("experiment=proformer")
+    parameters = build(build_recipe(config), config, targets()).parameter_count()
+    assert round(parameters / 1e6, 1) == 47.4  # Kwak et al. 2024
 
 
 class Halving(Block):

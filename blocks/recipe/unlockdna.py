@@ -24,7 +24,8 @@ class UnlockDNA(Recipe):
     4. While training, `mask_share` of the positions that are not N are masked, and a head on the core's output names the
        nucleotides that were masked (mask filling): cross-entropy over the masked positions, weight `mask_weight`.
 
-    Deviation: the published network names one of six tokens; here one of the four nucleotides, since N is never masked.
+    Deviations: (1) the published network names one of six tokens; here one of the four nucleotides, since N is never masked.
+    (2) A core that changes the length is read at the nearest of its positions.
     """
 
     def __init__(self, *, width: int, head: int, tail: int, mask_share: float, mask_weight: float) -> None:
