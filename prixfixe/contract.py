@@ -14,6 +14,7 @@ inferred from the block itself, on meta tensors, when the network is built. Noth
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -69,28 +70,28 @@ class Prediction:
     auxiliary: dict[str, Tensor] = field(default_factory=dict)
 
 
-class Block(nn.Module):
+class Block(nn.Module, ABC):
     """Base of first and core blocks: (B, C, L) -> (B, out_channels, L')."""
 
     requires: ClassVar[tuple[str, ...]] = ()  # batch keys passed to `forward` by name, beside x
     out_channels: int
 
-    def forward(self, x: Tensor, **keys: Tensor) -> Tensor:
-        raise NotImplementedError
+    @abstractmethod
+    def forward(self, x: Tensor, **keys: Tensor) -> Tensor: ...
 
 
-class AuxiliaryHead(nn.Module):
+class AuxiliaryHead(nn.Module, ABC):
     """A second output of the core that a recipe trains along with the prediction; its loss is added to the final block's."""
 
-    def forward(self, features: Tensor) -> Tensor:
-        raise NotImplementedError
+    @abstractmethod
+    def forward(self, features: Tensor) -> Tensor: ...
 
+    @abstractmethod
     def loss(self, output: Tensor, batch: Batch) -> Tensor:
         """A scalar, weighted as it is to be added."""
-        raise NotImplementedError
 
 
-class FinalBlock(nn.Module):
+class FinalBlock(nn.Module, ABC):
     """Base of final blocks: (B, C, L) -> `Prediction`, and the loss of that prediction.
 
     A final block with a hyperparameter `heads` (H) is given H learned positions in front of the core's output (expression
@@ -99,12 +100,12 @@ class FinalBlock(nn.Module):
 
     requires: ClassVar[tuple[str, ...]] = ()  # batch keys that `loss` reads beside x, y and y_probs
 
-    def forward(self, features: Tensor) -> Prediction:
-        raise NotImplementedError
+    @abstractmethod
+    def forward(self, features: Tensor) -> Prediction: ...
 
+    @abstractmethod
     def loss(self, prediction: Prediction, batch: Batch) -> Tensor:
         """A scalar: the mean over the batch."""
-        raise NotImplementedError
 
 
 class ScalarFinalBlock(FinalBlock):

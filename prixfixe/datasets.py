@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,11 +27,11 @@ class Split:
     warnings: tuple[str, ...] = ()
 
 
-class Dataset:
+class Dataset(ABC):
     """Base of datasets: constructed from a YAML's values, read when it is asked for."""
 
-    def read(self) -> Split:
-        raise NotImplementedError
+    @abstractmethod
+    def read(self) -> Split: ...
 
 
 class Simulated(Dataset):

@@ -111,7 +111,7 @@ def learning_rate_groups(network: Network, parts: Mapping[str, Mapping[str, Any]
 def _construct(make: Callable[..., Any], *arguments: Any, slot: str, name: str) -> Any:
     try:
         return make(*arguments)
-    except (ValueError, RuntimeError, AssertionError, ZeroDivisionError) as error:
+    except (ValueError, RuntimeError, AssertionError, ZeroDivisionError, TypeError) as error:
         spec = arguments[0]
         raise ContractError(f"{slot} block {name} cannot be built for (batch, {spec.channels}, {spec.length}): {error}") from error
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, OneCycleLR
 
 
-class Schedule:
+class Schedule(ABC):
     """What a schedule is: called once, it gives the torch scheduler that is stepped after every optimiser step.
 
     total_steps: of the whole run. width: the channels of the core's input.
     """
 
-    def __call__(self, optimizer: Optimizer, *, total_steps: int, width: int) -> LRScheduler:
-        raise NotImplementedError
+    @abstractmethod
+    def __call__(self, optimizer: Optimizer, *, total_steps: int, width: int) -> LRScheduler: ...
 
 
 class OneCycle(Schedule):

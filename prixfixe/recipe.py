@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -14,6 +15,8 @@ from torch import Tensor
 from prixfixe.bins import Bins
 from prixfixe.contract import AuxiliaryHead, Batch, InputSpec
 from prixfixe.sequences import ASCII_TO_CODE, N, Sequences
+
+CHUNK = 1 << 16  # sequences whose windows are cut at a time, so that indices of millions are never in memory at once
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Samples:
         return len(self.codes)
 
 
-class Recipe:
+class Recipe(ABC):
     """A data processor and how it feeds the trainer.
 
     Subclasses set `inputs` and give `encode`; they override `fits`, `window` and `auxiliary_heads` where they need to.
@@ -57,6 +60,7 @@ class Recipe:
         """What of the encoding is the same every time and is done once: codes (n, longest) -> codes (n, positions)."""
         return codes, lengths
 
+    @abstractmethod
     def encode(self, samples: Samples, rows: Tensor, reverse: Tensor, generator: torch.Generator | None) -> Batch:
         """The inputs of some sequences: `x` (B, C, L) and the recipe's own keys.
 
@@ -64,7 +68,6 @@ class Recipe:
         separately. generator: on the samples' device while training, the source of all that is random; None at scoring
         and prediction, where nothing is random.
         """
-        raise NotImplementedError
 
     def auxiliary_heads(self, features: InputSpec) -> dict[str, AuxiliaryHead]:
         """The heads on the core's output that this recipe trains along, by name."""
@@ -74,8 +77,9 @@ class Recipe:
 
     def load(self, sequences: Sequences, device: torch.device, expression: np.ndarray | None = None) -> Samples:
         """Moves sequences, and what was measured of them, to the device and does there what is done once."""
-        codes, lengths = torch.from_numpy(np.array(sequences.codes)), torch.from_numpy(np.array(sequences.lengths))
-        codes, lengths = self.window(codes.to(device), lengths.to(device))
+        parts = (sequences[start : start + CHUNK] for start in range(0, max(len(sequences), 1), CHUNK))
+        windows = [self.window(_tensor(part.codes).to(device), _tensor(part.lengths).to(device)) for part in parts]
+        codes, lengths = (torch.cat(tensors) for tensors in zip(*windows, strict=True))
         y = None if expression is None else torch.from_numpy(np.asarray(expression, dtype=np.float32)).to(device)
         singleton = np.zeros(len(sequences), dtype=bool) if expression is None else is_singleton(expression)
         return Samples(codes, lengths, torch.from_numpy(singleton).to(device), y)
@@ -97,6 +101,10 @@ class Recipe:
         """All sequences in order, `batch_size` at a time: for each chunk one batch a view, whose predictions are averaged."""
         for chunk in torch.arange(len(samples), device=samples.codes.device).split(batch_size):
             yield [self.encode(samples, chunk, torch.full_like(chunk, view, dtype=torch.bool), None) for view in range(self.views)]
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.array(array))  # a copy: the array may be a read-only memory map
 
 
 def is_singleton(expression: np.ndarray) -> np.ndarray:

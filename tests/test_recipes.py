@@ -144,3 +144,12 @@ def test_the_plasmid_is_the_published_one(real_data) -> None:  # type: ignore[no
     insert = plasmid.find("N" * 80)
     assert plasmid[:insert].endswith(UPSTREAM + LEFT_FLANK)
     assert plasmid[insert + 80 :].startswith(RIGHT_FLANK + PROXIMAL)
+
+
+@pytest.mark.parametrize("name", ["autosome", "bhi", "unlockdna"])
+def test_loading_in_chunks_changes_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = loaded(recipe_of(name))
+    monkeypatch.setattr("prixfixe.recipe.CHUNK", 3)
+    chunked = loaded(recipe_of(name))
+    assert torch.equal(whole.codes, chunked.codes)
+    assert torch.equal(whole.lengths, chunked.lengths)
