@@ -94,7 +94,7 @@ def explain(error: Exception) -> str:
             difflib.get_close_matches(match[1], keys, n=3) or [k for k in keys if k.startswith(match[1].rpartition(".")[0] + ".")] or keys
         )
         return f"no such setting: {match[1]}; did you mean {', '.join(near[:8])}?"
-    return message + cause
+    return message.partition("\nConfig search path:")[0] + cause  # where Hydra looked is no help with a misspelt name
 
 
 def configuration_keys() -> list[str]:

@@ -2,6 +2,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -11,6 +12,13 @@ from prixfixe.paths import conf_folder
 from prixfixe.run_folder import SLOTS
 from prixfixe.simulation import simulate
 
+PUBLISHED_PARTS = (
+    *("autosome", "bhi", "unlockdna"),
+    *("conv", "parallel_conv", "kmer"),
+    *("efficientnet", "bilstm", "proformer"),
+    *("soft_bins", "mlp", "expression_heads"),
+)
+COMPLEMENT = str.maketrans("ACGTN", "TGCAN")
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -46,3 +54,12 @@ def promoters(tmp_path: Path) -> Path:
     rows = zip(measurements.sequences.to_strings(), measurements.expression, strict=True)
     path.write_text("sequence\texpression\n" + "".join(f"{sequence}\t{value}\n" for sequence, value in rows))
     return path
+
+
+def reverse_complement(sequence: str) -> str:
+    return sequence.translate(COMPLEMENT)[::-1]
+
+
+def random_strings(count: int, length: int = 80, seed: int = 0) -> list[str]:
+    rows = np.random.default_rng(seed).choice(list("ACGT"), (count, length))
+    return ["".join(row) for row in rows]

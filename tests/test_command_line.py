@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import PUBLISHED_PARTS
 
 import prixfixe
 from prixfixe.cli import main
@@ -243,19 +244,6 @@ def test_a_broken_block_is_told_what_it_breaks(tmp_path: Path) -> None:
 def test_the_menu_lists_every_part(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["blocks"]) == 0
     out = capsys.readouterr().out
-    for name in (
-        "autosome",
-        "bhi",
-        "unlockdna",
-        "conv",
-        "parallel_conv",
-        "kmer",
-        "efficientnet",
-        "bilstm",
-        "proformer",
-        "soft_bins",
-        "mlp",
-        "expression_heads",
-    ):
+    for name in PUBLISHED_PARTS:
         assert name in out
     assert "3,937,600" in out

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import compose, demo
+from conftest import PUBLISHED_PARTS, compose, demo
 
 from prixfixe.block_check import example, targets, violations
 from prixfixe.errors import InputError
@@ -39,30 +39,7 @@ def test_part_builds_at_published_size(part: Part) -> None:
 
 
 def test_the_grid_has_81_combinations() -> None:
-    assert (
-        len(
-            [
-                row
-                for row in GRID
-                if set(row)
-                <= {
-                    "autosome",
-                    "bhi",
-                    "unlockdna",
-                    "conv",
-                    "parallel_conv",
-                    "kmer",
-                    "efficientnet",
-                    "bilstm",
-                    "proformer",
-                    "soft_bins",
-                    "mlp",
-                    "expression_heads",
-                }
-            ]
-        )
-        == 81
-    )
+    assert len([choices for choices in GRID if set(choices) <= set(PUBLISHED_PARTS)]) == 81
 
 
 @pytest.mark.parametrize("choices", GRID, ids="+".join)

@@ -6,23 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import random_strings, reverse_complement
 
 from prixfixe.commands import data_check as command
 from prixfixe.construct import LEFT_FLANK, RIGHT_FLANK
 from prixfixe.data_check import check, within_mismatches
 from prixfixe.errors import InputError
 from prixfixe.sequences import Sequences
-
-COMPLEMENT = str.maketrans("ACGTN", "TGCAN")
-
-
-def reverse_complement(sequence: str) -> str:
-    return sequence.translate(COMPLEMENT)[::-1]
-
-
-def random_strings(count: int, length: int = 80, seed: int = 0) -> list[str]:
-    rows = np.random.default_rng(seed).choice(list("ACGT"), (count, length))
-    return ["".join(row) for row in rows]
 
 
 def mutated(sequence: str, *positions: int) -> str:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from conftest import random_strings, reverse_complement
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,17 +12,6 @@ from prixfixe.measurements import Measurements
 from prixfixe.sequences import Sequences
 from prixfixe.splits import cluster_folds, clusters, flanks, fold_split, group_keys, inserts, shared, split, strand_hash
 from prixfixe.tables import read_measurements
-
-COMPLEMENT = str.maketrans("ACGTN", "TGCAN")
-
-
-def reverse_complement(sequence: str) -> str:
-    return sequence.translate(COMPLEMENT)[::-1]
-
-
-def random_strings(count: int, length: int = 80, seed: int = 0) -> list[str]:
-    rows = np.random.default_rng(seed).choice(list("ACGT"), (count, length))
-    return ["".join(row) for row in rows]
 
 
 def measured(strings: list[str], fold: list[int] | None = None) -> Measurements:
