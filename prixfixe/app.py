@@ -5,7 +5,9 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from prixfixe.errors import InputError
+from prixfixe.errors import InputError, InterruptedRunError
 from prixfixe.experiment import run
 from prixfixe.paths import conf_folder, own_conf
 from prixfixe.run_folder import RunFolder, flatten, run_name
@@ -28,6 +30,7 @@ OmegaConf.register_new_resolver("run_name", run_name, replace=True)
 def train(arguments: list[str]) -> None:
     """Runs `prixfixe train ARGUMENTS`: one combination, or with -m a sweep. Raises InputError for what Hydra refuses."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us as they are
+    arguments = ["force=true" if argument == "--force" else argument for argument in arguments]
     sys.argv = ["prixfixe train", *with_own_blocks(arguments)]
     try:
         hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="train")(job)()
@@ -55,9 +58,15 @@ def job(config: DictConfig) -> dict[str, Any] | None:
         return sweep_job(config, folder)
     try:
         metrics = run(resolved(config), folder, show_progress=True)
+    except InterruptedRunError as error:
+        end_as_asked(error, folder)
+        single_run_errors.append(error)
+        return None
     except Exception as error:
         single_run_errors.append(error)
         return None
+    if os.environ.get("RANK", "0") != "0":  # of several processes the first one speaks
+        return metrics
     print(f"{nearest(folder)}: KL {metrics['kl']:.4f}, Pearson r {metrics['pearson_r']:.4f}, Spearman rho {metrics['spearman_rho']:.4f}")
     return metrics
 
@@ -65,13 +74,23 @@ def job(config: DictConfig) -> dict[str, Any] | None:
 single_run_errors: list[Exception] = []
 
 
+def end_as_asked(error: InterruptedRunError, folder: Path) -> None:
+    """After a clean save, lets the signal do what it does: end the process, or what a scheduler's own handler has in mind."""
+    print(f"{nearest(folder)}: {error}", file=sys.stderr, flush=True)
+    signal.raise_signal(error.signal)
+
+
 def sweep_job(config: DictConfig, folder: Path) -> dict[str, Any]:
     """A job of a sweep: one line at its end; a failure is recorded with its reason, then raised."""
+    began = time.time()
     try:
         metrics = run(resolved(config), folder, show_progress=False)
+    except InterruptedRunError as error:
+        end_as_asked(error, folder)
+        raise
     except Exception as error:
         status = RunFolder(folder)
-        if status.status().get("state") != "failed":
+        if status.status().get("state") not in ("running", "done") and not status.ended_since(began):  # else it is written, or another's
             status.write_status("failed", reason=str(error))
         print(job_line(folder, None, str(error)), file=sys.stderr, flush=True)
         raise

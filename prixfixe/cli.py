@@ -7,9 +7,9 @@ import importlib
 import sys
 from typing import Any
 
-from prixfixe.errors import InputError, SweepError, TrainingError
+from prixfixe.errors import BusyError, InputError, InterruptedRunError, SweepError, TrainingError
 
-COMMANDS = ("train", "results", "predict", "evaluate", "data", "blocks")
+COMMANDS = ("train", "results", "study", "report", "predict", "evaluate", "data", "blocks", "import-weights")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
             return _module("train").run(argparse.Namespace(overrides=arguments[1:]))
         args = _parser().parse_args(arguments)
         return args.run(args)
-    except (InputError, TrainingError, SweepError, OSError) as error:
+    except (InputError, TrainingError, SweepError, BusyError, InterruptedRunError, OSError) as error:
         if debug:
             raise
         print(f"prixfixe: {error}", file=sys.stderr)
@@ -60,4 +60,4 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser], n
 
 
 def _module(name: str) -> Any:
-    return importlib.import_module(f"prixfixe.commands.{name}")
+    return importlib.import_module(f"prixfixe.commands.{name.replace('-', '_')}")

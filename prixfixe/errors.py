@@ -1,5 +1,7 @@
 """What the command line treats as the user's to mend."""
 
+import signal
+
 
 class InputError(Exception):
     """Bad input: a file, a configuration or an argument that cannot be used.
@@ -15,6 +17,21 @@ class ContractError(InputError):
 
 class TrainingError(Exception):
     """A run that cannot go on: the loss is not finite, or memory does not hold one sample. The message is the run's reason."""
+
+
+class BusyError(Exception):
+    """Another process has the run; the message says which one. Nothing of the run has been touched."""
+
+
+class InterruptedRunError(Exception):
+    """A run that was told to stop by a signal, and has saved where it is."""
+
+    def __init__(self, message: str, number: signal.Signals) -> None:
+        super().__init__(message, number)
+        self.message, self.signal = message, number
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class SweepError(Exception):

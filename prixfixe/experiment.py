@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +17,22 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from prixfixe.bins import Bins
+from prixfixe.checkpoint import remove_checkpoints
 from prixfixe.contract import TargetSpec
 from prixfixe.datasets import Dataset, Split, expression_range
-from prixfixe.errors import InputError
+from prixfixe.errors import BusyError, InputError, InterruptedRunError
 from prixfixe.files import write_json
-from prixfixe.fit import Loop, fit
+from prixfixe.fit import Data, Loop, fit
+from prixfixe.lock import RunLock
 from prixfixe.measurements import Measurements
 from prixfixe.network import Network, build, learning_rate_groups
 from prixfixe.optim import Schedule
 from prixfixe.parts import factory
+from prixfixe.processes import Processes, processes
 from prixfixe.recipe import Recipe
-from prixfixe.run_folder import RunFolder, identity
+from prixfixe.run_folder import RunFolder, identity, versions
+from prixfixe.run_log import NoLog, open_log
+from prixfixe.signals import StopRequest, stop_request
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -33,25 +41,29 @@ def run(config: Mapping[str, Any], path: Path, *, show_progress: bool) -> dict[s
     """Trains the combination that a resolved configuration describes, in the folder `path`; returns its scores.
 
     1. The dataset is read and split. 2. The recipe and the network are built and checked against each other.
-    3. The folder is claimed: a run of the same identity that is done is not run again, one of another is refused.
-    4. `fit` trains and scores. 5. metrics.json is written and the status says done, or failed with the reason.
+    3. The folder is claimed: a run of the same identity that is done is not run again, one of another is refused, and one that another
+    process has raises BusyError. 4. `fit` trains and scores, from the last checkpoint where there is one. 5. metrics.json is written and
+    the status says done, or failed with the reason.
     """
     if not isinstance(config["seed"], int) or config["seed"] < 0:
         raise InputError(f"seed={config['seed']!r}: a whole number, at least 0")
-    split = dataset(config).read()
-    folder = RunFolder(path)
     settings = training_settings(config["training"])
+    split = dataset(config).read()
     recipe = build_recipe(config)
     taken = training_rows(recipe, split)
     targets = target_spec(split.train[taken], bins_of(config["bins"], split.train))
     torch.manual_seed(config["seed"])
     network = build(recipe, config, targets)
-    if not folder.claim(config, identity(config, split.content)):
-        return folder.read_json(folder.metrics_file)
-    for warning in split.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
-    try:
-        device = settings["device"]
+    folder, fingerprint = RunFolder(path), identity(config, split.content)
+    with ExitStack() as stack:
+        together, device = stack.enter_context(processes(settings["device"]))
+        stop = stack.enter_context(stop_request())
+        if not stack.enter_context(claimed(folder, config, fingerprint, together, stop)):
+            return folder.read_json(folder.metrics_file)
+        log = stack.enter_context(open_log(folder, config) if together.is_first else nullcontext(NoLog()))
+        for warning in split.warnings if together.is_first else ():
+            print(f"warning: {warning}", file=sys.stderr)
+        log.event("start", parameters=network.parameter_count(), sequences=len(taken), device=device_name(device), versions=versions())
         torch.backends.cudnn.deterministic = True  # the same seed, the same numbers
         train = recipe.load(split.train.sequences[taken], device, split.train.expression[taken])
         validation = recipe.load(split.validation.sequences, device)
@@ -64,35 +76,76 @@ def run(config: Mapping[str, Any], path: Path, *, show_progress: bool) -> dict[s
             config["optim"]["clip_norm"],
             config["optim"]["clip_value"],
             config["seed"],
+            60 * settings["checkpoint_minutes"],
         )
-        steps = loop.epochs * math.ceil(len(train) * recipe.samples_per_sequence / loop.batch_size)
-        optimizer, scheduler = build_optimizer(network, config, steps)
-        save_targets(folder, targets)
+        samples = len(train) * recipe.samples_per_sequence
+        steps_per_epoch = math.ceil(samples / loop.batch_size)
+        if samples // steps_per_epoch < together.count:
+            raise InputError(f"training.batch_size={loop.batch_size} is too few samples a step for {together.count} processes")
+        optimizer, scheduler = build_optimizer(network, config, loop.epochs * steps_per_epoch)
+        if together.is_first:
+            save_targets(folder, targets)
+        data = Data(train, validation, split.validation.expression, targets.bins)
         metrics = fit(
             network,
             recipe,
-            train,
-            validation,
-            split.validation.expression,
-            targets.bins,
+            data,
             optimizer,
             scheduler,
             loop,
             folder,
-            show_progress=show_progress,
+            log=log,
+            stop=stop,
+            processes=together,
+            show_progress=show_progress and together.is_first,
         )
         metrics |= {
             "parameters": network.parameter_count(),
+            "gpu_memory_bytes": torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None,
             "left_out": len(split.train) - len(taken),
             "simulated": split.simulated,
             "device": device_name(device),
+            "processes": together.count,
         }
-        write_json(folder.metrics_file, {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in metrics.items()})
-        folder.write_status("done")
-        return metrics
-    except BaseException as error:
-        folder.write_status("failed", reason=f"{type(error).__name__}: {error}")
-        raise
+        if together.is_first:
+            write_json(folder.metrics_file, {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in metrics.items()})
+            folder.write_status("done")
+            remove_checkpoints(path)
+        return together.from_first(metrics)
+
+
+@contextmanager
+def claimed(folder: RunFolder, config: Mapping[str, Any], fingerprint: str, together: Processes, stop: StopRequest) -> Iterator[bool]:
+    """Holds a folder for a run: False where the run is done in it already. What goes wrong inside is written to its status.
+
+    The first of several processes claims it for all of them. Raises BusyError where another run has it, and InputError as
+    `RunFolder.is_done`.
+    """
+    with ExitStack() as stack:
+        outcome: bool | Exception = True
+        if together.is_first:
+            try:
+                if folder.is_done(config, fingerprint):
+                    outcome = False
+                else:
+                    stack.enter_context(RunLock(folder.path, lost=lambda: setattr(stop, "signal", signal.SIGTERM)))
+                    outcome = not folder.is_done(config, fingerprint)  # another process may just have finished it
+            except (BusyError, InputError) as error:
+                outcome = error
+        outcome = together.from_first(outcome)
+        if isinstance(outcome, Exception):
+            raise outcome
+        if not outcome or not together.is_first:
+            yield outcome
+            return
+        folder.begin(config, fingerprint)
+        try:
+            yield True
+        except BaseException as error:
+            reason = str(error) if isinstance(error, InterruptedRunError) else f"{type(error).__name__}: {error}"
+            with suppress(OSError):  # a disk that is full; the error itself says so
+                folder.write_status("failed", reason=reason)
+            raise
 
 
 def dataset(config: Mapping[str, Any]) -> Dataset:
@@ -151,6 +204,9 @@ def training_settings(node: Mapping[str, Any]) -> dict[str, Any]:
             raise InputError(f"training.{key}={node[key]!r}: a whole number, at least 1")
     if node["micro_batch"] is not None and (not isinstance(node["micro_batch"], int) or node["micro_batch"] < 1):
         raise InputError(f"training.micro_batch={node['micro_batch']!r}: a whole number, at least 1, or null")
+    minutes = node["checkpoint_minutes"]
+    if not isinstance(minutes, (int, float)) or minutes < 0:
+        raise InputError(f"training.checkpoint_minutes={minutes!r}: a number, 0 for a checkpoint after every step")
     device = find_device(node["device"])
     if node["precision"] not in ("auto", *PRECISIONS):
         raise InputError(f"training.precision={node['precision']!r}: choose auto, {' or '.join(PRECISIONS)}")
@@ -161,7 +217,7 @@ def training_settings(node: Mapping[str, Any]) -> dict[str, Any]:
 def find_device(name: str) -> torch.device:
     """auto, cpu, cuda or cuda:N as a device that is there."""
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError as error:

@@ -38,6 +38,14 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
+def write_arrays(path: str | os.PathLike[str], **arrays: Any) -> None:
+    """Writes numpy arrays to an uncompressed .npz file atomically; `numpy.load(path)[name]` reads one."""
+    import numpy as np
+
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, **arrays)
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

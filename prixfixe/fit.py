@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
+import sys
 import time
+import traceback
 from dataclasses import dataclass
+from signal import SIGTERM
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.optim import Optimizer
@@ -19,20 +19,23 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from prixfixe.bins import Bins
 from prixfixe.contract import Batch
-from prixfixe.errors import TrainingError
-from prixfixe.files import atomic_path, write_text
+from prixfixe.errors import InterruptedRunError, TrainingError
 from prixfixe.network import Network
+from prixfixe.processes import Processes
 from prixfixe.progress import TrainingProgress
 from prixfixe.recipe import Recipe, Samples
 from prixfixe.run_folder import RunFolder
+from prixfixe.run_log import RunLog
 from prixfixe.scoring import autocast, predict, score
+from prixfixe.signals import StopRequest
+from prixfixe.training_state import TrainingState
 
 CHECK_EVERY = 20  # steps between two looks at the losses, each of which waits for the device
 
 
-@dataclass
+@dataclass(frozen=True)
 class Loop:
-    """How long, how much at a time, and how precisely."""
+    """How long, how much at a time, how precisely, and how often to save (seconds)."""
 
     epochs: int
     batch_size: int
@@ -41,131 +44,193 @@ class Loop:
     clip_norm: float | None
     clip_value: float | None
     seed: int
+    checkpoint_seconds: float
+
+
+@dataclass(frozen=True)
+class Data:
+    """What is trained on and scored on. measured: the validation expression, float64."""
+
+    train: Samples
+    validation: Samples
+    measured: np.ndarray
+    bins: Bins
 
 
 def fit(
     network: Network,
     recipe: Recipe,
-    train: Samples,
-    validation: Samples,
-    measured: np.ndarray,
-    bins: Bins,
+    data: Data,
     optimizer: Optimizer,
     scheduler: LRScheduler,
     loop: Loop,
     folder: RunFolder,
     *,
+    log: RunLog,
+    stop: StopRequest,
+    processes: Processes,
     show_progress: bool,
 ) -> dict[str, Any]:
     """Trains, scores after every epoch, keeps the weights of the epoch with the highest Pearson r; returns that epoch's scores.
 
-    measured: the validation expression, float64. Writes history.csv and weights.safetensors.
-    Raises TrainingError where the loss is not finite or not even one sample fits into memory.
+    Goes on from the folder's newest checkpoint where there is one. All that is random in a step follows from the seed, the step and the
+    process, so that a run that was interrupted ends with the weights of one that was not. Writes history.csv, weights.safetensors,
+    validation.npz and checkpoints.
+    Raises TrainingError where the loss is not finite or not even one sample fits into memory, InterruptedRunError when told to stop.
     """
-    device = train.codes.device
-    generator = torch.Generator(device).manual_seed(loop.seed)
-    total = len(train) * recipe.samples_per_sequence
+    device = data.train.codes.device
+    total = len(data.train) * recipe.samples_per_sequence
     steps_per_epoch = math.ceil(total / loop.batch_size)
-    micro_batch = loop.micro_batch
-    best: dict[str, Any] = {}
-    history: list[dict[str, Any]] = []
+    total_steps = loop.epochs * steps_per_epoch
+    state = TrainingState(network, optimizer, scheduler, losses=torch.zeros((), device=device))
+    if state.restore(folder.path, processes.count) and processes.is_first:
+        state.write_results(folder, data.measured)
+        log.event("resume", step=state.account.step)
+        if show_progress:
+            print(f"going on after step {state.account.step} of {total_steps}", file=sys.stderr)
+    account = state.account
+    account.micro_batch = account.micro_batch or loop.micro_batch
+    generator = torch.Generator(device)
     unchecked: list[tuple[int, float, Tensor]] = []  # step, learning rate, loss
-    step = inputs = 0
-    training_seconds = 0.0
+    saved = time.monotonic()
 
-    with TrainingProgress(loop.epochs * steps_per_epoch, loop.epochs, show=show_progress) as progress:
-        for epoch in range(1, loop.epochs + 1):
+    with TrainingProgress(total_steps, loop.epochs, begun=account.step, show=show_progress) as progress:
+        for epoch in range(account.epoch, loop.epochs + 1):
             network.train()
-            began = time.monotonic()
-            losses = torch.zeros((), device=device)
+            order = torch.randperm(total, generator=generator.manual_seed(mixed(loop.seed, epoch)), device=device)
             # equal parts, so that no epoch ends with a step of a few samples
-            for chosen in torch.randperm(total, generator=generator, device=device).tensor_split(steps_per_epoch):
-                batch = recipe.training_batch(train, chosen, bins, generator)
-                loss, micro_batch = backward(network, batch, micro_batch, loop.precision)
+            for chosen in order.tensor_split(steps_per_epoch)[account.step - (epoch - 1) * steps_per_epoch :]:
+                began = time.monotonic()
+                seed, part = mixed(loop.seed, account.step, processes.rank, 1), processes.part(chosen)
+                batch = recipe.training_batch(data.train, part, data.bins, generator.manual_seed(seed))
+                loss, micro_batch = backward(network, batch, account.micro_batch, loop.precision, len(part) / len(chosen), seed)
+                if micro_batch != account.micro_batch:
+                    log.event("out_of_memory", step=account.step, micro_batch=micro_batch)
+                    account.micro_batch = micro_batch
+                asked = processes.add_up(network, loss, stop.signal is not None)
                 if loop.clip_norm is not None:
                     clip_grad_norm_(network.parameters(), loop.clip_norm)
                 if loop.clip_value is not None:
                     clip_grad_value_(network.parameters(), loop.clip_value)
-                unchecked.append((step, optimizer.param_groups[0]["lr"], loss))
+                unchecked.append((account.step, optimizer.param_groups[0]["lr"], loss))
                 optimizer.step()
                 optimizer.zero_grad()
                 scheduler.step()
-                step += 1
-                inputs += len(batch["y"])
-                losses += loss
+                state.losses += loss
+                account.step += 1
+                account.inputs += len(chosen) * len(batch["y"]) // len(part)
                 progress.after_step(epoch, len(batch["y"]), loss)
-                if len(unchecked) == CHECK_EVERY or step % steps_per_epoch == 0:
+                if looked := len(unchecked) == CHECK_EVERY or account.step % steps_per_epoch == 0:
                     check_finite(unchecked)
                     unchecked.clear()
-            training_seconds += time.monotonic() - began
+                account.training_seconds += time.monotonic() - began
+                stopping = bool(asked) if looked or isinstance(asked, bool) else False
+                if processes.is_first and (stopping or time.monotonic() - saved > loop.checkpoint_seconds):
+                    check_finite(unchecked)
+                    state.save(folder.path, processes.count)
+                    log.event("checkpoint", step=account.step)
+                    saved = time.monotonic()
+                if stopping:
+                    raise interrupted(stop, account.step, total_steps)
 
-            scores = score(measured, *predict(network, recipe, validation, batch_size=loop.batch_size, precision=loop.precision), bins)
-            row = {
-                "epoch": epoch,
-                "step": step,
-                "loss": float(losses) / steps_per_epoch,
-                **scores,
-                "learning_rate": optimizer.param_groups[0]["lr"],
-                "seconds": round(training_seconds, 3),
-            }
-            history.append(row)
-            write_text(folder.history_file, as_csv(history))
-            if not best or scores["pearson_r"] > best["pearson_r"] or math.isnan(best["pearson_r"]):
-                best = {**scores, "best_epoch": epoch}
-                save_weights(network, folder)
-            progress.after_epoch(row)
+            if processes.is_first:
+                began = time.monotonic()
+                expression, log_probs = predict(network, recipe, data.validation, batch_size=loop.batch_size, precision=loop.precision)
+                account.scoring_seconds += time.monotonic() - began
+                account.scored += len(expression)
+                scores = score(data.measured, expression, log_probs, data.bins)
+                row = {
+                    "epoch": epoch,
+                    "step": account.step,
+                    "loss": float(state.losses) / steps_per_epoch,
+                    **scores,
+                    "learning_rate": optimizer.param_groups[0]["lr"],
+                    "seconds": round(account.training_seconds, 3),
+                }
+                account.history.append(row)
+                best = account.best
+                if not best or scores["pearson_r"] > best["pearson_r"] or math.isnan(best["pearson_r"]):
+                    state.keep_best(scores, expression)
+                state.write_results(folder, data.measured)
+                log.scores(account.step, {key: value for key, value in row.items() if key != "step"})
+                progress.after_epoch(row)
+            state.losses.zero_()
+            account.epoch += 1
 
     return {
-        **best,
-        "samples_per_second": round(inputs / training_seconds, 1),
-        "training_seconds": round(training_seconds, 2),
+        **account.best,
+        "samples_per_second": round(account.inputs / account.training_seconds, 1),
+        "training_seconds": round(account.training_seconds, 2),
+        "inference_per_second": round(account.scored / account.scoring_seconds, 1) if account.scored else None,
         "epochs": loop.epochs,
-        "steps": step,
-        "micro_batch": micro_batch,
+        "steps": account.step,
+        "micro_batch": account.micro_batch,
     }
 
 
-def backward(network: Network, batch: Batch, micro_batch: int | None, precision: torch.dtype) -> tuple[Tensor, int | None]:
+def mixed(*numbers: int) -> int:
+    """One seed from several numbers, unlike that of any others."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def backward(
+    network: Network, batch: Batch, micro_batch: int | None, precision: torch.dtype, share: float, seed: int
+) -> tuple[Tensor, int | None]:
     """The loss of a batch, its gradients added up from as many parts as memory needs; and the part size that fitted.
 
-    Gradients are those of the whole batch. Only blocks that normalise over the batch see the parts.
+    Gradients are those of the whole batch, times `share`. Only blocks that normalise over the batch see the parts. What did not fit leaves
+    no trace: random numbers and the running statistics of such blocks begin anew.
     """
     size = len(batch["y"])
+    before = [buffer.clone() for buffer in network.buffers()]
     while True:
+        torch.manual_seed(seed)
         try:
             total = torch.zeros((), device=batch["y"].device)
             for start in range(0, size, micro_batch or size):
                 part = {key: value[start : start + (micro_batch or size)] for key, value in batch.items()}
                 with autocast(total.device, precision):
                     prediction = network(part)
-                loss = network.loss(prediction, part) * (len(part["y"]) / size)
+                loss = network.loss(prediction, part) * (len(part["y"]) / size * share)
                 loss.backward()
                 total += loss.detach()
             return total, micro_batch
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             network.zero_grad()
-            if micro_batch == 1:
-                raise TrainingError(f"out of memory with one sample at a time: {error}") from error
+            for buffer, old in zip(network.buffers(), before, strict=True):
+                buffer.copy_(old)
+            if (micro_batch or size) == 1:
+                raise TrainingError(f"out of memory with one sample at a time: {what_did_not_fit(error, network, batch)}") from error
             micro_batch = math.ceil((micro_batch or size) / 2)
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch, cuBLAS, cuDNN or the CPU's allocator ran out of memory."""
+    signs = ("out of memory", "ALLOC_FAILED", "can't allocate memory")
+    return isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in signs)
+
+
+def what_did_not_fit(error: BaseException, network: Network, batch: Batch) -> str:
+    """The block in whose forward pass an error came, with the shape of its input; else the backward pass."""
+    where = f"the backward pass of an input of shape {(1, *batch['x'].shape[1:])}"
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        for slot in ("first", "core", "final"):
+            block, given = getattr(network, slot), frame.f_locals.get("args")
+            if frame.f_locals.get("self") is block and given and isinstance(given[0], Tensor):
+                where = f"{slot} block {type(block).__name__}, given an input of shape {tuple(given[0].shape)}"
+    return f"{where} ({str(error).splitlines()[0]})"
 
 
 def check_finite(losses: list[tuple[int, float, Tensor]]) -> None:
     """Raises TrainingError for the first loss that is not finite."""
-    values = torch.stack([loss for _, _, loss in losses]).tolist()
+    values = torch.stack([loss for _, _, loss in losses]).tolist() if losses else []
     for (step, rate, _), value in zip(losses, values, strict=True):
         if not math.isfinite(value):
             raise TrainingError(f"the loss is not finite ({value}) at step {step + 1}; the last learning rate was {rate:.3g}")
 
 
-def save_weights(network: Network, folder: RunFolder) -> None:
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    with atomic_path(folder.weights_file) as temporary:
-        temporary.write_bytes(save(weights))
-
-
-def as_csv(rows: list[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+def interrupted(stop: StopRequest, step: int, steps: int) -> InterruptedRunError:
+    number = stop.signal or SIGTERM  # another of the run's processes was asked
+    return InterruptedRunError(f"interrupted by {number.name} after step {step} of {steps}; the same command goes on from there", number)

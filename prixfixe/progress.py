@@ -14,10 +14,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 class TrainingProgress:
     """Shows the steps, the loss, the rate and the time left of one run on standard error."""
 
-    def __init__(self, total_steps: int, epochs: int, *, show: bool) -> None:
-        self.total_steps, self.epochs, self.show = total_steps, epochs, show
+    def __init__(self, total_steps: int, epochs: int, *, begun: int, show: bool) -> None:
+        """begun: the steps that were done before this start."""
+        self.total_steps, self.epochs, self.begun, self.show = total_steps, epochs, begun, show
         self.began = time.monotonic()
-        self.step = self.samples = 0
+        self.step, self.samples = begun, 0
         self.bar: Progress | None = None
         if show and sys.stderr.isatty():
             self.bar = Progress(
@@ -31,7 +32,7 @@ class TrainingProgress:
                 TimeRemainingColumn(),
                 console=Console(stderr=True),
             )
-            self.task = self.bar.add_task("epoch 1", total=total_steps, loss="-", rate="-")
+            self.task = self.bar.add_task("epoch 1", total=total_steps, completed=begun, loss="-", rate="-")
 
     def __enter__(self) -> TrainingProgress:
         if self.bar:
@@ -69,7 +70,7 @@ class TrainingProgress:
         return self.samples / max(time.monotonic() - self.began, 1e-9)
 
     def seconds_left(self) -> float:
-        return (time.monotonic() - self.began) / max(self.step, 1) * (self.total_steps - self.step)
+        return (time.monotonic() - self.began) / max(self.step - self.begun, 1) * (self.total_steps - self.step)
 
 
 def duration(seconds: float) -> str:

@@ -1,17 +1,35 @@
-"""The comparison of combinations, from run folders alone; torch is not needed."""
+"""The runs of one or several sweeps as rows, from their folders alone; torch is not needed."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+import json
+import math
+import shlex
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from prixfixe.errors import InputError
+from prixfixe.evaluation import WEIGHTS
 from prixfixe.run_folder import SLOTS, RunFolder
-from prixfixe.sweep import Plan
+from prixfixe.sweep import Plan, quoted
+
+SCORES = {
+    "pearson_r": "Pearson r",
+    "spearman_rho": "Spearman rho",
+    "kl": "KL",
+    "mse": "MSE",
+    "pearson_score": "Pearson score",
+    "spearman_score": "Spearman score",
+}
+LOWER_IS_BETTER = {"kl", "mse"}
 
 COLUMNS = (
     *SLOTS,
@@ -29,127 +47,266 @@ COLUMNS = (
     "simulated",
     "reason",
     "run",
+    "variant",
+    "gpu_memory_bytes",
+    "inference_per_second",
+    "device",
+    "sweep",
+    "command",
 )
-SHOWN = {  # what the terminal and Markdown tables show, and how
-    "recipe": "recipe",
-    "first": "first",
-    "core": "core",
-    "final": "final",
-    "seed": "seed",
-    "kl": "KL",
-    "pearson_r": "Pearson r",
-    "spearman_rho": "Spearman rho",
-    "mse": "MSE",
-    "parameters": "parameters",
-    "samples_per_second": "samples/s",
-}
-DECIMALS = {"kl": 3, "pearson_r": 3, "spearman_rho": 3, "mse": 3, "samples_per_second": 0}
+# there only where an evaluation was made
+EVALUATION_COLUMNS = ("pearson_score", "spearman_score", *(f"{score}_{subset}" for score in ("r", "rho") for subset in WEIGHTS))
+# there only where a run is not done and has epochs behind it: its last epoch's scores, which are not final
+SO_FAR_COLUMNS = ("epoch", *(f"{score}_so_far" for score in ("kl", "pearson_r", "spearman_rho", "mse")))
+
+# what is averaged over seeds
+NUMBERS = frozenset(
+    (
+        *("kl", "pearson_r", "spearman_rho", "mse", "n", "parameters", "samples_per_second", "training_seconds", "best_epoch"),
+        *("gpu_memory_bytes", "inference_per_second"),
+        *EVALUATION_COLUMNS,
+        *SO_FAR_COLUMNS,
+    )
+)
+COMBINATION = (*SLOTS, "variant")
+
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Results:
-    """One row a combination, best first: the done ones by Pearson r, then the others by name."""
+    """Rows, best first: the done ones by Pearson r, then the others by how far they are and by name.
 
-    rows: list[dict[str, Any]]
+    damaged: a message for each folder or file that could not be read.
+    """
+
+    rows: list[Row]
     damaged: list[str]
 
     @property
-    def done(self) -> list[dict[str, Any]]:
+    def done(self) -> list[Row]:
         return [row for row in self.rows if row["state"] == "done"]
 
     @property
-    def others(self) -> list[dict[str, Any]]:
+    def others(self) -> list[Row]:
         return [row for row in self.rows if row["state"] != "done"]
 
 
 def collect(folders: Sequence[Path]) -> Results:
-    """The runs in some sweep folders or run folders, those that the sweep's plan names and that are not there included.
+    """The runs in some sweep folders or run folders, those that a sweep's plan names and that are not there included.
 
     A damaged folder is named and passed over. Raises InputError where a folder is not there or holds no runs at all.
+    Every row has every key of COLUMNS, None where it is not known; those of EVALUATION_COLUMNS and SO_FAR_COLUMNS are in
+    all rows where one row has them.
     """
-    rows: dict[Path, dict[str, Any]] = {}
-    damaged = []
+    rows: dict[Path, Row] = {}
+    damaged: list[str] = []
+    plans: dict[Path, Plan] = {}
     for folder in folders:
         if not folder.is_dir():
             raise InputError(f"{folder} is no folder; give a sweep such as runs/demo, or runs in it")
-        found = {path.parent for path in folder.glob("*/status.json")} | ({folder} if (folder / "status.json").exists() else set())
-        found |= {folder / name for name in Plan.read(folder).jobs}
-        if not found:
+        is_run = (folder / "status.json").exists() or (folder / "config.yaml").exists()
+        found = {folder} if is_run else {path.parent for path in folder.glob("*/status.json")}
+        plan = _plan(folder.parent if is_run else folder, plans, damaged)
+        if not is_run:
+            found |= {folder / name for name in plan.jobs}
+        if not found and not damaged:
             raise InputError(f"{folder} holds no runs; give a sweep such as runs/demo, or runs in it")
         for path in sorted(found):
             try:
-                rows[path.resolve()] = row(RunFolder(path))
-            except InputError as error:
+                rows[path.resolve()] = read_row(RunFolder(path), plan, damaged)
+            except (InputError, OSError) as error:
                 damaged.append(str(error))
-    return Results(sorted(rows.values(), key=_order), damaged)
+    return Results(sorted(_same_keys(rows.values()), key=_order), damaged)
 
 
-def row(folder: RunFolder) -> dict[str, Any]:
-    """A run's row, with every column of COLUMNS; what it has not got is None. A folder that is not there is `missing`."""
+def read_row(folder: RunFolder, plan: Plan, damaged: list[str]) -> Row:
+    """A run's row. InputError where its status, configuration or metrics cannot be read; damage beside them is added to `damaged`."""
     status = folder.status()
-    names, _, seed = folder.name.partition("+seed")
-    choices: dict[str, Any] = dict(zip(SLOTS, names.split("+"), strict=False))
-    seed_number: Any = int(seed) if seed.isdigit() else 0
-    if folder.config_file.exists():
-        config = folder.config()
-        choices, seed_number = config.get("choices", choices), config.get("seed", seed_number)
-    metrics = folder.read_json(folder.metrics_file)
-    known = {
-        **metrics,
-        **choices,
-        "seed": seed_number,
-        "state": status.get("state", "missing"),
-        "reason": status.get("reason"),
-        "run": str(folder.path),
-    }
-    return {column: known.get(column) for column in COLUMNS}
+    state = folder.state() if status.get("state") == "running" else str(status.get("state", "missing"))
+    choices = _configuration(folder) if folder.path.is_dir() else _from_name(folder.name)
+    row: Row = dict.fromkeys(COLUMNS) | choices
+    row |= {"state": state, "reason": status.get("reason"), "run": str(folder.path), "sweep": folder.path.absolute().parent.name}
+    row["command"] = command(folder, plan)
+    if state == "done":
+        row |= _checked(folder.read_json(folder.metrics_file), folder.metrics_file)
+        try:
+            row |= _evaluation(folder)
+        except InputError as error:
+            damaged.append(str(error))
+    elif state != "missing":
+        try:
+            row |= _so_far(folder)
+        except InputError as error:
+            damaged.append(str(error))
+    return row
 
 
-def as_csv(results: Results) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(results.rows)
-    return text.getvalue()
+def command(folder: RunFolder, plan: Plan) -> str:
+    """What runs just this combination, in its own folder."""
+    if folder.name in plan.jobs:
+        return plan.command(folder.name)
+    own = [f"hydra.run.dir={quoted(str(folder.path))}", "hydra.output_subdir=null"]
+    return f"prixfixe train {shlex.join(['--config-dir', str(folder.path), '--config-name', folder.config_file.stem, *own])}"
 
 
-def as_markdown(results: Results) -> str:
-    header = [
-        title(results),
-        "",
-        "| | " + " | ".join(SHOWN.values()) + " |",
-        "|---:|" + "".join("---|" if k in SLOTS else "---:|" for k in SHOWN),
-    ]
-    body = ["| " + " | ".join([str(rank), *cells(row)]) + " |" for rank, row in enumerate(results.done, 1)]
-    return "\n".join([*header, *body, *([""] if notes(results) else []), *(f"- {note}" for note in notes(results))]) + "\n"
+def combination(row: Mapping[str, Any]) -> str:
+    """autosome+conv+bilstm+mlp, with its variant where it has one: the run's name without its seed."""
+    return "+".join(str(row[column]) for column in COMBINATION if row[column] is not None)
 
 
-def title(results: Results) -> str:
-    simulated = any(row["simulated"] for row in results.done)
-    count = f"{len(results.done)} of {len(results.rows)} combinations done"
-    return f"{count}. SIMULATED assay: these numbers are no real measurements." if simulated else f"{count}."
+def origins(rows: Sequence[Row]) -> list[str]:
+    """What sets each row apart from the same combination and seed in another sweep: the sweep's folder, and '' where none repeats.
+
+    Sweeps that complete each other are thus one grid, and sweeps of the same combinations are never mixed.
+    """
+    repeated = max(Counter((combination(row), row["seed"]) for row in rows).values(), default=0) > 1
+    return [str(Path(row["run"]).parent) if repeated else "" for row in rows]
 
 
-def cells(row: dict[str, Any]) -> list[str]:
-    """A row as the terminal and Markdown tables show it."""
-    texts = []
-    for column in SHOWN:
-        value = row[column]
-        if value is None:
-            texts.append("-")
-        elif column in DECIMALS:
-            texts.append(f"{value:,.{DECIMALS[column]}f}")
-        else:
-            texts.append(f"{value:,}" if isinstance(value, int) else str(value))
-    return texts
+def averaged(results: Results) -> Results:
+    """Seeds averaged: one row a combination and variant, over its runs that are done, or over all where none is.
+
+    `seeds`: how many runs; `<score>_sd`: the sample standard deviation over them, None with fewer than two.
+    `seed`, `run` and `command` are those of the first run.
+    """
+    groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for row, origin in zip(results.rows, origins(results.rows), strict=True):
+        groups[origin, combination(row)].append(row)
+    return Results(sorted((_mean(rows) for rows in groups.values()), key=_order), results.damaged)
 
 
-def notes(results: Results) -> list[str]:
-    """The combinations that are not done, by name, and the folders that could not be read."""
-    lines = [f"{row['state']}: {Path(row['run']).name}" + (f": {row['reason']}" if row["reason"] else "") for row in results.others]
-    return lines + [f"damaged: {message}" for message in results.damaged]
+def _mean(rows: Sequence[Row]) -> Row:
+    done = [row for row in rows if row["state"] == "done"]
+    rows = sorted(done or rows, key=lambda row: int(row["seed"] or 0))
+    mean: Row = dict(rows[0]) | {"seeds": len(rows)}
+    for column in mean.keys() & NUMBERS:
+        values = [row[column] for row in rows if row[column] is not None]
+        if len(rows) > 1:
+            mean[column] = statistics.fmean(values) if values else None
+        if column in SCORES:
+            mean[f"{column}_sd"] = statistics.stdev(values) if len(values) > 1 else None
+    for column in ("parameters", "n", "gpu_memory_bytes", "epoch"):
+        if mean.get(column) is not None:
+            mean[column] = round(mean[column])
+    return mean
 
 
-def _order(row: dict[str, Any]) -> tuple[Any, ...]:
-    score = row["pearson_r"]
-    return (row["state"] != "done", -score if isinstance(score, float) else 2.0, row["run"])
+def scores_of(rows: Iterable[Row]) -> list[str]:
+    """The scores of SCORES that at least one row has."""
+    rows = list(rows)
+    return [score for score in SCORES if any(row.get(score) is not None for row in rows)]
+
+
+def _plan(folder: Path, plans: dict[Path, Plan], damaged: list[str]) -> Plan:
+    if folder not in plans:
+        try:
+            plan = Plan.read(folder)
+            if not isinstance(plan.jobs, dict) or not all(isinstance(overrides, list) for overrides in plan.jobs.values()):
+                raise InputError(f"{plan.file} is damaged: it holds no jobs with their overrides")
+        except InputError as error:
+            damaged.append(str(error))
+            plan = Plan(folder, {})
+        plans[folder] = plan
+    return plans[folder]
+
+
+def _configuration(folder: RunFolder) -> Row:
+    """Choices, seed and variant, read from those lines of config.yaml alone: reading all of it takes most of the time."""
+    try:
+        text = folder.config_file.read_text(encoding="utf-8")
+        content = yaml.load("\n".join(_top_level(text, ("choices", "seed", "variant"))), _LOADER)
+        if not isinstance(content, dict) or "choices" not in content:
+            content = folder.config()
+    except FileNotFoundError:
+        return _from_name(folder.name)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{folder.config_file} is damaged: {str(error).splitlines()[0]}") from error
+    choices = content.get("choices")
+    if not isinstance(choices, dict) or not set(SLOTS) <= choices.keys():
+        raise InputError(f"{folder.config_file} is damaged: it does not say which {', '.join(SLOTS)} were chosen")
+    return {**{slot: str(choices[slot]) for slot in SLOTS}, "seed": content.get("seed", 0), "variant": content.get("variant")}
+
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's is there with most installations, and ten times as fast
+
+
+def _top_level(text: str, keys: tuple[str, ...]) -> Iterable[str]:
+    """The lines of these keys of a YAML mapping in block style, what is indented below them included."""
+    wanted = False
+    for line in text.splitlines():
+        if line[:1] not in (" ", "-", "#", ""):
+            wanted = line.partition(":")[0] in keys
+        if wanted:
+            yield line
+
+
+def _from_name(name: str) -> Row:
+    """Choices, seed and variant of a run that never began, from its folder's name."""
+    parts = name.split("+")
+    seed = 0
+    if len(parts) > len(SLOTS) and parts[-1].startswith("seed") and parts[-1][4:].isdigit():
+        seed = int(parts.pop()[4:])
+    choices: Row = dict.fromkeys(SLOTS)
+    return choices | dict(zip(SLOTS, parts, strict=False)) | {"seed": seed, "variant": "+".join(parts[len(SLOTS) :]) or None}
+
+
+def _checked(content: Mapping[str, Any], file: Path) -> Row:
+    """What belongs into a row of a JSON file's content; InputError where it is not there or no number where one should be."""
+    if not content:
+        raise InputError(f"{file.parent} is damaged: its status says done, and it has no {file.name}")
+    row = {}
+    for column in content.keys() & {*COLUMNS, *EVALUATION_COLUMNS}:
+        value = content[column]
+        if column in NUMBERS and (isinstance(value, bool) or not isinstance(value, int | float | None)):
+            raise InputError(f"{file} is damaged: {column} is {value!r}, no number")
+        row[column] = None if isinstance(value, float) and not math.isfinite(value) else value
+    return row
+
+
+def _evaluation(folder: RunFolder) -> Row:
+    """The weighted scores and the subset scores of evaluation.json; {} where there is none."""
+    file = folder.evaluation_file
+    content = folder.read_json(file)
+    if not content:
+        return {}
+    try:
+        values = {f"{score}_score": content[f"{score}_score"]["value"] for score in ("pearson", "spearman")}
+        for subset in content["subsets"]:
+            values |= {f"r_{subset['name']}": subset["pearson_r"]["value"], f"rho_{subset['name']}": subset["spearman_rho"]["value"]}
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{file} is damaged: {json.dumps(str(error))} is missing or of the wrong type") from error
+    return _checked(values, file)
+
+
+def _so_far(folder: RunFolder) -> Row:
+    """The last epoch's scores of a run that is not done."""
+    try:
+        lines = folder.history_file.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return {}
+    except UnicodeDecodeError as error:
+        raise InputError(f"{folder.history_file} is damaged: {error}") from error
+    if len(lines) < 2:
+        return {}
+    last = next(csv.DictReader(io.StringIO(f"{lines[0]}\n{lines[-1]}")))
+    try:
+        row: Row = {"epoch": int(last["epoch"])}
+        for score in ("kl", "pearson_r", "spearman_rho", "mse"):
+            value = float(last[score])
+            row[f"{score}_so_far"] = value if math.isfinite(value) else None
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{folder.history_file} is damaged: its last line is no epoch's scores") from error
+    return row
+
+
+def _same_keys(rows: Iterable[Row]) -> list[Row]:
+    rows = list(rows)
+    known = set().union(*rows)
+    columns = [*COLUMNS, *(column for column in (*EVALUATION_COLUMNS, *SO_FAR_COLUMNS) if column in known)]
+    return [{column: row.get(column) for column in columns} for row in rows]
+
+
+def _order(row: Row) -> tuple[Any, ...]:
+    score = row["pearson_r"] if row["state"] == "done" else row.get("pearson_r_so_far")
+    return (row["state"] != "done", score is None, -(score or 0.0), row["run"])

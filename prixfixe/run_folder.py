@@ -14,27 +14,35 @@ from typing import Any
 
 import yaml
 
+from prixfixe.checkpoint import remove_checkpoints
 from prixfixe.errors import InputError
 from prixfixe.files import write_json, write_text
+from prixfixe.lock import holder
 
 SLOTS = ("recipe", "first", "core", "final")
 
 
-def run_name(choices: Mapping[str, str], seed: int) -> str:
-    """autosome+conv+bilstm+mlp, and +seed3 for any seed but 0."""
-    return "+".join(str(choices[slot]) for slot in SLOTS) + (f"+seed{seed}" if seed else "")
+def run_name(choices: Mapping[str, str], seed: int, variant: str | None = None) -> str:
+    """autosome+conv+bilstm+mlp, then the variant's name where a sweep varies other values, then +seed3 for any seed but 0."""
+    return "+".join([*(str(choices[slot]) for slot in SLOTS), *([str(variant)] if variant else []), *([f"seed{seed}"] if seed else [])])
 
 
 def identity(config: Mapping[str, Any], content: str) -> str:
     """A hash of all that decides a run's numbers: the resolved configuration and the data's content.
 
-    Not of where the data lies, where it runs, or what the sweep is called.
+    Not of where the data lies, where it runs, what the sweep is called, or what is written down about it.
     """
-    decisive = {key: value for key, value in config.items() if key not in ("sweep", "dataset", "training")}
-    decisive["dataset"] = {k: v for k, v in config["dataset"].items() if k not in ("path", "validation")}
-    decisive["training"] = {k: v for k, v in config["training"].items() if k not in ("device", "micro_batch")}
-    decisive["content"] = content
-    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps({**decisive(config), "content": content}, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def decisive(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a configuration that decides a run's numbers."""
+    without = {"dataset": ("path", "validation"), "training": ("device", "micro_batch", "checkpoint_minutes")}
+    return {
+        key: {k: v for k, v in value.items() if k not in without[key]} if key in without else value
+        for key, value in config.items()
+        if key not in ("sweep", "variant", "force", "logger")
+    }
 
 
 @dataclass(frozen=True)
@@ -71,6 +79,22 @@ class RunFolder:
     def weights_file(self) -> Path:
         return self.path / "weights.safetensors"
 
+    @property
+    def validation_file(self) -> Path:
+        return self.path / "validation.npz"
+
+    @property
+    def evaluation_file(self) -> Path:
+        return self.path / "evaluation.json"
+
+    @property
+    def test_file(self) -> Path:
+        return self.path / "test.npz"
+
+    @property
+    def log_file(self) -> Path:
+        return self.path / "log.jsonl"
+
     def config(self) -> dict[str, Any]:
         """The resolved configuration; InputError where this is no run folder."""
         try:
@@ -100,23 +124,39 @@ class RunFolder:
     def status(self) -> dict[str, Any]:
         return self.read_json(self.status_file)
 
+    def state(self) -> str:
+        """done, failed, running, stopped (it was running, but no process has it any more) or missing."""
+        state = str(self.status().get("state", "missing"))
+        return "stopped" if state == "running" and holder(self.path) is None else state
+
     def is_done(self, config: Mapping[str, Any], fingerprint: str) -> bool:
-        """Whether the run of this identity is done here. Raises InputError where a run of another one is, and says in what they differ."""
+        """Whether the run of this identity is done here. Raises InputError where a run of another one is, and says in what they differ,
+        unless the configuration says `force`.
+        """
         status = self.status()
-        if status.get("configuration_hash") not in (None, fingerprint):
+        if status.get("configuration_hash") in (None, fingerprint):
+            return status.get("state") == "done"
+        if not config.get("force"):
             raise InputError(
                 f"{self.path} holds a run of another configuration ({difference(self.config(), config)}); "
-                "give this one another folder with sweep=NAME, or remove that one"
+                "give this one another folder with sweep=NAME, or have that one replaced with --force"
             )
-        return status.get("state") == "done"
+        return False
 
-    def claim(self, config: Mapping[str, Any], fingerprint: str) -> bool:
-        """Takes the folder for a run; False where the same run is already done in it. Raises InputError as `is_done`."""
-        if self.is_done(config, fingerprint):
-            return False
+    def begin(self, config: Mapping[str, Any], fingerprint: str) -> None:
+        """Makes the folder that of a run; `force` in the configuration removes what an earlier one has left."""
+        if config.get("force"):
+            self.clear()
         write_text(self.config_file, yaml.safe_dump(dict(config), sort_keys=False))
         self.write_status("running", configuration_hash=fingerprint)
-        return True
+
+    def clear(self) -> None:
+        """Removes a run's files, and nothing else."""
+        remove_checkpoints(self.path)
+        files = (self.status_file, self.config_file, self.targets_file, self.history_file, self.metrics_file, self.weights_file)
+        logs = (self.log_file, self.path / "logger.json", *self.path.glob("events.out.tfevents.*"))
+        for file in (*files, *logs, self.validation_file, self.evaluation_file, self.test_file):
+            file.unlink(missing_ok=True)
 
     def ended_since(self, began: float) -> bool:
         """Whether the run has come to an end, done or failed, after `began` (seconds since 1970)."""
@@ -138,12 +178,12 @@ def versions() -> dict[str, str]:
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """`training.epochs: 80 there, 4 here; ...`, the values in which two configurations differ."""
-    there, here = flatten(old), flatten(new)
+    """`training.epochs: 80 there, 4 here; ...`, the decisive values in which two configurations differ."""
+    there, here = flatten(decisive(old)), flatten(decisive(new))
     lines = [
         f"{key}: {there.get(key, 'nothing')} there, {here.get(key, 'nothing')} here"
         for key in dict.fromkeys([*there, *here])
-        if there.get(key) != here.get(key) and key != "sweep"
+        if there.get(key) != here.get(key)
     ]
     return "; ".join(lines[:5] + ([f"and {len(lines) - 5} more"] if len(lines) > 5 else [])) or "the content of the data"
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 import shlex
 import sys
 import time
@@ -17,6 +19,7 @@ from omegaconf.errors import MissingMandatoryValue
 
 from prixfixe.errors import InputError, SweepError
 from prixfixe.files import write_json
+from prixfixe.lock import holder
 from prixfixe.progress import duration
 from prixfixe.run_folder import RunFolder, identity
 
@@ -35,31 +38,36 @@ def resolved(config: DictConfig) -> dict[str, Any]:
 
 
 def plan_sweep(
-    folder: Path, names: Sequence[str], batch: Sequence[list[str]], configs: Sequence[Mapping[str, Any]]
+    folder: Path, names: Sequence[str], batch: Sequence[list[str]], configs: Sequence[Mapping[str, Any]], launched_with: Sequence[str] = ()
 ) -> tuple[Plan, list[list[str]]]:
     """Plans a sweep: the plan, and the overrides of the combinations that are still to run.
 
-    names, batch, configs: each combination's folder name, overrides, and resolved configuration. Every dataset is read once here,
-    so that bad input is refused before anything starts. Raises InputError where two combinations would share a folder, or a folder
-    holds a run of another configuration.
+    names, batch, configs: each combination's folder name, overrides, and resolved configuration. launched_with: see `Plan`.
+    Every dataset is read once here, so that bad input is refused before anything starts. Raises InputError where two combinations
+    would share a folder, or a folder holds a run of another configuration.
     """
     from prixfixe.experiment import dataset
+    from prixfixe.loggers import configured_logger
+    from prixfixe.processes import count_started
 
+    if count_started() > 1:
+        raise InputError("torchrun trains one run on several devices; a sweep is many runs: start it without torchrun")
     if len(set(names)) < len(names):
         twice = next(name for name, count in Counter(names).items() if count > 1)
         raise InputError(
-            f"several combinations of this sweep would share the folder {twice}; sweep over the slots or the seed, "
-            "or give every value a sweep=NAME of its own"
+            f"several combinations of this sweep would share the folder {twice}; give what differs a place in their names, "
+            "as in core.hidden=64,128 'variant=hidden${core.hidden}'"
         )
     contents: dict[str, str] = {}
     still_open = []
     for name, overrides, config in zip(names, batch, configs, strict=True):
         key = json.dumps(config["dataset"], sort_keys=True)
         if key not in contents:
+            configured_logger(config)
             contents[key] = dataset(config).read().content
         if not RunFolder(folder / name).is_done(config, identity(config, contents[key])):
             still_open.append(overrides)
-    plan = Plan(folder, dict(zip(names, batch, strict=True)))
+    plan = Plan(folder, dict(zip(names, batch, strict=True)), launched_with)
     plan.write(started=time.time(), current=[name for name, overrides in plan.jobs.items() if overrides in still_open])
     done = len(names) - len(still_open)
     print(
@@ -71,10 +79,14 @@ def plan_sweep(
 
 @dataclass(frozen=True)
 class Plan:
-    """The combinations of a sweep: folder name -> the overrides that run it. Kept as sweep.json in the sweep's folder."""
+    """The combinations of a sweep: folder name -> the overrides that run it. Kept as sweep.json in the sweep's folder.
+
+    launched_with: further words of the command line that every one of them needs, such as --config-dir.
+    """
 
     folder: Path
     jobs: dict[str, list[str]]
+    launched_with: Sequence[str] = ()
 
     @property
     def file(self) -> Path:
@@ -86,37 +98,81 @@ class Plan:
         content = RunFolder(folder).read_json(folder / "sweep.json")
         return cls(folder, content.get("jobs", {}))
 
+    @staticmethod
+    def asked(folder: Path) -> list[str]:
+        """The combinations that the latest start was asked for, those done before included."""
+        return [str(name) for name in RunFolder(folder).read_json(folder / "sweep.json").get("asked", [])]
+
     def write(self, started: float, current: list[str]) -> None:
         """Writes the plan, together with the combinations that the folder was to hold already.
 
         started: when, in seconds since 1970. current: the combinations that are run now.
         """
         known = self.read(self.folder).jobs
-        write_json(self.file, {"started": started, "current": current, "jobs": {**known, **self.jobs}})
+        write_json(self.file, {"started": started, "current": current, "asked": list(self.jobs), "jobs": {**known, **self.jobs}})
 
-    def statuses(self) -> dict[str, dict[str, Any]]:
-        return {name: RunFolder(self.folder / name).status() for name in self.jobs}
+    def open(self) -> dict[str, str]:
+        """The combinations that are not done, each with the reason."""
+        return {name: reason for name in self.jobs if (reason := why_open(RunFolder(self.folder / name)))}
+
+    def count(self) -> str:
+        """4 of 81 combinations done."""
+        return f"{len(self.jobs) - len(self.open())} of {len(self.jobs)} combinations done"
+
+    def command(self, name: str) -> str:
+        """The command that runs one combination by itself, in the folder where the sweep has it."""
+        own = ["hydra.mode=RUN", f"hydra.run.dir={quoted(str(self.folder / name))}"]
+        return f"prixfixe train {shlex.join([*self.launched_with, *self.jobs[name], *own])}"
 
     def failure(self) -> SweepError | None:
         """What the sweep ends with where some combinations are not done: their names, reasons, and the way to run them."""
-        open_ones = {name: status for name, status in self.statuses().items() if status.get("state") != "done"}
+        open_ones = self.open()
         if not open_ones:
             return None
         lines = [f"{len(open_ones)} of {len(self.jobs)} combinations are not done:"]
-        lines += [f"  {name}: {status.get('reason') or status.get('state', 'never started')}" for name, status in open_ones.items()]
-        first = next(iter(open_ones))
-        lines += [
-            "The same command again runs just these. One by itself:",
-            f"  prixfixe train {shlex.join([*self.jobs[first], 'hydra.mode=RUN', f'hydra.run.dir={self.folder / first}'])}",
-        ]
+        lines += [f"  {name}: {reason}" for name, reason in open_ones.items()]
+        lines += ["The same command again runs just these. One by itself:", f"  {self.command(next(iter(open_ones)))}"]
         return SweepError("\n".join(lines))
+
+
+def why_open(folder: RunFolder) -> str | None:
+    """Why a run is not done, in a few words; None where it is done."""
+    try:
+        status, state = folder.status(), folder.state()
+    except InputError as error:
+        return str(error)
+    if state == "done":
+        return None
+    if state == "running":
+        return f"running elsewhere: {holder(folder.path) or 'until a moment ago'}"
+    return {"missing": "never started", "stopped": "its process is gone, and said nothing"}.get(state, str(status.get("reason") or state))
+
+
+def quoted(value: str) -> str:
+    """A value as Hydra's overrides take it."""
+    if re.fullmatch(r"[\w/\-+.$%*@?|:]+", value, re.ASCII):
+        return value
+    return "'" + re.sub(r"(\\*)('|$)", lambda match: match[1] * 2 + ("\\'" if match[2] else ""), value) + "'"
+
+
+def record_end(folder: RunFolder, reason: str, began: float, *, overrule: bool = False) -> bool:
+    """Records that a run's process ended without saying so itself; whether there was something to record.
+
+    began: when the process was started, in seconds since 1970. What the run itself has recorded since then stays; overrule: unless
+    it is done.
+    """
+    status = folder.status()
+    if folder.ended_since(began) and (status["state"] == "done" or not overrule):
+        return False
+    folder.write_status("failed", reason=reason)
+    return True
 
 
 def job_line(folder: Path, metrics: Mapping[str, Any] | None, reason: str | None) -> str:
     """What a job of a sweep says at its end: its number among all, its name, its scores or its reason, the time left."""
     content = RunFolder(folder.parent).read_json(folder.parent / "sweep.json")
     names, began = content.get("current", []), content.get("started", time.time())
-    ended = sum(RunFolder(folder.parent / name).ended_since(began) for name in names)
+    ended = sum(_ended_since(folder.parent / name, began) for name in names)
     left = (time.time() - began) / max(ended, 1) * (len(names) - ended)
     head = f"[{ended:>{len(str(len(names)))}}/{len(names)}] {folder.name:<52}"
     if metrics is None:
@@ -125,6 +181,12 @@ def job_line(folder: Path, metrics: Mapping[str, Any] | None, reason: str | None
         f"{head} KL {_number(metrics['kl'])}  r {_number(metrics['pearson_r'])}  rho {_number(metrics['spearman_rho'])}  "
         f"{metrics['training_seconds']:5.1f} s  left {duration(left)}"
     )
+
+
+def _ended_since(path: Path, began: float) -> bool:
+    with contextlib.suppress(InputError):  # a damaged folder is named at the end
+        return RunFolder(path).ended_since(began)
+    return False
 
 
 def _number(value: float | None) -> str:

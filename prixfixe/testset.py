@@ -15,6 +15,7 @@ that occurs more than once counts once, as in the published evaluation.
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +66,13 @@ class TestSet:
 
     def __len__(self) -> int:
         return len(self.sequences)
+
+    def fingerprint(self) -> str:
+        """A hash of the sequences and their expression: predictions with the same one can be compared."""
+        digest = hashlib.blake2b(digest_size=8)
+        for array in (self.sequences.lengths, self.sequences.codes, self.expression):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
 
 
 def read_test_set(folder: str | Path, *, without_leaderboard: bool = False) -> TestSet:

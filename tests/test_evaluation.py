@@ -351,11 +351,42 @@ def test_command_scores_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     monkeypatch.setattr("prixfixe.load", lambda path: Model(), raising=False)
     assert call(run, folder, "--bootstrap", 10, "--format", "json") == 0
     assert json.loads(capsys.readouterr().out) == json.loads((run / "evaluation.json").read_text())
+    kept = np.load(run / "test.npz", allow_pickle=False)
+    test_set = read_test_set(folder)
+    np.testing.assert_array_equal(kept["measured"], test_set.expression)
+    np.testing.assert_array_equal(kept["predicted"], test_set.sequences.codes[:, 0])
+    assert str(kept["test_set"]) == test_set.fingerprint()
+    np.testing.assert_array_equal(kept["subset_SNVs"], test_set.subsets["SNVs"])
+
+
+def test_command_scores_a_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    class Model:
+        def __init__(self, path: Path) -> None:
+            self.position = 0 if path.name == "a" else 1
+
+        def predict_sequences(self, sequences: Sequences) -> np.ndarray:
+            return np.asarray(sequences.codes[:, self.position], dtype=np.float64)
+
+    folder = write_folder(tmp_path / "test", random_test_set())
+    sweep = tmp_path / "sweep"
+    for name, state in (("a", "done"), ("b", "done"), ("c", "failed")):
+        (sweep / name).mkdir(parents=True)
+        (sweep / name / "config.yaml").write_text("")
+        (sweep / name / "status.json").write_text(json.dumps({"state": state}))
+    monkeypatch.setattr("prixfixe.load", Model, raising=False)
+    assert call(sweep, folder, "--bootstrap", 0) == 0
+    output = capsys.readouterr()
+    assert output.err.count("Pearson score") == 2
+    names = [line.split()[0] for line in output.out.splitlines()[1:]]
+    scores = [json.loads((sweep / name / "evaluation.json").read_text())["pearson_score"]["value"] for name in names]
+    assert sorted(names) == ["a", "b"]
+    assert scores == sorted(scores, reverse=True)
+    assert not (sweep / "c" / "test.npz").exists()
 
 
 def test_command_refuses_what_is_not_there(tmp_path: Path) -> None:
     folder = write_folder(tmp_path, random_test_set())
-    with pytest.raises(InputError, match="no such run folder or table"):
+    with pytest.raises(InputError, match="no such run folder, sweep or table"):
         call(tmp_path / "nothing", folder)
     with pytest.raises(SystemExit):
         call(tmp_path, folder, "--bootstrap", -1)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ def test_gradients_of_micro_batches_are_those_of_the_batch() -> None:
     gradients = []
     for micro_batch in (None, 5):
         network.zero_grad()
-        backward(network, batch, micro_batch, torch.float32)
+        backward(network, batch, micro_batch, torch.float32, share=1.0, seed=0)
         gradients.append([p.grad.clone() for p in network.parameters() if p.grad is not None])
     for whole, parts in zip(*gradients, strict=True):
         torch.testing.assert_close(whole, parts)
@@ -103,20 +104,59 @@ def test_a_batch_too_large_for_memory_is_accumulated(monkeypatch: pytest.MonkeyP
         return forward(part)
 
     monkeypatch.setattr(network, "forward", small_memory)
-    loss, micro_batch = backward(network, batch, None, torch.float32)
+    loss, micro_batch = backward(network, batch, None, torch.float32, share=1.0, seed=0)
     assert micro_batch == 3
     assert torch.isfinite(loss)
-    monkeypatch.setattr(network, "forward", lambda part: (_ for _ in ()).throw(torch.OutOfMemoryError("none at all")))
-    with pytest.raises(TrainingError, match="out of memory with one sample at a time"):
-        backward(network, batch, None, torch.float32)
+
+
+@pytest.mark.parametrize(("slot", "name"), [("first", "Conv"), ("core", "BiLSTM"), ("final", "MLP")])
+def test_what_does_not_fit_even_with_one_sample_is_named(slot: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = demo("bhi", "conv", "bilstm", "mlp")
+    recipe = build_recipe(config)
+    network = build(recipe, config, targets())
+    _, batch = example(recipe)
+    shapes = {"first": "(1, 4, 110)", "core": "(1, 32, 110)", "final": "(1, "}
+
+    def no_memory(*_: Any) -> Any:
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    monkeypatch.setattr(getattr(network, slot), "forward", no_memory)
+    message = rf"out of memory with one sample at a time: {slot} block {name}, given an input of shape {re.escape(shapes[slot])}"
+    with pytest.raises(TrainingError, match=message):
+        backward(network, batch, None, torch.float32, share=1.0, seed=0)
+
+
+def test_what_did_not_fit_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loss and running statistics after an attempt that ran out of memory are those of the part size that fitted."""
+    config = demo("bhi", "parallel_conv", "efficientnet", "soft_bins", "first.dropout=0.5")
+    recipe = build_recipe(config)
+    outcomes = []
+    for fails in (False, True):
+        torch.manual_seed(0)
+        network = build(recipe, config, targets())
+        _, batch = example(recipe)
+        if fails:
+            final = network.final.forward
+
+            def small_memory(features: Any, final: Any = final) -> Any:
+                if len(features) > 4:
+                    raise torch.OutOfMemoryError("no room")
+                return final(features)
+
+            monkeypatch.setattr(network.final, "forward", small_memory)
+        loss, micro_batch = backward(network, batch, None if fails else 3, torch.float32, share=1.0, seed=5)
+        outcomes.append((micro_batch, loss, *network.buffers(), *(p.grad for p in network.parameters())))
+    assert len(batch["y"]) == 12, "halved twice: 6, 3"
+    for without, after in zip(*outcomes, strict=True):
+        torch.testing.assert_close(without, after, rtol=0, atol=0)
 
 
 def test_a_loss_that_is_not_finite_fails_with_step_and_rate(promoters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
-    def broken(network: Any, batch: Any, micro_batch: Any, precision: Any) -> Any:
+    def broken(*arguments: Any) -> Any:
         calls.append(1)
-        loss, _ = backward(network, batch, micro_batch, precision)
+        loss, micro_batch = backward(*arguments)
         return (loss * math.nan if len(calls) == 3 else loss), micro_batch
 
     monkeypatch.setattr(fit_module, "backward", broken)
@@ -189,12 +229,13 @@ def test_foreign_configuration_executes_nothing(promoters: Path, tmp_path: Path)
         ("batch_size", "x", "training.batch_size='x'"),
         ("micro_batch", 0, "training.micro_batch=0"),
         ("precision", "fp8", "choose auto, fp32 or bf16"),
+        ("checkpoint_minutes", -1, "training.checkpoint_minutes=-1"),
         ("device", "gpu", "is no device"),
         ("device", "cuda:99", "this machine has"),
     ],
 )
 def test_training_settings_are_checked(key: str, value: Any, message: str) -> None:
-    good = {"epochs": 1, "batch_size": 8, "micro_batch": None, "precision": "auto", "device": "cpu"}
+    good = {"epochs": 1, "batch_size": 8, "micro_batch": None, "precision": "auto", "device": "cpu", "checkpoint_minutes": 5}
     with pytest.raises(InputError, match=message):
         training_settings({**good, key: value})
 

@@ -11,22 +11,21 @@ from prixfixe.contract import Batch, InputSpec, Prediction, ScalarFinalBlock, Ta
 class ExpressionHeads(ScalarFinalBlock):
     """(B, C, H + L) -> expression: the mean of one dense unit over the H expression heads in front.
 
-    1. Dropout on the core's output at the first `heads` positions.
+    1. Dropout on the core's output at the first `heads` positions. With `heads` 0 nothing stands in front, and all positions are read:
+       global average pooling, which Kwak et al. compare the heads with.
     2. One dense unit a task at each of them, then the mean.
     Loss: MSE of the standardised expression.
     """
 
     def __init__(self, inputs: InputSpec, targets: TargetSpec, *, heads: int, dropout: float) -> None:
         super().__init__(targets)
-        if heads < 1:
-            raise ValueError("needs at least one expression head")
-        self.heads = heads
+        self.read = heads or inputs.length
         self.dropout = nn.Dropout(dropout)
         self.dense = nn.Linear(inputs.channels, len(targets.tasks))
 
     def forward(self, features: Tensor) -> Prediction:
-        heads = self.dropout(features[:, :, : self.heads].transpose(1, 2))  # (B, H, C)
-        return self.to_units(self.dense(heads).mean(dim=1).float())
+        read = self.dropout(features[:, :, : self.read].transpose(1, 2))  # (B, H, C)
+        return self.to_units(self.dense(read).mean(dim=1).float())
 
     def loss(self, prediction: Prediction, batch: Batch) -> Tensor:
         return F.mse_loss(self.standardised(prediction.expression), self.standardised(batch["y"]))

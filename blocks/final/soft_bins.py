@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -14,14 +17,20 @@ class SoftBins(FinalBlock):
 
     1. Pointwise convolution to one channel a bin (and task), mean over positions, softmax.
     2. The expression is the probability-weighted mean of the bins.
-    Loss: KL divergence from the soft bins, summed over bins, averaged over the batch.
+    Loss, by `loss`: `kl`, as published: KL divergence from the soft bins, summed over bins, averaged over the batch. `mse` and `huber`
+    (threshold 1) compare the expression alone with the measurement, in standardised units as the other final blocks do: the same
+    network as a regression, to see what soft classification is worth.
     """
 
-    def __init__(self, inputs: InputSpec, targets: TargetSpec) -> None:
+    std: Tensor
+
+    def __init__(self, inputs: InputSpec, targets: TargetSpec, *, loss: Literal["kl", "mse", "huber"]) -> None:
         super().__init__()
         self.bins, self.tasks = targets.bins, len(targets.tasks)
         self.mapper = nn.Conv1d(inputs.channels, self.tasks * self.bins.number, kernel_size=1)
         self.apply(autosome_)
+        self.register_buffer("std", torch.tensor(targets.std), persistent=False)  # no prediction depends on it
+        self.scalar_loss = {"kl": None, "mse": F.mse_loss, "huber": F.huber_loss}[loss]
 
     def forward(self, features: Tensor) -> Prediction:
         logits = self.mapper(features).mean(dim=2).float()
@@ -31,6 +40,8 @@ class SoftBins(FinalBlock):
         return Prediction(expression=self.bins.expression(log_probs.exp()), log_probs=log_probs)
 
     def loss(self, prediction: Prediction, batch: Batch) -> Tensor:
+        if self.scalar_loss is not None:
+            return self.scalar_loss(prediction.expression / self.std, batch["y"] / self.std)
         assert prediction.log_probs is not None
         divergence = F.kl_div(prediction.log_probs, batch["y_probs"], reduction="none")
         return divergence.sum(dim=-1).mean()

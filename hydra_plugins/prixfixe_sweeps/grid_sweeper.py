@@ -2,42 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
 from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 
 class GridSweeper(BasicSweeper):
-    """Hydra's basic sweeper, with a plan (sweep.json) in the sweep's folder, what is done already left out, and an account
-    of what failed at the end."""
+    """All combinations of the swept values, as Hydra's basic sweeper has them, with a plan (sweep.json) in the sweep's folder, what is
+    done already left out, and an account at the end: what is not done, why, and how to run it. Works with every launcher.
+    """
 
-    def get_job_batch(self) -> Sequence[Sequence[str]]:
+    def __init__(self, params: dict[str, str] | None) -> None:
+        super().__init__(max_batch_size=None, params=params)  # a failed batch would stop the later ones
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Raises SweepError where not all is done at the end, and SystemExit (130, 143) where the sweep was told to stop."""
         from prixfixe.sweep import plan_sweep, resolved
 
-        assert self.config is not None and self.hydra_context is not None
+        assert self.config is not None and self.hydra_context is not None and self.launcher is not None
         loader = self.hydra_context.config_loader
-        batch = [list(overrides) for overrides in super().get_job_batch()]
+        overrides = OverridesParser.create(config_loader=loader).parse_overrides([*self._parse_config(), *arguments])
+        [batch] = self.split_arguments(overrides, None)
         names, configs = [], []
-        for overrides in batch:
-            config = loader.load_sweep_config(self.config, overrides)
+        for combination in batch:
+            config = loader.load_sweep_config(self.config, combination)
             HydraConfig.instance().set_config(config)  # what ${hydra:...} in the configuration reads
             names.append(str(config.hydra.sweep.subdir))
             configs.append(resolved(config))
         HydraConfig.instance().set_config(self.config)
-        self.plan, still_open = plan_sweep(Path(self.config.hydra.sweep.dir), names, batch, configs)
-        return still_open
-
-    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
-        """Nothing is left to do: every configuration of the batch was composed when it was planned."""
-
-    def sweep(self, arguments: list[str]) -> Any:
+        plan, still_open = plan_sweep(Path(self.config.hydra.sweep.dir), names, batch, configs, self.launched_with())
         try:
-            return super().sweep(arguments)
-        except Exception as error:
-            plan = getattr(self, "plan", None)
-            if plan is None or not (failure := plan.failure()):
-                raise
-            raise failure from error
+            returns = self.launcher.launch(still_open, initial_job_idx=0) if still_open else []
+        except KeyboardInterrupt as error:
+            print(f"prixfixe: interrupted: {plan.count()}; the same command goes on from there", file=sys.stderr)
+            raise SystemExit(128 + getattr(error, "signal", 2)) from error
+        if failure := plan.failure():
+            raise failure
+        print(f"{plan.count()}; to compare them: prixfixe results {plan.folder}", file=sys.stderr)
+        return returns
+
+    def launched_with(self) -> list[str]:
+        """What the command line said beside the combinations, and a run by itself needs as well: where configurations are found."""
+        assert self.config is not None
+        sources = self.config.hydra.runtime.config_sources
+        named = [source.path for source in sources if source.provider == "command-line" and Path(source.path) != Path("conf").resolve()]
+        searched = [override for override in self.config.hydra.overrides.hydra if override.startswith("hydra.searchpath=")]
+        return [*(word for path in named for word in ("--config-dir", path)), *searched]

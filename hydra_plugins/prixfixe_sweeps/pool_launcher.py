@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,44 +18,79 @@ from omegaconf import DictConfig, open_dict
 class PoolLauncher(Launcher):
     """Runs jobs in processes that are forked from a server which has torch imported already, `jobs` at a time.
 
-    A job that raises, exits or is killed costs only itself.
+    A job that raises, exits, is killed or takes its GPU's context down costs only itself. The settings are those of
+    conf/hydra/launcher/pool.yaml.
     """
 
-    def __init__(self, jobs: int | None) -> None:
-        self.jobs = jobs
+    def __init__(self, jobs: int | None, jobs_per_gpu: int, retries: int, timeout_minutes: float | None) -> None:
+        self.jobs, self.jobs_per_gpu, self.retries, self.timeout_minutes = jobs, jobs_per_gpu, retries, timeout_minutes
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Raises InputError for a setting that makes no sense."""
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
+        _check("jobs", self.jobs, int, least=1, or_null=True)
+        _check("jobs_per_gpu", self.jobs_per_gpu, int, least=1)
+        _check("retries", self.retries, int, least=0)
+        _check("timeout_minutes", self.timeout_minutes, int | float, or_null=True)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from prixfixe.pool import run_in_pool
+        from prixfixe.live_view import watch
+        from prixfixe.pool import JobError, cpu_count, gpu_names, run_in_pool
 
         setup_globals()
-        common = (self.hydra_context, self.task_function, self.config)
+        gpus = gpu_names()
+        at_a_time = self.jobs or len(gpus) * self.jobs_per_gpu or cpu_count()
+        common = (self.hydra_context, self.task_function, self.config, bool(gpus))
         arguments = [(*common, list(overrides), initial_job_idx + i) for i, overrides in enumerate(job_overrides)]
-        outcomes = run_in_pool(_job, arguments, self.jobs, lambda index, reason: self.record_death(job_overrides[index], reason))
+        with watch(*self.names(job_overrides), at_a_time) as watcher:
+            outcomes = run_in_pool(
+                _job,
+                arguments,
+                at_a_time=at_a_time,
+                gpus=gpus,
+                retries=self.retries,
+                timeout=None if self.timeout_minutes is None else 60 * self.timeout_minutes,
+                watcher=watcher,
+            )
         returns = []
         for outcome in outcomes:
             job_return = JobReturn()
             job_return.return_value = outcome
-            job_return.status = JobStatus.FAILED if isinstance(outcome, Exception) else JobStatus.COMPLETED
+            job_return.status = JobStatus.FAILED if isinstance(outcome, JobError) else JobStatus.COMPLETED
             returns.append(job_return)
         return returns
 
-    def record_death(self, overrides: Sequence[str], reason: str) -> None:
-        """Says in the run's folder, and on standard error, that its process ended without an answer."""
-        from prixfixe.run_folder import RunFolder
-        from prixfixe.sweep import job_line
+    def names(self, job_overrides: Sequence[Sequence[str]]) -> tuple[Path, list[str], list[str]]:
+        """The sweep's folder, the folder names of all its combinations, and those of the jobs."""
+        from prixfixe.sweep import Plan
 
-        config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
-        HydraConfig.instance().set_config(config)
-        folder = RunFolder(Path(config.hydra.sweep.dir) / config.hydra.sweep.subdir)
-        folder.write_status("failed", reason=reason)
-        print(job_line(folder.path, None, reason), file=sys.stderr, flush=True)
+        names = []
+        for overrides in job_overrides:
+            config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+            HydraConfig.instance().set_config(config)
+            names.append(str(config.hydra.sweep.subdir))
+        HydraConfig.instance().set_config(self.config)
+        folder = Path(self.config.hydra.sweep.dir)
+        return folder, Plan.asked(folder) or names, names
 
 
-def _job(context: HydraContext, task: TaskFunction, config: DictConfig, overrides: list[str], number: int) -> Any:
+def _check(name: str, value: Any, kind: Any, *, least: int | None = None, or_null: bool = False) -> None:
+    from prixfixe.errors import InputError
+
+    good = isinstance(value, kind) and not isinstance(value, bool) and (value > 0 if least is None else value >= least)
+    if not good and not (or_null and value is None):
+        number = "a whole number" if kind is int else "a number"
+        limit = "above 0" if least is None else f"at least {least}"
+        raise InputError(f"hydra.launcher.{name}={value}: {number}, {limit}" + (", or null" if or_null else ""))
+
+
+def _job(context: HydraContext, task: TaskFunction, config: DictConfig, on_gpu: bool, overrides: list[str], number: int) -> Any:
     """What a process of the pool does: Hydra's own way to run one job of a sweep. Returns what the task returns."""
+    if on_gpu:
+        import torch
+
+        if not torch.cuda.is_available():  # or the job would train on the CPU, for weeks
+            raise OSError(f"the GPU {os.environ['CUDA_VISIBLE_DEVICES']} is there no more: CUDA cannot use it")
     setup_globals()
     version.setbase("1.3")
     job_config = context.config_loader.load_sweep_config(config, overrides)
@@ -67,4 +101,6 @@ def _job(context: HydraContext, task: TaskFunction, config: DictConfig, override
     finished = run_job(
         hydra_context=context, task_function=task, config=job_config, job_dir_key="hydra.sweep.dir", job_subdir_key="hydra.sweep.subdir"
     )
+    if finished.status is JobStatus.FAILED:
+        raise finished._return_value  # its property would raise it, too, after words of Hydra's own
     return finished.return_value

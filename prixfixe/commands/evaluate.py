@@ -6,6 +6,7 @@ import argparse
 import csv
 import io
 import json
+import math
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,22 +18,22 @@ if TYPE_CHECKING:
     from prixfixe.evaluation import Evaluation, Score
     from prixfixe.testset import TestSet
 
-HELP = "score a run, or a table of predictions, in the subsets of a test set"
+HELP = "score a run, a sweep, or a table of predictions, in the subsets of a test set"
 
 DESCRIPTION = """\
 Scores a run folder, or any program's table of sequence and prediction, on a test set: Pearson r, r squared and Spearman
 rho of each subset (of pairs: of the differences in expression), and the weighted Pearson and Spearman scores. Weights
-are renormalised over the subsets that the test set has. A run's scores are also kept in its folder, as evaluation.json.
+are renormalised over the subsets that the test set has. A run's scores and predictions are also kept in its folder, as
+evaluation.json and test.npz: `prixfixe results` shows and compares them.
 """
 
 FORMATS = ("table", "csv", "json")
-KEPT_IN_RUN = "evaluation.json"
 SIMULATED = "SIMULATED assay: these numbers are no real measurements.\n\n"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
-    parser.add_argument("predictions", metavar="RUN-or-PREDICTIONS", type=Path, help="run folder, TSV or CSV")
+    parser.add_argument("predictions", metavar="RUN-or-PREDICTIONS", type=Path, help="run folder, sweep folder (all its runs), TSV or CSV")
     parser.add_argument("test_set", metavar="TESTSET", type=Path, help="folder of a test set, in either layout")
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="write there, not to standard output")
     parser.add_argument("--format", choices=FORMATS, help="default: by FILE's ending, or else table")
@@ -43,30 +44,26 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from prixfixe.evaluation import evaluate
-    from prixfixe.files import write_json, write_text
+    from prixfixe.errors import InputError
+    from prixfixe.files import write_text
     from prixfixe.testset import read_test_set
 
+    path: Path = args.predictions
+    if not path.exists():
+        raise InputError(f"{path}: no such run folder, sweep or table of predictions")
     test_set = read_test_set(args.test_set, without_leaderboard=args.without_leaderboard)
-    evaluation = evaluate(test_set, _predictions(args, test_set), bootstrap=args.bootstrap, same_scale=args.same_scale)
-    content = {
-        "model": str(args.predictions),
-        "test_set": str(args.test_set),
-        "without_leaderboard": args.without_leaderboard,
-        "simulated": test_set.simulated,
-        **evaluation.to_dict(),
-    }
-    if args.predictions.is_dir():
-        write_json(args.predictions / KEPT_IN_RUN, content)
-
     suffix = args.output.suffix.removeprefix(".").lower() if args.output else ""
     form = args.format or (suffix if suffix in FORMATS else "table")
-    if form == "json":
-        text = json.dumps(content, indent=2, allow_nan=False) + "\n"
-    elif form == "csv":
-        text = format_csv(evaluation)
+    if path.is_dir() and not (path / "config.yaml").exists():
+        text = evaluate_sweep(args, test_set, form)
     else:
-        text = (SIMULATED if test_set.simulated else "") + format_table(evaluation)
+        content, evaluation = evaluate_one(args, path, test_set)
+        if form == "json":
+            text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+        elif form == "csv":
+            text = format_csv(evaluation)
+        else:
+            text = (SIMULATED if test_set.simulated else "") + format_table(evaluation)
     if args.output:
         write_text(args.output, text)
     else:
@@ -74,19 +71,68 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _predictions(args: argparse.Namespace, test_set: TestSet) -> np.ndarray:
+def evaluate_one(args: argparse.Namespace, path: Path, test_set: TestSet) -> tuple[dict[str, Any], Evaluation]:
+    """Scores one run or table; a run's scores and predictions are kept in its folder. Returns evaluation.json's content, too."""
+    from prixfixe.evaluation import evaluate
+    from prixfixe.files import write_arrays, write_json
+    from prixfixe.run_folder import RunFolder
+
+    predictions = _predictions(args, path, test_set)
+    evaluation = evaluate(test_set, predictions, bootstrap=args.bootstrap, same_scale=args.same_scale)
+    content = {
+        "model": str(path),
+        "test_set": str(args.test_set),
+        "without_leaderboard": args.without_leaderboard,
+        "simulated": test_set.simulated,
+        **evaluation.to_dict(),
+    }
+    if path.is_dir():
+        folder, subsets = RunFolder(path), {f"subset_{name}": rows for name, rows in test_set.subsets.items()}
+        measured, name = test_set.expression, test_set.fingerprint()
+        write_arrays(folder.test_file, measured=measured, predicted=predictions, test_set=name, **subsets)
+        write_json(folder.evaluation_file, content)
+    return content, evaluation
+
+
+def evaluate_sweep(args: argparse.Namespace, test_set: TestSet, form: str) -> str:
+    """Scores every run of a sweep that is done, a line each on standard error; returns the table of weighted scores, best first."""
+    from prixfixe.errors import InputError
+    from prixfixe.run_folder import RunFolder
+
+    runs = [RunFolder(file.parent) for file in sorted(args.predictions.glob("*/status.json"))]
+    done = [run for run in runs if run.status().get("state") == "done"]
+    if not done:
+        raise InputError(f"{args.predictions}: no run folder, and no sweep with a run that is done")
+    contents: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
+    for number, run in enumerate(done, 1):
+        content, evaluation = evaluate_one(args, run.path, test_set)
+        scores = {"pearson_score": evaluation.pearson_score.value, "spearman_score": evaluation.spearman_score.value}
+        contents.append({"run": run.name, **content})
+        rows.append({"run": run.name, **scores})
+        line = "  ".join(f"{name.replace('_', ' ').capitalize()} {_number(value)}" for name, value in scores.items())
+        print(f"[{number}/{len(done)}] {run.name:<52} {line}", file=sys.stderr, flush=True)
+    if form == "json":
+        return json.dumps(contents, indent=2, allow_nan=False) + "\n"
+    rows.sort(key=lambda row: -row["pearson_score"] if row["pearson_score"] == row["pearson_score"] else math.inf)
+    if form == "csv":
+        file = io.StringIO()
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        return file.getvalue()
+    lines = [["run", "Pearson score", "Spearman score"], *([str(a), _number(b), _number(c)] for a, b, c in (row.values() for row in rows))]
+    return (SIMULATED if test_set.simulated else "") + "\n".join(_aligned(lines)) + "\n"
+
+
+def _predictions(args: argparse.Namespace, path: Path, test_set: TestSet) -> np.ndarray:
     import numpy as np
 
     from prixfixe.errors import InputError
     from prixfixe.evaluation import read_predictions
 
-    path: Path = args.predictions
-    if not path.exists():
-        raise InputError(f"{path}: no such run folder or table of predictions")
     if not path.is_dir():
         return read_predictions(path, test_set, column=args.column)
-    if not (path / "config.yaml").exists():
-        raise InputError(f"{path}: no run folder: it has no config.yaml")
 
     import prixfixe
 

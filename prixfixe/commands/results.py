@@ -1,4 +1,4 @@
-"""`prixfixe results`: the comparison of all combinations of a sweep, or of any runs."""
+"""`prixfixe results`: the comparison of all combinations of a sweep, or of any runs, and what can be learnt from it."""
 
 from __future__ import annotations
 
@@ -8,47 +8,97 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from prixfixe.results import Results
+    from prixfixe.result_tables import Table
 
-HELP = "compare the combinations of a sweep, best first"
+HELP = "compare the combinations of a sweep, best first; what each part is worth, ranks, costs, two sweeps"
+
+DESCRIPTION = """\
+Compares runs by their folders alone, finished or not, best first; combinations that failed or never ran are named, with
+the command that runs just these. Seeds are averaged (value ± standard deviation) where a combination has several.
+With --effects, --ranks, --pareto or --against, that is shown in place of the comparison.
+"""
+
+EPILOG = """\
+examples:
+  prixfixe results runs/grid81 --where core=bilstm,proformer --where 'pearson_r>0.5' --sort parameters
+  prixfixe results runs/grid81 --columns slots,scores,subsets --format csv -o results.csv
+  prixfixe results runs/grid81 --effects --ranks
+  prixfixe results runs/resnet --against runs/grid81
+"""
+
+SUFFIXES = {".txt": "table", ".csv": "csv", ".md": "md", ".tex": "latex", ".parquet": "parquet"}
+SCORE_NAMES = ("pearson_r", "spearman_rho", "kl", "mse", "pearson_score", "spearman_score")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description, parser.epilog = DESCRIPTION, EPILOG
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="sweep folders, such as runs/demo, or run folders")
-    parser.add_argument("--format", choices=("table", "csv", "md"), default="table", help="default: %(default)s")
+    parser.add_argument("--format", choices=(*SUFFIXES.values(),), help="default: by FILE's ending, or else table")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write there, not to standard output")
+    table = parser.add_argument_group("which rows and columns")
+    table.add_argument("--sort", metavar="COLUMN", help="best or least first (default: pearson_r)")
+    table.add_argument("--where", metavar="CONDITION", action="append", default=[], help="only runs such as core=bilstm or 'pearson_r>0.5'")
+    table.add_argument("--columns", metavar="A,B,...", help="these; slots, scores, weighted, subsets, costs name several")
+    table.add_argument("--seeds", action="store_true", help="one row a run, seeds apart; CSV and Parquet always have it so")
+    analyses = parser.add_argument_group("what can be learnt")
+    analyses.add_argument("--effects", action="store_true", help="what each part is worth with all else equal; interactions")
+    analyses.add_argument("--ranks", action="store_true", help="ranks over 10,000 bootstrap samples; who cannot be told apart")
+    analyses.add_argument("--pareto", action="store_true", help="what no other combination beats in both score and cost")
+    analyses.add_argument("--against", nargs="+", type=Path, metavar="RUNS", help="what changed from these runs, beyond the noise")
+    analyses.add_argument("--score", choices=SCORE_NAMES, default="pearson_r", help="that these ask about (%(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:
+    from prixfixe.errors import InputError
     from prixfixe.files import write_text
-    from prixfixe.results import as_csv, as_markdown, collect
+    from prixfixe.result_filter import keep, parse_condition
+    from prixfixe.result_tables import as_csv, as_latex, as_markdown, as_text, write_parquet
+    from prixfixe.result_views import against, comparison, effects, pareto, ranks
+    from prixfixe.results import collect
 
-    results = collect(args.runs)
-    if args.format == "table" and args.output is None:
-        print_table(results)
-    else:
-        text = as_csv(results) if args.format == "csv" else as_markdown(results)
+    form = args.format or (SUFFIXES.get(args.output.suffix.lower(), "table") if args.output else "table")
+    asked = sum((args.effects, args.ranks, args.pareto, bool(args.against)))
+    if asked > 1 and form not in ("table", "md"):
+        raise InputError(f"{form} holds one table: ask for one of --effects, --ranks, --pareto and --against at a time")
+    conditions = [parse_condition(text) for text in args.where]
+    results = keep(collect(args.runs), conditions)
+    tables: list[Table] = []
+    if args.effects:
+        tables += effects(results, args.score)
+    if args.ranks:
+        tables += ranks(results, args.score)
+    if args.pareto:
+        tables += pareto(results, args.score)
+    if args.against:
+        tables += against(results, keep(collect(args.against), conditions), args.score)
+    if not tables:
+        by_run = args.seeds or form in ("csv", "parquet")
+        tables = [comparison(results, args.columns, args.sort, by_run=by_run, all_columns=form in ("csv", "parquet"))]
+    elif args.columns or args.sort:
+        raise InputError("--columns and --sort are for the comparison: leave them out, or --effects, --ranks, --pareto and --against")
+
+    if form == "parquet":
         if args.output is None:
-            sys.stdout.write(text)
-        else:
-            write_text(args.output, text)
+            raise InputError("a Parquet table is no text: say where to write it, -o results.parquet")
+        write_parquet(tables[0], args.output)
+        return 0
+    if form in ("csv", "latex"):  # the first table of a view is the one that its name promises; further ones are for reading
+        text = (as_csv if form == "csv" else as_latex)(tables[0])
+    elif form == "md":
+        text = "\n".join(map(as_markdown, tables))
+    else:
+        width = _terminal_width() if args.output is None and not args.columns else None
+        text = "\n".join(as_text(table, width) for table in tables)
+    if args.output is None:
+        sys.stdout.write(text)
+    else:
+        write_text(args.output, text)
     return 0
 
 
-def print_table(results: Results) -> None:
-    from rich.table import Table
+def _terminal_width() -> int | None:
+    """The width of the terminal; None where standard output is none, since there is no edge to fit."""
+    import shutil
 
-    from prixfixe.progress import wide_console
-    from prixfixe.results import SHOWN, cells, notes, title
-    from prixfixe.run_folder import SLOTS
-
-    table = Table(title=title(results), title_justify="left", header_style="bold", box=None, pad_edge=False)
-    table.add_column("", justify="right")
-    for column, name in SHOWN.items():
-        table.add_column(name, justify="left" if column in SLOTS else "right", no_wrap=True)
-    for rank, row in enumerate(results.done, 1):
-        table.add_row(str(rank), *cells(row))
-    console = wide_console()
-    console.print(table)
-    for note in notes(results):
-        console.print(note, highlight=False, markup=False, soft_wrap=True)
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None

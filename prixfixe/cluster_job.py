@@ -1,0 +1,117 @@
+"""The jobs of a sweep on a cluster, whose machines share the file system: what they do there, and what is said about them here."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hydra import version
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, open_dict
+
+from prixfixe.live_view import LineView, watch
+from prixfixe.pool import JobDiedError, JobRaisedError
+from prixfixe.run_folder import RunFolder
+from prixfixe.sweep import Plan, job_line, record_end
+
+Answer = tuple[str, str] | None  # a job's: None where its run is done, else the exception's class and message
+
+
+@dataclass(frozen=True)
+class ClusterJob:
+    """One combination. Called on another machine, it runs it.
+
+    here: the folder from which relative paths start, the same on both machines.
+    """
+
+    context: HydraContext
+    task: TaskFunction
+    config: DictConfig
+    overrides: list[str]
+    number: int
+    here: str = field(default_factory=os.getcwd)
+
+    def __call__(self) -> Answer:
+        os.chdir(self.here)
+        if self.here not in sys.path:
+            sys.path.append(self.here)  # the user's own blocks
+        setup_globals()
+        version.setbase("1.3")
+        config = self.composed()
+        with open_dict(config):
+            config.hydra.job.id = str(self.number)
+            config.hydra.job.num = self.number
+        HydraConfig.instance().set_config(config)
+        finished = run_job(self.task, config, "hydra.sweep.dir", "hydra.sweep.subdir", self.context)
+        if finished.status is JobStatus.COMPLETED:
+            return None
+        error = finished._return_value  # its property would raise it
+        return type(error).__name__, str(error)
+
+    def composed(self) -> DictConfig:
+        return self.context.config_loader.load_sweep_config(self.config, self.overrides)
+
+    def folder(self) -> RunFolder:
+        config = self.composed()
+        HydraConfig.instance().set_config(config)
+        folder = RunFolder(Path(config.hydra.sweep.dir) / config.hydra.sweep.subdir)
+        HydraConfig.instance().set_config(self.config)
+        return folder
+
+
+@dataclass(frozen=True)
+class Board:
+    """Where it is noted how the jobs fare, by their places among all: in the view, and in the folders of runs that cannot say it."""
+
+    folders: Sequence[RunFolder]
+    view: LineView
+    began: float = field(default_factory=time.time)
+
+    def running(self, place: int) -> None:
+        self.view.started(place, 1)
+
+    def answered(self, place: int, answer: Answer) -> None:
+        """A job has ended, and said how."""
+        error = None if answer is None else JobRaisedError(*answer, again=False)
+        self.view.ended(place, error, False)
+        self._say(place, None if error is None else str(error))
+
+    def lost(self, place: int, reason: str) -> None:
+        """A job has ended without an answer. What its run itself has said last is kept beside the reason."""
+        folder = self.folders[place]
+        if folder.ended_since(self.began) and (own := folder.status().get("reason")):
+            reason = f"{own} ({reason})"
+        if not record_end(folder, reason, self.began, overrule=True):
+            self.answered(place, None)  # it was done all the same
+            return
+        self.view.ended(place, JobDiedError(reason), False)
+        self._say(place, reason)
+
+    def _say(self, place: int, reason: str | None) -> None:
+        folder = self.folders[place]
+        self.view.said(place, job_line(folder.path, folder.read_json(folder.metrics_file) if reason is None else None, reason))
+
+    def returns(self) -> list[JobReturn]:
+        """What Hydra is told in the end."""
+        returns = [JobReturn() for _ in self.folders]
+        for job_return, folder in zip(returns, self.folders, strict=True):
+            done = folder.state() == "done"
+            job_return.status = JobStatus.COMPLETED if done else JobStatus.FAILED
+            job_return.return_value = folder.read_json(folder.metrics_file) if done else RuntimeError(folder.status().get("reason"))
+        return returns
+
+
+@contextmanager
+def board(jobs: Sequence[ClusterJob], at_a_time: int) -> Iterator[Board]:
+    """The board of a sweep's jobs. at_a_time: as many run at once, for the time left."""
+    folders = [job.folder() for job in jobs]
+    sweep, names = folders[0].path.parent, [folder.name for folder in folders]
+    with watch(sweep, Plan.asked(sweep) or names, names, at_a_time) as view:
+        yield Board(folders, view)

@@ -1,0 +1,38 @@
+"""`prixfixe import-weights`: a published model's PyTorch weights as a run folder."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+HELP = "turn published PyTorch weights into a run folder"
+
+DESCRIPTION = """\
+Reads a model_best.pth of the published weights archive (Rafi et al. 2024, Zenodo record 10633252) without executing anything in it, and
+writes a run folder that predict and evaluate take.
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.description = DESCRIPTION
+    parser.add_argument("file", type=Path, metavar="FILE", help="a published model_best.pth")
+    parser.add_argument(
+        "--model",
+        required=True,
+        metavar="NAME",
+        help="dream_cnn, dream_rnn, dream_attn, or a folder of the archive, i_j_k_l: the recipe, first, core and final layers, "
+        "0 Autosome.org, 1 BHI, 2 Unlock_DNA",
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="RUN", help="the run folder to write")
+
+
+def run(args: argparse.Namespace) -> int:
+    import sys
+
+    from prixfixe.import_weights import import_weights
+
+    imported = import_weights(args.file, args.model, args.output)
+    for note in imported.notes:
+        print(f"note: {note}", file=sys.stderr)
+    print(f"{imported.folder}: {args.model}, {imported.parameters:,} parameters; try: prixfixe predict {imported.folder} SEQUENCES")
+    return 0

@@ -1,0 +1,43 @@
+"""`prixfixe report`: everything that a sweep says, in one HTML file that needs no network."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from prixfixe.errors import InputError
+
+HELP = "write one HTML file with the table, the figures, the statistics and the methods of a sweep"
+FORMATS = ("svg", "pdf", "png")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="sweep folders, such as runs/demo, or run folders")
+    parser.add_argument("-o", "--output", type=Path, default=Path("report.html"), metavar="FILE", help="default: %(default)s")
+    about = "what effects, costs and curves are about; heat maps show all scores (default: %(default)s)"
+    parser.add_argument("--score", default="pearson_r", metavar="SCORE", help=about)
+    samples = "bootstrap samples for the ranks, 0 for no ranks (default: %(default)s)"
+    parser.add_argument("--samples", type=int, default=10_000, metavar="N", help=samples)
+    parser.add_argument("--figures", type=Path, metavar="FOLDER", help="write every figure there, too")
+    formats = f"of the figures, among {','.join(FORMATS)} (default: %(default)s)"
+    parser.add_argument("--format", default="svg,pdf", metavar="LIST", help=formats)
+
+
+def run(args: argparse.Namespace) -> int:
+    from prixfixe.report import write_report
+    from prixfixe.results import SCORES
+
+    formats = [kind.strip() for kind in args.format.split(",") if kind.strip()]
+    if unknown := [kind for kind in formats if kind not in FORMATS]:
+        raise InputError(f"--format {args.format}: {unknown[0]} is none of {', '.join(FORMATS)}")
+    if args.score not in SCORES:
+        raise InputError(f"--score {args.score} is none of {', '.join(SCORES)}")
+    if args.samples < 0:
+        raise InputError(f"--samples {args.samples}: 0 for no ranks, or how many samples, such as 10000")
+    if args.output.is_dir():
+        raise InputError(f"-o {args.output} is a folder; give a file, such as {args.output / 'report.html'}")
+    written = write_report(args.runs, args.output, score=args.score, samples=args.samples, figures=args.figures, formats=formats)
+    print(written[0])
+    if len(written) > 1:
+        print(f"{len(written) - 1} figures in {args.figures}")
+    return 0

@@ -1,0 +1,279 @@
+"""What a sweep in a pool shows while it runs: its grid on a terminal, a line a job elsewhere."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from prixfixe.errors import InputError
+from prixfixe.pool import JobError, JobRaisedError, JobStoppedError, JobTimeoutError, Watcher
+from prixfixe.progress import duration
+from prixfixe.run_folder import SLOTS, RunFolder
+from prixfixe.sweep import job_line, record_end
+
+EVERY = 1.0  # seconds between two looks at how far the running jobs are
+
+
+def watch(folder: Path, asked: Sequence[str], names: Sequence[str], at_a_time: int) -> LineView:
+    """The view for a sweep: the grid where standard error is a terminal and the sweep is one, lines elsewhere.
+
+    asked: all combinations of the sweep, those done before included. names: those that are run now, in the pool's order.
+    """
+    if sys.stderr.isatty() and len({slots(name) for name in asked}) > 1:
+        return GridView(folder, asked, names, at_a_time)
+    return LineView(folder, names)
+
+
+class LineView(Watcher):
+    """Records how jobs ended that could not do so themselves, and says so in a line; the others have said their line."""
+
+    def __init__(self, folder: Path, names: Sequence[str]) -> None:
+        self.folder, self.names = folder, names
+        self.began: dict[str, float] = {}
+        self.tried_again: dict[str, int] = {}
+
+    def __enter__(self) -> LineView:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.tried_again:
+            tries = ", ".join(f"{name} ({times} times)" if times > 1 else name for name, times in self.tried_again.items())
+            print(f"tried again: {tries}", file=sys.stderr)
+
+    def started(self, index: int, tries: int) -> None:
+        self.began[self.names[index]] = time.time()
+        if tries > 1:
+            self.tried_again[self.names[index]] = tries - 1
+
+    def ended(self, index: int, outcome: Any, again: bool) -> None:
+        name = self.names[index]
+        if not isinstance(outcome, JobError):
+            return
+        busy = isinstance(outcome, JobRaisedError) and outcome.kind == "BusyError"  # the run is another process's
+        run = RunFolder(self.folder / name)
+        try:
+            untouched = isinstance(outcome, JobStoppedError) and run.status().get("state") != "running"
+            if not busy and not untouched:
+                overrule = isinstance(outcome, JobTimeoutError)
+                if record_end(run, str(outcome), self.began.get(name, 0.0), overrule=overrule) and not again:
+                    print(job_line(run.path, None, str(outcome)), file=sys.stderr)
+        except (InputError, OSError) as error:
+            print(f"{name}: {outcome}; that could not be recorded: {error}", file=sys.stderr)
+        if again:
+            print(f"{name} is tried again: {outcome}", file=sys.stderr)
+
+    def said(self, index: int, text: str) -> None:
+        print(text, file=sys.stderr)
+
+    def stopping(self, running: int, grace: float) -> None:
+        print(f"stopping: {running} jobs have {grace:g} s to save where they are; Ctrl-C again does not wait", file=sys.stderr)
+
+
+@dataclass
+class Cell:
+    """How far one combination is."""
+
+    state: str = "waiting"  # running, done, failed
+    score: float | None = None
+    began: float = 0.0  # of this try, time.monotonic()
+    epoch: int = 0
+    epochs: int = 0
+
+
+STYLES = {"waiting": "dim", "running": "bold yellow", "done": "green", "failed": "bold red"}
+SYMBOLS = {"waiting": "·", "running": "▸", "done": "✓", "failed": "✗"}
+
+
+class GridView(LineView):
+    """The combinations as a table: core and first layers down, recipe and final layers across, and how far each one is."""
+
+    capture = True
+
+    def __init__(self, folder: Path, asked: Sequence[str], names: Sequence[str], at_a_time: int) -> None:
+        super().__init__(folder, names)
+        self.at_a_time = at_a_time
+        self.cells = {name: Cell() for name in asked}
+        self.start = time.monotonic()
+        self.next_look = 0.0
+        self.durations: list[float] = []
+        self.last_failure = ""
+        self.now = ""
+        for name in set(asked) - set(names):
+            self.settle(name)
+
+    def __enter__(self) -> GridView:
+        self.live = Live(self.render(), console=Console(stderr=True), auto_refresh=False, vertical_overflow="crop")
+        self.live.start(refresh=True)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.live.update(self.render(), refresh=True)
+        self.live.stop()
+        super().__exit__(*error)
+
+    def started(self, index: int, tries: int) -> None:
+        super().started(index, tries)
+        cell = self.cells[self.names[index]]
+        cell.state, cell.began = "running", time.monotonic()
+
+    def ended(self, index: int, outcome: Any, again: bool) -> None:
+        super().ended(index, outcome, again)
+        name = self.names[index]
+        if again:
+            self.cells[name] = Cell()
+        elif isinstance(outcome, JobStoppedError):
+            self.cells[name].state = "waiting"
+        elif isinstance(outcome, JobError):
+            self.cells[name].state = "failed"
+            self.last_failure = f"{name}: {outcome}"
+        else:
+            self.durations.append(time.monotonic() - self.cells[name].began)
+            self.settle(name)
+
+    def stopping(self, running: int, grace: float) -> None:
+        super().stopping(running, grace)
+        self.now = "stopping"
+
+    def tick(self) -> None:
+        if time.monotonic() > self.next_look:
+            self.next_look = time.monotonic() + EVERY
+            for name, cell in self.cells.items():
+                if cell.state == "running":
+                    cell.epoch, cell.epochs = epochs_done(RunFolder(self.folder / name), cell.epochs)
+            self.live.update(self.render(), refresh=True)
+
+    def settle(self, name: str) -> None:
+        """A combination that is done, now or from an earlier start."""
+        cell = self.cells[name]
+        cell.state = "done"
+        try:
+            score = RunFolder(self.folder / name).read_json(RunFolder(self.folder / name).metrics_file).get("pearson_r")
+        except (InputError, OSError):
+            return
+        cell.score = score if isinstance(score, float) else None
+
+    def seconds_left(self) -> float | None:
+        """From the mean time of the jobs that ended in this start, or of those that run and have done an epoch; None before that."""
+        now = time.monotonic()
+        running = [cell for cell in self.cells.values() if cell.state == "running"]
+        known = self.durations or [(now - cell.began) / cell.epoch * cell.epochs for cell in running if cell.epoch]
+        if not known:
+            return None
+        mean = statistics.fmean(known)
+        waiting = sum(cell.state == "waiting" for cell in self.cells.values())
+        rest = [max(0.0, mean - (now - cell.began)) for cell in running]
+        return max((mean * waiting + sum(rest)) / self.at_a_time, max(rest, default=0.0))
+
+    def render(self) -> Group:
+        """The grid, as large as the terminal allows, and what there is to say below it."""
+        console = Console(stderr=True)
+        width, height = console.size
+        running = [(name, cell) for name, cell in self.cells.items() if cell.state == "running"]
+        names = [
+            Text(f"▸ {name}  {progress(cell)}", style=STYLES["running"], no_wrap=True, overflow="ellipsis") for name, cell in running[:8]
+        ]
+        if len(running) > 8:
+            names.append(Text(f"  and {len(running) - 8} more", style=STYLES["running"]))
+        if self.last_failure:
+            names.append(Text(f"✗ last failure: {self.last_failure}", style=STYLES["failed"], no_wrap=True, overflow="ellipsis"))
+        below = [self.summary(), *names]
+        for cell_width in (7, 5, 1):
+            grid, grid_width, grid_height = self.grid(cell_width)
+            if grid_width <= width and grid_height + len(below) < height:
+                return Group(grid, *below)
+        return Group(*below)
+
+    def summary(self) -> Text:
+        states = [cell.state for cell in self.cells.values()]
+        text = Text(no_wrap=True, overflow="ellipsis")
+        for state in ("done", "running", "waiting", "failed"):
+            if count := states.count(state):
+                text.append(f"{count} {state}  ", STYLES[state])
+        left = self.seconds_left()
+        text.append(f"{duration(time.monotonic() - self.start)} so far")
+        if self.now:
+            text.append(f", {self.now}")
+        elif left is not None and states.count("running") + states.count("waiting"):
+            text.append(f", about {duration(left)} left")
+        return text
+
+    def grid(self, cell_width: int) -> tuple[Table, int, int]:
+        """The table, and its width and height: core in major rows, first in minor ones, recipe in major columns, final in minor ones."""
+        recipes, firsts, cores, finals = (list(dict.fromkeys(slots(name)[i] for name in self.cells)) for i in range(len(SLOTS)))
+        places: dict[tuple[str, ...], list[Cell]] = {}
+        for name, cell in self.cells.items():
+            places.setdefault(slots(name), []).append(cell)
+        heads = [*(("core", cores), ("first", firsts))]
+        label_widths = [max(len(title), *map(len, labels)) for title, labels in heads]
+        block = len(finals) * (cell_width + 1) - 1  # the columns of one recipe
+        table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, show_header=False, collapse_padding=True)
+        for label_width in label_widths:
+            table.add_column(width=label_width, no_wrap=True)
+        for _ in recipes:
+            table.add_column(width=block + 1, no_wrap=True)
+        table.add_row("", "", *(Text(fit(recipe, block), style="bold") for recipe in recipes))
+        if cell_width > 1:
+            minor = " ".join(fit(final, cell_width) for final in finals)
+            table.add_row(*(Text(title, style="dim") for title, _ in heads), *(Text(minor, style="dim") for _ in recipes))
+        for core in cores:
+            for first in firsts:
+                row = []
+                for recipe in recipes:
+                    text = Text()
+                    for final in finals:
+                        content, state = shown(places.get((recipe, first, core, final), []), cell_width)
+                        text.append(fit(content, cell_width) + " ", STYLES.get(state, ""))
+                    row.append(text)
+                table.add_row(Text(core if first == firsts[0] else "", style="bold"), Text(first), *row)
+        rows = len(cores) * len(firsts) + (2 if cell_width > 1 else 1)
+        return table, sum(label_widths) + 2 + len(recipes) * (block + 2), rows
+
+
+def slots(name: str) -> tuple[str, ...]:
+    """autosome+conv+bilstm+mlp+seed3 -> (autosome, conv, bilstm, mlp)."""
+    return tuple((name.split("+") + [""] * len(SLOTS))[: len(SLOTS)])
+
+
+def shown(cells: Sequence[Cell], width: int) -> tuple[str, str]:
+    """What stands at one place of the grid, and in which state's colour; several runs (seeds, variants) share one."""
+    states = [cell.state for cell in cells]
+    state = next((state for state in ("failed", "running", "waiting", "done") if state in states), "")
+    if width == 1 or not cells:
+        return SYMBOLS.get(state, " "), state
+    if len(cells) > 1:
+        return f"{states.count('done')}/{len(cells)}", state
+    [cell] = cells
+    if state == "done":
+        return ("✓" if cell.score is None else f"{cell.score:.3f}"), state
+    if state == "running":
+        return f"▸{100 * cell.epoch // cell.epochs}%" if cell.epochs else "▸", state
+    return SYMBOLS[state], state
+
+
+def fit(text: str, width: int) -> str:
+    """Text of exactly this width."""
+    return text.ljust(width) if len(text) <= width else text[: width - 1] + "…" if width > 1 else text[:width]
+
+
+def progress(cell: Cell) -> str:
+    epochs = f"epoch {min(cell.epoch + 1, cell.epochs)}/{cell.epochs}  " if cell.epochs else ""
+    return epochs + duration(time.monotonic() - cell.began)
+
+
+def epochs_done(run: RunFolder, epochs: int) -> tuple[int, int]:
+    """The epochs that a running job has done, and those it is to do (0 until it is known)."""
+    try:
+        done = len(run.history_file.read_bytes().splitlines()) - 1
+        return max(done, 0), epochs or int(run.config()["training"]["epochs"])
+    except (InputError, OSError, KeyError, TypeError, ValueError):
+        return 0, 0

@@ -1,0 +1,41 @@
+"""`prixfixe report`: one self-contained HTML file with all that a sweep says, and its figures as files on request."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def write_report(
+    folders: Sequence[Path],
+    output: Path,
+    *,
+    score: str = "pearson_r",
+    samples: int = 10_000,
+    figures: Path | None = None,
+    formats: Sequence[str] = ("svg", "pdf"),
+) -> list[Path]:
+    """Writes the report of some sweeps or runs, and returns the files written, the report first.
+
+    samples: of the bootstrap ranks, 0 for none. figures: a folder for every figure, in every one of `formats`.
+    Raises InputError where a folder is not there or holds no runs.
+    """
+    from prixfixe.figures import save
+    from prixfixe.files import write_text
+    from prixfixe.report.content import gather
+    from prixfixe.report.drawings import draw, draw_heat_maps
+    from prixfixe.report.page import page
+
+    content = gather(folders, score, samples)
+    drawings = list(draw(content))
+    command = ["prixfixe", "report", *map(str, folders), "-o", str(output), *(["--score", score] if score != "pearson_r" else [])]
+    title = "Prix Fixe: " + ", ".join(dict.fromkeys(folder.resolve().name for folder in folders))
+    write_text(output, page(content, drawings, title, shlex.join(command)))
+    written = [output]
+    if figures is not None:
+        for drawing in (*draw_heat_maps(content), *drawings):
+            for kind in formats:
+                written.append(figures / f"{drawing.name}.{kind}")
+                save(drawing.figure, written[-1])
+    return written

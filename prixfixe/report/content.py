@@ -1,0 +1,123 @@
+"""What a report says, gathered from run folders: rows, statistics, curves, versions. No figure is drawn here and no page written."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prixfixe.effects import InteractionCell, PartEffect, VarianceShare, findings, interactions, part_effects, variance_shares
+from prixfixe.errors import InputError
+from prixfixe.history import Curve, read_history
+from prixfixe.ranks import CriticalDifference, Ranks, bootstrap_ranks, model_cd, part_cd, read_predictions
+from prixfixe.results import Results, Row, averaged, collect, combination, origins
+from prixfixe.run_folder import SLOTS, RunFolder
+
+MOST_IN_DIAGRAM = 20  # models in a critical-difference diagram; more cannot be read
+
+
+@dataclass(frozen=True)
+class Content:
+    """results: one row a run; combinations: seeds averaged. differences: critical differences by what they compare.
+
+    ranks: None where predictions of the same sequences are not there for two models, and no_ranks says so.
+    problems: what could not be read, one sentence each. facts: what metrics.json and status.json say, a list of values a name.
+    """
+
+    score: str
+    results: Results
+    combinations: Results
+    findings: list[str]
+    effects: list[PartEffect]
+    shares: list[VarianceShare]
+    interactions: list[InteractionCell]
+    ranks: Ranks | None
+    no_ranks: str
+    cores: dict[str, str]
+    differences: dict[str, CriticalDifference]
+    curves: list[Curve]
+    versions: dict[str, list[str]]
+    facts: dict[str, list[Any]]
+    problems: list[str]
+
+
+def gather(folders: Sequence[Path], score: str, samples: int) -> Content:
+    """Everything that a report on these sweeps or runs says. samples: of the bootstrap ranks, 0 for none.
+
+    Raises InputError as `collect` does; what is damaged is named in `problems` and passed over.
+    """
+    results = collect(folders)
+    combinations = averaged(results)
+    problems = list(results.damaged)
+    ranks, no_ranks, cores, differences = _ranks(results.done, score, samples)
+    curves = []
+    for row in results.rows:
+        try:
+            history = read_history(RunFolder(Path(row["run"])).history_file)
+        except InputError as error:
+            problems.append(str(error))
+        else:
+            if history:
+                curves.append(Curve(row, history))
+    versions, facts = _circumstances(results.rows, problems)
+    return Content(
+        score,
+        results,
+        combinations,
+        findings(results.rows, score),
+        part_effects(results.rows, score),
+        variance_shares(results.rows, score),
+        interactions(results.rows, score),
+        ranks,
+        no_ranks,
+        cores,
+        differences,
+        curves,
+        versions,
+        facts,
+        list(dict.fromkeys(problems)),
+    )
+
+
+def _ranks(done: Sequence[Row], score: str, samples: int) -> tuple[Ranks | None, str, dict[str, str], dict[str, CriticalDifference]]:
+    """Ranks of the combinations, why there are none, each combination's core, and critical differences of models and of parts."""
+    names = ["/".join(filter(None, (Path(origin).name, combination(row)))) for row, origin in zip(done, origins(done), strict=True)]
+    cores = {name: str(row["core"]) for name, row in zip(names, done, strict=True)}
+    folders = [RunFolder(Path(row["run"])) for row in done]
+    ranks, no_ranks, differences = None, "", {}
+    for slot in SLOTS:
+        if difference := part_cd(done, slot, score):
+            differences[f"{slot}: over {difference.over}"] = difference
+    if samples:
+        try:
+            ranks = bootstrap_ranks(folders, samples, names=names)
+            if len(ranks.names) <= MOST_IN_DIAGRAM:
+                differences = {"combinations: over parts of the sequences": model_cd(read_predictions(folders, names)), **differences}
+        except InputError as error:
+            no_ranks = str(error)
+    return ranks, no_ranks, cores, differences
+
+
+def _circumstances(rows: Sequence[Row], problems: list[str]) -> tuple[dict[str, list[str]], dict[str, list[Any]]]:
+    """Under which versions the runs were made, and what differs or not among their metrics: each with its distinct values."""
+    versions: dict[str, set[str]] = defaultdict(set)
+    facts: dict[str, set[Any]] = defaultdict(set)
+    for row in rows:
+        folder = RunFolder(Path(row["run"]))
+        try:
+            status = folder.status()
+            metrics = folder.read_json(folder.metrics_file) if row["state"] == "done" else {}
+        except InputError as error:
+            problems.append(str(error))
+            continue
+        known = status.get("versions")
+        for name, version in known.items() if isinstance(known, Mapping) else ():
+            versions[str(name)].add(str(version))
+        for name in ("n", "epochs", "steps", "left_out", "device", "processes"):
+            if isinstance(value := metrics.get(name), int | float | str):
+                facts[name].add(value)
+        if isinstance(ended := status.get("ended"), str):
+            facts["ended"].add(ended)
+    return {name: sorted(values) for name, values in versions.items()}, {name: sorted(values) for name, values in facts.items()}

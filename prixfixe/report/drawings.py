@@ -1,0 +1,107 @@
+"""The figures of a report: which there are, what each is called, what it shows in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from matplotlib.figure import Figure
+
+from prixfixe import figures
+from prixfixe.figures.style import mark_simulated
+from prixfixe.report.content import Content
+from prixfixe.results import SCORES, scores_of
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """name: of its file, without an ending. alt: what it shows, for those who cannot see it."""
+
+    name: str
+    title: str
+    caption: str
+    alt: str
+    figure: Figure
+
+
+def draw_heat_maps(content: Content) -> Iterator[Drawing]:
+    """One a score."""
+    rows = content.combinations.rows
+    for score in scores_of(rows):
+        label = SCORES[score]
+        yield Drawing(f"grid_{score}", f"{label} of all combinations", "", f"Heat map of {label}", figures.heat_map(rows, score))
+
+
+def draw(content: Content) -> Iterator[Drawing]:
+    """All figures but the heat maps, those for which there is something to show."""
+    score, label = content.score, SCORES[content.score]
+    rows = content.combinations.rows
+    if content.effects:
+        yield _marked(content, Drawing(
+            "effects",
+            f"{label} of each part against the others of its slot",
+            "Mean difference over all contexts in which all of them are done, with a 95 % bootstrap interval. Filled: p < 0.05 "
+            "(signed-rank test, Holm's correction over all comparisons).",
+            "Forest plot: " + "; ".join(f"{e.slot} {e.part} {e.mean:+.3f}" for e in content.effects if e.other == "others"),
+            figures.effect_forest(content.effects, score),
+        ))  # fmt: skip
+    if content.shares:
+        yield _marked(content, Drawing(
+            "variance",
+            f"Shares of the variance of {label}",
+            "Analysis of variance over finished combinations, type II sums of squares; the residual holds interactions of three and "
+            "four parts, and chance.",
+            "Bars: " + "; ".join(f"{s.term} {s.share:.1%}" for s in content.shares),
+            figures.variance_bars(content.shares, score),
+        ))  # fmt: skip
+    if content.interactions:
+        largest = content.interactions[0]
+        yield _marked(content, Drawing(
+            "interactions",
+            "Which parts need each other",
+            f"{label} of each pair of parts beyond what the two add up to (least squares on all parts); violet: better than that, "
+            "orange: worse.",
+            f"Matrix of pairs of parts; the largest deviation is {largest.excess:+.3f}, of {' with '.join(largest.parts)}",
+            figures.interaction_matrix(content.interactions, score),
+        ))  # fmt: skip
+    if content.ranks is not None:
+        first = content.ranks.names[0]
+        yield _marked(content, Drawing(
+            "ranks",
+            "Average ranks",
+            "Dots: the mean over bootstrap samples; bars: where the rank lies in 95 % of them.",
+            f"{len(content.ranks.names)} models by average rank; first is {first} with {content.ranks.average_rank[0]:.2f}",
+            figures.average_ranks(content.ranks, content.cores),
+        ))  # fmt: skip
+    if content.differences:
+        yield _marked(content, Drawing(
+            "critical_difference",
+            "Critical-difference diagrams",
+            "Average ranks, 1 the best; what a bar joins cannot be told apart (Friedman and Nemenyi, 5 %).",
+            "; ".join(
+                f"{title}: " + ", ".join(f"{name} {rank:.2f}" for name, rank in zip(one.names, one.average_rank, strict=True))
+                for title, one in content.differences.items()
+            ),
+            figures.critical_difference(content.differences),
+        ))  # fmt: skip
+    if any(row["state"] == "done" and row.get(score) is not None and row["parameters"] for row in rows):
+        yield Drawing(
+            "costs",
+            f"{label} against what it costs",
+            "Dashed: the Pareto front, of combinations that no other beats in both; its members are numbered, and named below each panel.",
+            f"Scatter plots of {label} against parameters, training time and inference rate; the fronts are in the tables below",
+            figures.cost_scatter(rows, score),
+        )
+    if content.curves:
+        yield Drawing(
+            "learning_curves",
+            "Learning curves",
+            "One line a run. Training losses of different final blocks are on scales of their own.",
+            f"Curves of {len(content.curves)} runs over their epochs",
+            figures.learning_curves(content.curves, score),
+        )
+
+
+def _marked(content: Content, drawing: Drawing) -> Drawing:
+    mark_simulated(drawing.figure, content.results.rows)
+    return drawing

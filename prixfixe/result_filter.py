@@ -1,0 +1,122 @@
+"""Which rows and columns of a comparison are shown, and in which order."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from prixfixe.errors import InputError
+from prixfixe.evaluation import WEIGHTS
+from prixfixe.results import COLUMNS, EVALUATION_COLUMNS, NUMBERS, SCORES, SO_FAR_COLUMNS, Results, Row, averaged, combination
+from prixfixe.run_folder import SLOTS
+
+HIGHER_FIRST = {score for score in SCORES if score not in ("kl", "mse")} | {
+    *("samples_per_second", "inference_per_second", "epoch", "n", "seeds", "pearson_r_so_far", "spearman_rho_so_far"),
+    *(column for column in EVALUATION_COLUMNS if column.startswith(("r_", "rho_"))),
+}
+GROUPS = {
+    "slots": SLOTS,
+    "scores": ("kl", "pearson_r", "spearman_rho", "mse"),
+    "weighted": ("pearson_score", "spearman_score"),
+    "subsets": tuple(f"{score}_{subset}" for score in ("r", "rho") for subset in WEIGHTS),
+    "costs": ("parameters", "samples_per_second", "training_seconds", "inference_per_second", "gpu_memory_bytes"),
+}
+OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    "!=": operator.ne,
+    "==": operator.eq,
+    ">": operator.gt,
+    "<": operator.lt,
+    "=": operator.eq,
+}
+
+
+@dataclass(frozen=True)
+class Condition:
+    """`column` compared with one of `values`: core=bilstm,proformer or pearson_r>0.5."""
+
+    column: str
+    compare: str
+    values: tuple[Any, ...]
+
+    def holds(self, row: Row) -> bool:
+        value = row.get(self.column)
+        if isinstance(value, bool):
+            value = str(value).lower()
+        if value is None:
+            return self.compare == "!=" or (self.compare in ("=", "==") and "none" in self.values)
+        compare = OPERATORS[self.compare]
+        if self.compare == "!=":
+            return all(compare(value, wanted) for wanted in self.values)
+        return any(compare(value, wanted) for wanted in self.values)
+
+
+def parse_condition(text: str) -> Condition:
+    """Raises InputError for what is no condition, an unknown column, or a number's column compared with a word."""
+    match = re.fullmatch(r"\s*([A-Za-z_]\w*)\s*(>=|<=|!=|==|>|<|=)\s*(.+?)\s*", text)
+    if match is None:
+        raise InputError(
+            f"--where {text!r} is no condition; write one such as core=bilstm,proformer or 'pearson_r>0.5' (=, !=, >, <, >=, <=)"
+        )
+    column, compare, value = match.groups()
+    known_column(column, "--where")
+    values: list[Any] = [part.strip() for part in value.split(",")] if "=" in compare and compare not in (">=", "<=") else [value]
+    if column in NUMBERS or column in ("seed", "seeds"):
+        try:
+            values = [word if word == "none" else float(word) for word in values]
+        except ValueError:
+            raise InputError(f"--where {text!r}: {column} is a number, and {value!r} is none") from None
+    return Condition(column, compare, tuple(values))
+
+
+def known_column(name: str, option: str, *more: str) -> str:
+    """The name, where a row has such a column; InputError with the choices where not."""
+    known = [*COLUMNS, "seeds", *EVALUATION_COLUMNS, *SO_FAR_COLUMNS]
+    if name not in (*known, *more):
+        choices = ", ".join([*more, *COLUMNS, "seeds", *SO_FAR_COLUMNS, *EVALUATION_COLUMNS[:4], "..."])
+        raise InputError(f"{option}: there is no column {name}; choose among {choices} (r_ and rho_ of {', '.join(WEIGHTS)})")
+    return name
+
+
+def keep(results: Results, conditions: Sequence[Condition]) -> Results:
+    """The runs for which every condition holds. Numbers are those of a combination, averaged over its seeds, so that
+    no combination is kept for its lucky seed. InputError where none is left."""
+    if not conditions:
+        return results
+    of_runs = [condition for condition in conditions if condition.column not in NUMBERS and condition.column != "seeds"]
+    of_means = [condition for condition in conditions if condition not in of_runs]
+    kept = Results([row for row in results.rows if all(condition.holds(row) for condition in of_runs)], results.damaged)
+    if of_means:
+        means = averaged(kept).rows
+        good = {key for row, key in zip(means, _keys(means), strict=True) if all(condition.holds(row) for condition in of_means)}
+        kept = Results([row for row, key in zip(kept.rows, _keys(kept.rows), strict=True) if key in good], results.damaged)
+    if not kept.rows:
+        raise InputError(f"none of {len(results.rows)} runs is left by --where")
+    return kept
+
+
+def sort_rows(rows: Sequence[Row], column: str) -> list[Row]:
+    """The best or the least first, texts by the alphabet, what has no value last; otherwise the order stays."""
+
+    def key(row: Row) -> tuple[Any, ...]:
+        value = row.get(column)
+        if value is None:
+            return (True,)
+        return (False, -value if column in HIGHER_FIRST else value)
+
+    return sorted(rows, key=key)
+
+
+def chosen_columns(text: str) -> list[str]:
+    """`core,pearson_r,costs` as column names; the groups are slots, scores, weighted, subsets, costs."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    columns = [column for name in names for column in (GROUPS.get(name) or (known_column(name, "--columns", *GROUPS),))]
+    return list(dict.fromkeys(columns))
+
+
+def _keys(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    return [(str(row["run"]).rpartition("/")[0], combination(row)) for row in rows]

@@ -1,0 +1,172 @@
+"""Tables of results as text, Markdown, LaTeX, CSV and Parquet."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from prixfixe.progress import duration
+from prixfixe.results import SCORES, Row
+from prixfixe.run_folder import SLOTS
+
+LABELS = {
+    "seed": "seed",
+    "seeds": "seeds",
+    **SCORES,
+    "parameters": "parameters",
+    "samples_per_second": "samples/s",
+    "training_seconds": "training",
+    "inference_per_second": "predicted/s",
+    "gpu_memory_bytes": "GPU memory",
+    "best_epoch": "best epoch",
+    "p": "p",
+    "p_adjusted": "p corrected",
+}
+TEXT_COLUMNS = {*SLOTS, "variant", "state", "sweep", "run", "command", "reason", "device"} | {
+    *("slot", "part", "other", "term", "name", "best", "combination", "change", "front", "parts", "noise")
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """rows: of which `columns` are shown, under their labels; notes: lines below it; numbered: show each row's number."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Mapping[str, Any]]
+    notes: Sequence[str] = ()
+    numbered: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def header(self) -> list[str]:
+        names = [self.labels.get(c) or LABELS.get(c) or c.replace("_", " ") for c in self.columns]
+        return ["", *names] if self.numbered else names
+
+    def body(self) -> list[list[str]]:
+        lines = [[cell(row, column) for column in self.columns] for row in self.rows]
+        return [[str(number), *line] for number, line in enumerate(lines, 1)] if self.numbered else lines
+
+    def left(self) -> list[bool]:
+        """Which columns are text, and stand to the left."""
+        flags = [column in TEXT_COLUMNS for column in self.columns]
+        return [False, *flags] if self.numbered else flags
+
+
+def cell(row: Mapping[str, Any], column: str) -> str:
+    """A value as people read it: with its spread over seeds, `~` where it is not final, `-` where there is none."""
+    value = row.get(column)
+    if value is None:
+        so_far = row.get(f"{column}_so_far")
+        return "-" if so_far is None else f"~{number(so_far, column)}"
+    text = number(value, column)
+    spread = row.get(f"{column}_sd")
+    return text if spread is None else f"{text} ± {number(spread, column)}"
+
+
+def number(value: Any, column: str) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    if column in ("p", "p_adjusted"):
+        return "<0.001" if value < 0.001 else f"{value:.3f}"
+    if column == "training_seconds":
+        return duration(value)
+    if column == "gpu_memory_bytes":
+        return f"{value / 2**30:.2f} GiB"
+    if column == "share":
+        return f"{value:.1%}"
+    if column in ("samples_per_second", "inference_per_second"):
+        return f"{value:,.0f}"
+    if column.endswith("_rank") or column in ("rank", "low_rank", "high_rank"):
+        return f"{value:.1f}"
+    if column == "noise":
+        return f"{value:.4f}"
+    if column == "difference" or column in ("mean", "low", "high", "excess"):
+        return f"{value:+.4f}"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
+
+
+def as_text(table: Table, width: int | None = None) -> str:
+    """Aligned columns. width: where it is given, columns that it does not hold are left out from the right, and named."""
+    header, body, left = table.header(), table.body(), table.left()
+    widths = [max(len(cells[i]) for cells in (header, *body)) for i in range(len(header))]
+    shown = len(header)
+    while width is not None and shown > 1 and sum(widths[:shown]) + 2 * (shown - 1) > width:
+        shown -= 1
+    lines = [table.title, ""] if table.title else []
+    for cells in (header, *body):
+        padded = (text.ljust(w) if to_left else text.rjust(w) for text, w, to_left in zip(cells[:shown], widths, left, strict=False))
+        lines.append("  ".join(padded).rstrip())
+    if not body:
+        lines = lines[:-1]
+    if shown < len(header):
+        lines += ["", f"This terminal is too narrow for {', '.join(header[shown:])}: --columns chooses what is shown."]
+    return "\n".join([*lines, *([""] if table.notes else []), *table.notes]) + "\n"
+
+
+def as_markdown(table: Table) -> str:
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(text.replace("|", "\\|").replace("\n", " ") for text in cells) + " |"
+
+    rule = "|" + "".join("---|" if to_left else "---:|" for to_left in table.left())
+    head = [line(table.header()).replace("|  |", "| |", 1), rule] if table.rows else []
+    notes = [f"- {note}" for note in table.notes]
+    parts = [table.title], [*head, *(line(cells) for cells in table.body())], notes
+    return "\n\n".join("\n".join(part) for part in parts if any(part)) + "\n"
+
+
+def as_latex(table: Table) -> str:
+    """A tabular for LaTeX with booktabs; title and notes stand in comments."""
+    comments = [f"% {text}" for note in (table.title, *table.notes) for text in note.splitlines()]
+    rows = [" & ".join(map(_latex, cells)) + r" \\" for cells in table.body()]
+    form = "".join("l" if to_left else "r" for to_left in table.left())
+    head = [rf"\begin{{tabular}}{{{form}}}", r"\toprule", " & ".join(map(_latex, table.header())) + r" \\", r"\midrule"]
+    return "\n".join([*comments, *head, *rows, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+LATEX_SPECIAL = {
+    **{letter: f"\\{letter}" for letter in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"$\sim$",
+    "^": r"\textasciicircum{}",
+    "<": "$<$",
+    ">": "$>$",
+    "±": r"$\pm$",
+}
+
+
+def _latex(text: str) -> str:
+    return "".join(LATEX_SPECIAL.get(letter, letter) for letter in text.replace("\n", " "))
+
+
+def as_csv(table: Table) -> str:
+    """The values as they are, unrounded."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=table.columns, lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(table.rows)
+    return text.getvalue()
+
+
+def write_parquet(table: Table, path: Path) -> None:
+    """The values as they are, with their types."""
+    import pandas as pd
+
+    from prixfixe.files import atomic_path
+
+    frame = pd.DataFrame([{column: row.get(column) for column in table.columns} for row in table.rows], columns=list(table.columns))
+    with atomic_path(path) as temporary:
+        frame.convert_dtypes().to_parquet(temporary, index=False)
+
+
+def default_columns(rows: Sequence[Row]) -> list[str]:
+    """What is shown without --columns: the parts, the scores, the costs; of them what at least one row has."""
+    optional = ("pearson_score", "spearman_score", "parameters", "samples_per_second", "training_seconds", "inference_per_second")
+    present = [column for column in (*optional, "gpu_memory_bytes") if any(row.get(column) is not None for row in rows)]
+    variant = ["variant"] if any(row["variant"] is not None for row in rows) else []
+    sweep = ["sweep"] if len({row["sweep"] for row in rows}) > 1 else []
+    seeds = ["seeds"] if any(row.get("seeds", 1) > 1 for row in rows) else ["seed"]
+    return [*sweep, *SLOTS, *variant, *seeds, "kl", "pearson_r", "spearman_rho", "mse", *present]

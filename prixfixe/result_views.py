@@ -1,0 +1,261 @@
+"""What `prixfixe results` shows: the comparison, effects, ranks, costs, and two sweeps side by side, as tables."""
+
+from __future__ import annotations
+
+import itertools
+import shlex
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from prixfixe.errors import InputError
+from prixfixe.result_filter import chosen_columns, known_column, sort_rows
+from prixfixe.result_tables import Table, default_columns
+from prixfixe.results import COLUMNS, EVALUATION_COLUMNS, SCORES, SO_FAR_COLUMNS, Results, Row, averaged, combination, origins
+from prixfixe.run_folder import SLOTS, RunFolder
+from prixfixe.sweep import Plan, quoted
+
+SIMULATED = "SIMULATED assay: these numbers are no real measurements."
+MOST_COMMANDS = 5  # named one by one
+
+
+def comparison(results: Results, columns: str | None, sort: str | None, *, by_run: bool, all_columns: bool) -> Table:
+    """One row a combination, or a run; what is not done, and how to run it, in the notes."""
+    shown = results if by_run else averaged(results)
+    if sort is not None:
+        shown = Results(sort_rows(shown.rows, known_column(sort, "--sort")), shown.damaged)
+    if all_columns:
+        names = [*COLUMNS, *(c for c in (*EVALUATION_COLUMNS, *SO_FAR_COLUMNS) if shown.rows and c in shown.rows[0])]
+        return Table(title(results), chosen_columns(columns) if columns else names, shown.rows, notes(results))
+    started = [row for row in shown.rows if row["state"] == "done" or row.get("pearson_r_so_far") is not None]
+    names = chosen_columns(columns) if columns else default_columns(started or shown.rows)
+    rows = shown.rows if columns and set(names) & {"state", "reason", "command", "run"} else started
+    footnote = ["~ not done yet: the scores of the last epoch so far."] if any(row["state"] != "done" for row in rows) else []
+    return Table(title(results), names, rows, [*footnote, *notes(results)], numbered=True)
+
+
+def title(results: Results) -> str:
+    """How many are done; that they are simulated, where they are."""
+    combinations = len({combination(row) for row in results.rows})
+    what = "combinations" if combinations == len(results.rows) else f"runs of {combinations} combinations"
+    count = f"{len(results.done)} of {len(results.rows)} {what} done."
+    return f"{count} {SIMULATED}" if any(row["simulated"] for row in results.done) else count
+
+
+def notes(results: Results) -> list[str]:
+    """The runs that are not done, by name and with what runs just these, and what could not be read."""
+    lines: list[str] = []
+    for row in results.others:
+        reason = str(row["reason"]).strip().partition("\n")[0] if row["reason"] else ""
+        r = row.get("pearson_r_so_far")
+        epoch = f"epoch {row['epoch']}" + (f", Pearson r {r:.3f} so far" if r is not None else "") if row.get("epoch") else ""
+        lines.append(": ".join(part for part in (row["state"], Path(row["run"]).name, epoch, reason) if part))
+    lines += [f"damaged: {message}" for message in results.damaged]
+    again = commands([row for row in results.others if row["state"] != "running"])
+    return [*lines, *(["To run just these:"] if again else []), *(f"  {line}" for line in again)]
+
+
+def commands(rows: Sequence[Row]) -> list[str]:
+    """What runs these rows again: one command a sweep where one can name just these, or else one a run."""
+    sweeps: dict[Path, list[Row]] = defaultdict(list)
+    for row in rows:
+        sweeps[Path(row["run"]).parent].append(row)
+    lines: list[str] = []
+    for folder, some in sweeps.items():
+        single = [row["command"] for row in some]
+        narrowed = narrowed_command(Plan.read(folder), [Path(row["run"]).name for row in some]) if len(some) > 1 else None
+        more = len(single) - MOST_COMMANDS
+        listed = single if more <= 0 else [*single[:MOST_COMMANDS], f"... and {more} more: --format csv has all, in the column command"]
+        lines += [narrowed] if narrowed else listed
+    return lines
+
+
+def narrowed_command(plan: Plan, names: Sequence[str]) -> str | None:
+    """One sweep over the values that these combinations of a plan have, where all of its combinations are in the plan; else None.
+
+    Combinations that are done are passed over by the sweep itself.
+    """
+    jobs = [dict(override.partition("=")[::2] for override in plan.jobs[name]) for name in names if name in plan.jobs]
+    if len(jobs) < len(names) or any(job.keys() != jobs[0].keys() for job in jobs):
+        return None
+    values = {key: list(dict.fromkeys(job[key] for job in jobs)) for key in jobs[0]}
+    planned = {frozenset(dict(override.partition("=")[::2] for override in overrides).items()) for overrides in plan.jobs.values()}
+    if any(frozenset(zip(values, product, strict=True)) not in planned for product in itertools.product(*values.values())):
+        return None
+    overrides = [f"{key}={','.join(some)}" for key, some in values.items()]
+    return f"prixfixe train -m {shlex.join([*overrides, f'hydra.sweep.dir={quoted(str(plan.folder))}'])}"
+
+
+def effects(results: Results, score: str) -> list[Table]:
+    """What each part is worth, the analysis of variance, the largest interactions, and what it all says."""
+    from prixfixe.effects import findings, interactions, part_effects, variance_shares
+
+    label = SCORES[score]
+    found = [asdict(effect) for effect in part_effects(results.rows, score)]
+    columns = ("slot", "part", "other", "mean", "low", "high", "better", "pairs", "p", "p_adjusted")
+    labels = {"other": "against", "mean": "difference", "low": "from", "high": "to", "better": "better in"}
+    cells = [asdict(cell) | {"parts": " + ".join(cell.parts), "slot": " x ".join(cell.slots)} for cell in interactions(results.rows, score)]
+    return [
+        Table(
+            _title(results, f"{label} of a part minus {label} of another of its slot, with all else equal"),
+            columns,
+            found,
+            [
+                *findings(results.rows, score),
+                "from, to: 95 % bootstrap interval; p: signed-rank test, corrected for all tests here (Holm).",
+            ],
+            labels=labels,
+        ),
+        Table(
+            f"Analysis of variance of {label} between combinations (type II)",
+            ("term", "share", "df", "p"),
+            [asdict(share) for share in variance_shares(results.rows, score)],
+        ),
+        Table(
+            f"The ten largest interactions: {label} above what the two parts add up to",
+            ("slot", "parts", "excess", "mean", "combinations"),
+            [{**cell, "mean": f"{cell['mean']:.3f}"} for cell in cells[:10]],
+        ),
+    ]
+
+
+def ranks(results: Results, score: str) -> list[Table]:
+    """Bootstrap ranks of the models, and ranks of the parts of each slot."""
+    from prixfixe.against import slot_ranking
+    from prixfixe.ranks import bootstrap_ranks, part_cd
+
+    done = results.done
+    names = ["/".join(filter(None, (Path(origin).name, combination(row)))) for row, origin in zip(done, origins(done), strict=True)]
+    found = bootstrap_ranks([RunFolder(Path(row["run"])) for row in done], names=names)
+    tied: dict[int, list[int]] = defaultdict(list)
+    for i, j in found.indistinguishable:
+        tied[i].append(j + 1)
+        tied[j].append(i + 1)
+    rows = [
+        {
+            "name": name,
+            "average_rank": average,
+            "low": low,
+            "high": high,
+            "pearson_rank": pearson,
+            "spearman_rank": spearman,
+            "tied": _ranges(tied[i]),
+        }
+        for i, (name, average, low, high, pearson, spearman) in enumerate(
+            zip(found.names, found.average_rank, found.low, found.high, found.pearson_rank, found.spearman_rank, strict=True)
+        )
+    ]
+    weighted = "the weighted scores" if len(found.subsets) > 1 else "Pearson r and Spearman rho"
+    about = [
+        f"{found.samples:,} bootstrap samples of {found.share:.0%} of {found.n:,} sequences of the {found.source}, ranked by {weighted}; "
+        "from, to: 95 % of the samples; not told apart from: numbers of those that are neither ahead nor behind in 97.5 % of them.",
+        *(
+            []
+            if found.exact
+            else [
+                "Spearman's rho on a sample is computed with the ranks among all sequences, not with ranks made anew (prixfixe/ranks.py)."
+            ]
+        ),
+        *(f"left out: {reason}" for reason in found.left_out),
+    ]
+    tables = [
+        Table(
+            _title(results, f"Average ranks on the {found.source}"),
+            ("name", "average_rank", "low_rank", "high_rank", "pearson_rank", "spearman_rank", "tied"),
+            [{**row, "low_rank": row["low"], "high_rank": row["high"]} for row in rows],
+            about,
+            numbered=True,
+            labels={"name": "combination", "low_rank": "from", "high_rank": "to", "tied": "not told apart from"},
+        )
+    ]
+    parts, remarks = [], []
+    for slot in SLOTS:
+        parts += slot_ranking(results, slot, score)
+        if cd := part_cd(results.rows, slot, score):
+            alike = [", ".join(cd.names[first : last + 1]) for first, last in cd.groups]
+            remarks.append(
+                f"{slot}: {'not told apart: ' + '; '.join(alike) if alike else 'all told apart'} "
+                f"(critical difference {cd.difference:.2f} over {cd.blocks} {cd.over})"
+            )
+    if parts:
+        columns = ("slot", "part", "average_rank", "best_in", "contexts", score)
+        tables.append(Table(f"Ranks of the parts by {SCORES[score]} with all else equal", columns, parts, remarks))
+    return tables
+
+
+def pareto(results: Results, score: str) -> list[Table]:
+    """For each cost, the combinations that no other beats in both."""
+    from prixfixe.costs import COSTS, pareto_front
+
+    rows = averaged(results).rows
+    fronts: list[Row] = []
+    for cost, label in COSTS.items():
+        fronts += [{"front": label, **row} for row in pareto_front(rows, score, cost)]
+    columns = ("front", *SLOTS, score, *(cost for cost in COSTS if any(row.get(cost) is not None for row in fronts)))
+    explained = "Of every cost, cheapest first: what no other combination beats in both score and that cost."
+    return [
+        Table(_title(results, f"{SCORES[score]} against cost: the Pareto fronts"), columns, fronts, [explained], labels={"front": "cost"})
+    ]
+
+
+def against(new: Results, old: Results, score: str) -> list[Table]:
+    """What changed per combination, and where new parts rank in their slots."""
+    import numpy as np
+
+    from prixfixe.against import compare, new_parts, slot_ranking, together
+    from prixfixe.effects import interval
+
+    rows = compare(new, old, score)
+    if not rows:
+        raise InputError(f"no run on either side has a {SCORES[score]} yet")
+    both = np.array([row["difference"] for row in rows if row["difference"] is not None])
+    counts = {
+        change: sum(row["change"] == change for row in rows)
+        for change in ("better", "worse", "within noise", "unknown", "only new", "only old")
+    }
+    remarks = [", ".join(f"{count} {change}" for change, count in counts.items() if count) + "."]
+    if len(both):
+        limits = interval(both)
+        between = f" (95 % interval {limits[0]:+.4f} to {limits[1]:+.4f})" if limits else ""
+        remarks.append(
+            f"Over the {len(both)} combinations of both sides, {SCORES[score]} changed by {both.mean():+.4f} on average{between}."
+        )
+        remarks.append("noise: what 95 of 100 differences by chance stay below, so that one in twenty is beyond it with nothing changed.")
+    sources = {row["noise_from"] for row in rows if row["noise_from"]}
+    if sources == {"sequences"}:
+        remarks.append(
+            "It is that of the validation sequences (paired bootstrap); the chance of training again is only seen with several seeds."
+        )
+    if counts["unknown"]:
+        remarks.append("unknown: no predictions of the same validation sequences on both sides, and not two seeds on both.")
+    variant = ("variant",) if any(row["variant"] for row in rows) else ()
+    columns = (*SLOTS, *variant, "old", "new", "difference", "noise", "noise_from", "change")
+    tables = [Table(_title(new, f"{SCORES[score]}, new against old"), columns, rows, remarks)]
+    for slot, parts in new_parts(new, old).items():
+        ranking = slot_ranking(together(new, old), slot, score)
+        named = ", ".join(f"{r['part']} is {i} of {len(ranking)}" for i, r in enumerate(ranking, 1) if r["part"] in parts)
+        remark = (
+            [f"{named}, over {ranking[0]['contexts']} combinations of the other slots."]
+            if ranking
+            else [f"{', '.join(parts)}: no shared combination of the other slots yet."]
+        )
+        columns = ("part", "average_rank", "best_in", "contexts", score)
+        tables.append(Table(f"New in {slot}: ranks by {SCORES[score]} with all else equal", columns, ranking, remark, numbered=True))
+    return tables
+
+
+def _title(results: Results, text: str) -> str:
+    return f"{text}. {SIMULATED}" if any(row["simulated"] for row in results.done) else f"{text}."
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """1-3, 5."""
+    groups: list[list[Any]] = []
+    for value in sorted(numbers):
+        if groups and value == groups[-1][1] + 1:
+            groups[-1][1] = value
+        else:
+            groups.append([value, value])
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in groups)

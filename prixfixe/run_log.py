@@ -1,0 +1,135 @@
+"""What happens to a run, as it happens: events as JSON lines in log.jsonl, scores also in the logger that was asked for."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from prixfixe.errors import InputError, InterruptedRunError
+from prixfixe.loggers import Logger, configured_logger
+from prixfixe.run_folder import RunFolder, flatten
+
+
+class RunLog:
+    """The log of one run. No failure of it ends the training: it is said once on standard error."""
+
+    def __init__(self, file: Path, logger: Logger | None) -> None:
+        self.file, self.logger = file, logger
+        self.logger_works = logger is not None
+        self.file_works = True
+
+    def event(self, name: str, /, **facts: Any) -> None:
+        """A line in log.jsonl: {"time": ..., "event": name, **facts}. Numbers that are not finite become null."""
+        line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": name, **facts}
+        try:
+            append_line(self.file, json.dumps(plain(line), allow_nan=False))
+            self.file_works = True
+        except OSError as error:
+            if self.file_works:
+                print(f"warning: {self.file} cannot be written ({error}); the run goes on", file=sys.stderr)
+            self.file_works = False
+
+    def scores(self, step: int, values: Mapping[str, Any]) -> None:
+        """Numbers at a step of the optimiser: the event "epoch", and scalars in the logger, which gets only finite ones."""
+        self.event("epoch", step=step, **values)
+        numbers = {key: float(value) for key, value in plain(values).items() if isinstance(value, (int, float))}
+        if self.logger and self.logger_works:
+            logger = self.logger
+            self._try(lambda: logger.scores(step, numbers))
+
+    def open(self, folder: RunFolder, config: Mapping[str, Any]) -> None:
+        """Begins the logger's run. Raises InputError where the logger cannot work as it was asked to."""
+        if self.logger:
+            logger = self.logger
+            parameters = flatten({key: value for key, value in config.items() if key != "logger"})
+            facts = self._try(lambda: logger.open(folder, config["sweep"], parameters), opening=True)
+            if self.logger_works:
+                self.event("logger", logger=type(logger).__name__, **facts)
+
+    def close(self, reason: str | None) -> None:
+        """The event "end", and the end of the logger's run. reason: why the run failed, None for one that is done."""
+        self.event("end", **({"state": "done"} if reason is None else {"state": "failed", "reason": reason}))
+        if self.logger:
+            logger = self.logger
+            self._try(lambda: logger.close(failed=reason is not None))
+
+    def _try(self, action: Callable[[], Any], *, opening: bool = False) -> Any:
+        """What the logger's action returns; None after a failure, which is the last that is asked of it but to close."""
+        try:
+            return action()
+        except Exception as error:  # whatever a network, a server or a stranger's logger may come up with
+            if opening and isinstance(error, InputError):
+                raise
+            if opening and isinstance(error, ImportError):
+                raise InputError(
+                    f"logger: {type(self.logger).__name__} needs a package that is not installed ({error}); "
+                    "those of tensorboard, wandb and mlflow are extras: pip install 'prixfixe[mlflow]'"
+                ) from error
+            if self.logger_works:
+                reason = f"{type(error).__name__}: {error}"
+                print(f"warning: {type(self.logger).__name__} failed ({reason}); the run goes on without it", file=sys.stderr)
+                self.event("logger_failed", logger=type(self.logger).__name__, reason=reason)
+            self.logger_works = False
+            return None
+
+
+class NoLog(RunLog):
+    """What all processes of a run but the first have: a log of nothing."""
+
+    def __init__(self) -> None:
+        pass
+
+    def event(self, name: str, /, **facts: Any) -> None:
+        pass
+
+    def scores(self, step: int, values: Mapping[str, Any]) -> None:
+        pass
+
+
+@contextmanager
+def open_log(folder: RunFolder, config: Mapping[str, Any]) -> Iterator[RunLog]:
+    """The log of the run in a folder; goes on in the file, and in the logger's run, of an earlier training of the same folder.
+
+    config: resolved; `logger` is the node of a Logger, or None. Leaving ends the logger's run as done, or as failed where an exception
+    comes through. Raises InputError where the logger lacks its package or has a wrong value.
+    """
+    log = RunLog(folder.log_file, configured_logger(config))
+    try:
+        log.open(folder, config)
+        yield log
+    except BaseException as error:
+        log.close(str(error) if isinstance(error, InterruptedRunError) else f"{type(error).__name__}: {error}")
+        raise
+    log.close(None)
+
+
+def append_line(file: Path, line: str) -> None:
+    """Appends a line. What a killed process left of a half-written one is cut off first, so that every line is whole."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with open(file, "a+b", buffering=0) as stream:
+        end = stream.seek(0, 2)
+        if end:
+            stream.seek(end - 1)
+            if stream.read(1) != b"\n":
+                stream.seek(0)
+                stream.truncate(stream.read().rfind(b"\n") + 1)
+        stream.write(line.encode() + b"\n")
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it: numpy's and torch's numbers as Python's, those that are not finite as None, anything strange as text."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    return plain(value.tolist()) if hasattr(value, "tolist") else str(value)

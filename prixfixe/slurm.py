@@ -1,0 +1,220 @@
+"""Jobs of a Slurm array: submitted through submitit, watched without Slurm's accounting, which not every site has."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from prixfixe.errors import InputError
+from prixfixe.files import write_json
+from prixfixe.run_folder import RunFolder
+
+ENDED = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT"}
+GONE = ("GONE", "")  # the state of a job that Slurm has forgotten, minutes after its end
+ANSWER_WITHIN = 30.0  # seconds after a job's end until its answer must be seen: file servers are late
+KILLED_WITHIN = 900.0  # seconds after SIGTERM until Slurm kills a job: its KillWait, or the grace time of a preemption
+
+Work = Callable[[], Any]  # returns None where it is done, else why not
+
+
+@dataclass(frozen=True)
+class Running:
+    name: str
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A job that has ended; answer: what it returned."""
+
+    name: str
+    answer: Any
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A job that has ended without an answer."""
+
+    name: str
+    reason: str
+
+
+class StoppableCall:
+    """What submitit runs in a job: `work`, and what becomes of it when Slurm stops the job.
+
+    Ahead of the time limit comes SIGUSR2: the run saves itself and raises the signal again, and submitit requeues the job. A preempted
+    job, and a cancelled one, gets SIGTERM and is killed some time later; only Slurm knows which of the two it is. So the job waits
+    for that, and gives no answer: where it is requeued, its answer is that of the next time.
+    """
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+
+    def __call__(self) -> Any:
+        stopped = False
+
+        def note(number: int, frame: FrameType | None) -> None:
+            nonlocal stopped
+            stopped = True
+
+        signal.signal(signal.SIGTERM, note)
+        if "OMP_NUM_THREADS" not in os.environ and (cpus := os.environ.get("SLURM_CPUS_PER_TASK")):
+            import torch
+
+            torch.set_num_threads(int(cpus))
+        answer = self.work()
+        if answer is not None and stopped:
+            print("Slurm stops this job; if it requeues it, the run goes on from here", flush=True)
+            time.sleep(KILLED_WITHIN)
+        return answer
+
+    def checkpoint(self) -> Any:
+        """What submitit runs when the job is started again: the same, as the run has its own checkpoint."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
+def submit(folder: Path, works: Mapping[str, Work], max_num_timeout: int, parameters: Mapping[str, Any]) -> dict[str, str]:
+    """Submits works as one array; returns the id of each one's job.
+
+    Jobs of an earlier start that are still queued or running are not submitted again. folder: for submitit's files and the jobs' logs.
+    max_num_timeout: how many times a job that comes to its time limit is requeued. parameters: submitit's.
+    Raises InputError where Slurm does not answer, or refuses the jobs.
+    """
+    if (states := job_states()) is None:
+        raise InputError("squeue gives no answer: hydra/launcher=slurm is for a machine from which jobs are submitted to Slurm")
+    folder.mkdir(parents=True, exist_ok=True)
+    earlier = RunFolder(folder).read_json(folder / "jobs.json")
+    ids = {
+        name: earlier[name]
+        for name in works
+        if name in earlier
+        and states.get(earlier[name], GONE)[0] not in {*ENDED, "COMPLETING", "GONE"}
+        and not answer_file(folder, earlier[name]).exists()
+    }
+    if ids:
+        print(f"{len(ids)} jobs of an earlier start are queued or running; they are not submitted again", file=sys.stderr)
+    fresh = {name: StoppableCall(work) for name, work in works.items() if name not in ids}
+    if fresh:
+        ids |= dict(zip(fresh, _submit_array(folder, list(fresh.values()), max_num_timeout, parameters), strict=True))
+    write_json(folder / "jobs.json", ids)
+    return ids
+
+
+def _submit_array(folder: Path, calls: list[StoppableCall], max_num_timeout: int, parameters: Mapping[str, Any]) -> list[str]:
+    try:
+        import submitit
+    except ModuleNotFoundError as error:
+        raise InputError("hydra/launcher=slurm needs submitit: pip install 'prixfixe[slurm]'") from error
+    kept = {key: value for key, value in os.environ.items() if key == "SLURM_CONF" or key.startswith("SBATCH_")}
+    # where the sweep itself is started in a job, its resources are not those of its jobs; what sbatch complains of is in the error
+    with submitit.helpers.clean_env(), contextlib.redirect_stderr(io.StringIO()):
+        os.environ.update(kept)
+        try:
+            executor = submitit.AutoExecutor(folder, cluster="slurm", slurm_max_num_timeout=max_num_timeout)
+            executor.update_parameters(**parameters)
+            return [job.job_id for job in executor.submit_array(calls)]
+        except submitit.core.utils.FailedJobError as error:
+            complaints = re.findall(r"^sbatch: error: (.*)", str(error), re.MULTILINE)
+            raise InputError(f"Slurm refuses the jobs: {'; '.join(dict.fromkeys(complaints)) or error}") from error
+
+
+def changes(folder: Path, ids: Mapping[str, str]) -> Iterator[Running | Answered | Lost | None]:
+    """Waits for jobs, and gives what happens to them until all have ended; None about once a second in which nothing happens.
+
+    Where a job ends without an answer (cancelled, out of memory, time limit, node failure), Slurm says why.
+    """
+    open_jobs, running, ended, line_before = dict(ids), set[str](), dict[str, float](), ""
+    looked, pause = -math.inf, 2.0
+    while open_jobs:
+        files = {entry.name for entry in os.scandir(folder)}
+        for name, job in list(open_jobs.items()):
+            if answer_file(folder, job).name in files:
+                del open_jobs[name]
+                yield _answer(name, folder, job)
+        if time.monotonic() - looked > pause and (states := job_states()) is not None:
+            looked, pause = time.monotonic(), min(60.0, pause * 1.1)  # often at first, later once a minute
+            for name, job in list(open_jobs.items()):
+                state = states.get(job, GONE)[0]
+                if state == "RUNNING" and name not in running:
+                    running.add(name)
+                    yield Running(name)
+                if state not in ENDED and state != "GONE":
+                    ended.pop(job, None)
+                elif looked - ended.setdefault(job, looked) > ANSWER_WITHIN:
+                    del open_jobs[name]
+                    yield Lost(name, f"Slurm job {job}: {_how_it_ended(job, states)}; its log is {log_file(folder, job)}")
+            line = queue_line([states.get(job, GONE) for job in open_jobs.values()])
+            if open_jobs and line != line_before:
+                print(line, file=sys.stderr, flush=True)
+                line_before = line
+        yield None
+        time.sleep(1)
+
+
+def job_states() -> dict[str, tuple[str, str]] | None:
+    """State and reason of this user's jobs, those that ended some minutes ago included: {"12_3": ("PENDING", "Priority")}.
+
+    None where Slurm does not answer.
+    """
+    command = ["squeue", "--noheader", "--array", "--states=all", f"--user={os.getuid()}", "--format=%i|%T|%r"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return None
+    if done.returncode:
+        return None
+    rows = [line.split("|", 2) for line in done.stdout.splitlines()]
+    return {job: (state, reason) for job, state, reason in rows}
+
+
+def queue_line(states: list[tuple[str, str]]) -> str:
+    """`Slurm: 2 running, 3 pending (Resources)`."""
+    counts = Counter(f"{state.lower()} ({reason})" if state == "PENDING" else state.lower() for state, reason in states)
+    return "Slurm: " + (", ".join(f"{count} {what}" for what, count in sorted(counts.items(), reverse=True)) or "no job left")
+
+
+def cancel(ids: list[str]) -> None:
+    subprocess.run(["scancel", *ids], check=False)
+
+
+def answer_file(folder: Path, job: str) -> Path:
+    return folder / f"{job}_0_result.pkl"
+
+
+def log_file(folder: Path, job: str) -> Path:
+    return folder / f"{job}_0_log.out"
+
+
+def _answer(name: str, folder: Path, job: str) -> Answered | Lost:
+    import submitit
+
+    try:
+        return Answered(name, submitit.SlurmJob[Any](folder, job).result())
+    except submitit.core.utils.FailedJobError:
+        return Lost(name, f"Slurm job {job} did not get as far as to its run; its log is {log_file(folder, job)}")
+
+
+def _how_it_ended(job: str, states: Mapping[str, tuple[str, str]]) -> str:
+    """CANCELLED, TIMEOUT, OUT_OF_MEMORY, ...: from the accounting where Slurm itself has forgotten the job."""
+    if job in states:
+        return states[job][0]
+    try:
+        command = ["sacct", "--noheader", "--parsable2", "--allocations", "--format=State", "-j", job]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return "forgotten by Slurm"
+    return done.stdout.strip() or "forgotten by Slurm"

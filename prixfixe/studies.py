@@ -1,0 +1,387 @@
+"""Studies: sweeps over values with a table and tests of their own, read from run folders alone; torch is not needed.
+
+A `Study` says which values of config.yaml vary (its factors, by dotted key), how they are laid out, and which questions are
+tested. The two that are published stand at the end, in STUDIES; one of your own is as many lines (docs/studies.md).
+
+The unit of every test is one choice of all factors. Seeds are paired first and then averaged within a unit, since runs that differ by
+their seed alone are no independent witnesses. Every question has tests of its own, corrected among themselves (Holm).
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import yaml
+
+from prixfixe.effects import MIN_PAIRS, _signed_rank, interval
+from prixfixe.errors import InputError
+from prixfixe.grid import SYMBOLS
+from prixfixe.result_tables import Table
+from prixfixe.result_views import commands, title
+from prixfixe.results import LOWER_IS_BETTER, SCORES, Results, Row, collect
+from prixfixe.run_folder import SLOTS, RunFolder, decisive, flatten
+from prixfixe.sweep import Plan
+
+MIN_GROUP = 4  # with fewer on either side, a rank-sum test cannot give p < 0.05
+MOST_NAMES = 3  # of runs that are not done, for each state
+
+Levels = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Factor:
+    """A value that varies. key: its dotted key in config.yaml. names: what some of its values are called, in the order in which they come
+    first; form: what the others are called. short: headings of the table, where they are to be shorter than names."""
+
+    key: str
+    names: Mapping[Any, str] = field(default_factory=dict)
+    form: str = "{}"
+    short: Mapping[Any, str] = field(default_factory=dict)
+
+    def name(self, level: Any) -> str:
+        return self.names.get(level) or self.form.format(level)
+
+    def sorted(self, levels: set[Any]) -> list[Any]:
+        known = [level for level in self.names if level in levels]
+        return known + sorted(levels - set(known))
+
+
+@dataclass(frozen=True)
+class Question:
+    """Whether the levels of some factors (taken together, where there are several) differ.
+
+    test: wilcoxon pairs the runs that are equal in all other factors; mann_whitney takes them as two groups. against: the level that
+    every other one is compared with; None: every pair of levels. within: a factor at each of whose levels it is asked by itself.
+    """
+
+    factors: tuple[str, ...]
+    test: Literal["wilcoxon", "mann_whitney"]
+    against: Levels | None = None
+    within: str | None = None
+
+
+@dataclass(frozen=True)
+class Study:
+    """factors: label -> factor. panels, rows, columns: labels of the factors, where they stand in the table.
+
+    holds: keys and values that every run of the study has. follows: keys that vary along with a factor (all below them included).
+    """
+
+    name: str
+    about: str
+    factors: Mapping[str, Factor]
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    questions: tuple[Question, ...]
+    panels: tuple[str, ...] = ()
+    holds: Mapping[str, str] = field(default_factory=dict)
+    follows: tuple[str, ...] = ()
+
+    def named(self, labels: Sequence[str], levels: Levels) -> str:
+        """What some levels are called together: KL, or loss KL, is_reverse yes."""
+        names = [self.factors[label].name(level) for label, level in zip(labels, levels, strict=True)]
+        return names[0] if len(names) == 1 else ", ".join(f"{label} {name}" for label, name in zip(labels, names, strict=True))
+
+
+@dataclass(frozen=True)
+class StudyRuns:
+    """levels: factor label -> level, of each of the rows. remarks: what the reader of the numbers has to know."""
+
+    results: Results
+    levels: list[dict[str, Any]]
+    remarks: list[str]
+
+    def of(self, labels: Sequence[str], index: int) -> Levels:
+        return tuple(self.levels[index][label] for label in labels)
+
+    def occurring(self, study: Study, labels: Sequence[str]) -> list[Levels]:
+        """All combinations of the levels that occur, in order."""
+        return list(itertools.product(*(study.factors[label].sorted({levels[label] for levels in self.levels}) for label in labels)))
+
+
+def find_study(name: str) -> Study:
+    """InputError with the choices where there is none of this name."""
+    if name not in STUDIES:
+        raise InputError(f"there is no study {name}; choose {' or '.join(STUDIES)} (docs/studies.md says how to make one)")
+    return STUDIES[name]
+
+
+def read_study(study: Study, folders: Sequence[Path]) -> StudyRuns:
+    """The study's runs among those in some folders, planned ones included. InputError where there is none."""
+    found = collect(folders)
+    kept: list[tuple[Row, dict[str, Any], Mapping[str, Any]]] = []
+    damaged, strangers = list(found.damaged), []
+    for row in found.rows:
+        try:
+            values = _values(row)
+        except (InputError, yaml.YAMLError) as error:
+            damaged.append(str(error))
+            continue
+        if any(factor.key not in values for factor in study.factors.values()) or any(values.get(k) != v for k, v in study.holds.items()):
+            strangers.append(row)
+        else:
+            kept.append((row, {label: values[factor.key] for label, factor in study.factors.items()}, values))
+    if not kept:
+        needed = [*(f"{key}={value}" for key, value in study.holds.items()), *(factor.key for factor in study.factors.values())]
+        raise InputError(
+            f"{', '.join(map(str, folders))}: none of {len(found.rows)} runs belongs to the study {study.name}, whose runs have "
+            f"{', '.join(needed)}; to make them: prixfixe train -m experiment={study.name}"
+        )
+    remarks = [f"left out: {len(strangers)} runs that are not of this study, such as {Path(strangers[0]['run']).name}"] if strangers else []
+    remarks += list(_also_different(study, [values for row, _, values in kept if row["state"] == "done"]))
+    return StudyRuns(Results([row for row, _, _ in kept], damaged), [levels for _, levels, _ in kept], remarks)
+
+
+def score_table(study: Study, runs: StudyRuns, score: str) -> Table:
+    """One row a panel and row of the layout, one column a column of it, and their mean where none is missing. Values are means over seeds
+    (`<column>_sd`: their standard deviation), or, where no run is done, None; `<column>_state` says why."""
+    columns, labels = runs.occurring(study, study.columns), (*study.panels, *study.rows)
+    cells: dict[tuple[Levels, Levels], list[Row]] = defaultdict(list)
+    for index, row in enumerate(runs.results.rows):
+        cells[runs.of(labels, index), runs.of(study.columns, index)].append(row)
+    factors = [study.factors[label] for label in study.columns]
+    names = {levels: "+".join(factor.name(level) for factor, level in zip(factors, levels, strict=True)) for levels in columns}
+    rows = []
+    for levels in runs.occurring(study, labels):
+        shown: Row = {label: study.factors[label].name(level) for label, level in zip(labels, levels, strict=True)}
+        for column, name in names.items():
+            group = cells.get((levels, column), [])
+            values = [row[score] for row in group if row["state"] == "done" and row.get(score) is not None]
+            shown[name] = statistics.fmean(values) if values else None
+            shown[f"{name}_sd"] = statistics.stdev(values) if len(values) > 1 else None
+            shown[f"{name}_state"] = next((row["state"] for row in group if row["state"] in SYMBOLS), "no score" if group else None)
+        every = [shown[name] for name in names.values()]
+        rows.append(shown | {"mean over columns": statistics.fmean(every) if None not in every else None})
+    short = {
+        name: "+".join(factor.short.get(level) or factor.name(level) for factor, level in zip(factors, levels, strict=True))
+        for levels, name in names.items()
+    }
+    return Table(
+        f"{study.about}: {SCORES[score]}. {title(runs.results)}",
+        [*labels, *names.values(), "mean over columns"],
+        rows,
+        [*runs.remarks, *_not_done(runs)],
+        labels=short | {label: label for label in labels} | {"mean over columns": "mean"},
+    )
+
+
+def panels(study: Study, table: Table) -> list[Table]:
+    """The table for the eye: one a panel, with a symbol where a value is missing."""
+    groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
+    for row in table.rows:
+        symbols = {c: SYMBOLS.get(row.get(f"{c}_state") or "", "") for c in table.columns if row[c] is None}
+        groups[tuple(row[label] for label in study.panels)].append({**row, **symbols})
+    columns = [column for column in table.columns if column not in study.panels]
+    used = {row[f"{c}_state"] for row in table.rows for c in columns if row[c] is None and row.get(f"{c}_state")}
+    meaning = [f"{symbol} {state}" for state, symbol in SYMBOLS.items() if state in used]
+    titles = [", ".join(panel).capitalize() for panel in groups]
+    titles[0] = "\n\n".join(filter(None, (table.title, titles[0])))
+    notes: list[list[str]] = [[] for _ in titles]
+    notes[-1] = [*([", ".join(meaning) + "."] if meaning else []), *table.notes]
+    return [Table(*content, labels=table.labels) for content in zip(titles, itertools.repeat(columns), groups.values(), notes)]
+
+
+def answer_table(study: Study, runs: StudyRuns, score: str) -> Table:
+    """One row a test: what is compared, with what, where; the mean difference; how many; p, before and after correction.
+
+    p is None with fewer than MIN_PAIRS pairs, or fewer than MIN_GROUP in a group.
+    """
+    units = _units(study, runs, score)
+    rows: list[Row] = []
+    for question in study.questions:
+        rows += _corrected(list(_answers(study, runs, question, units, score)))
+    columns = ("test", "term", "part", "other", "difference", "low", "high", "better", "n", "p", "p_adjusted")
+    labels = {"term": "factor", "part": "this", "other": "against", "low": "from", "high": "to", "better": "better in"}
+    return Table(
+        f"{SCORES[score]} of this minus that of the other, and whether it is chance",
+        columns,
+        rows,
+        [
+            "Wilcoxon: signed-rank test over runs paired in all other factors; from, to: 95 % bootstrap interval of the mean difference. "
+            "Mann-Whitney: rank-sum test of two groups.",
+            "n: pairs, or runs in each group, seeds averaged. p corrected: by Holm's method, over the tests of one question "
+            "(the rows of one test and factor).",
+            *([f"p is - with fewer than {MIN_PAIRS} pairs or {MIN_GROUP} runs in a group."] if any(r["p"] is None for r in rows) else []),
+        ],
+        labels=labels,
+    )
+
+
+def _values(row: Row) -> dict[str, Any]:
+    """A run's decisive values, and where its data lay, by dotted key: of its config.yaml, or, where it never began, of the overrides in its sweep's plan."""
+    folder = RunFolder(Path(row["run"]))
+    if folder.config_file.exists():
+        config = folder.config()
+        return flatten(decisive(config)) | ({"dataset.path": config["dataset"]["path"]} if "path" in config.get("dataset", {}) else {})
+    overrides = Plan.read(folder.path.parent).jobs.get(folder.name, [])
+    pairs = (override.partition("=") for override in overrides)
+    return {**{key: yaml.safe_load(value) for key, _, value in pairs}, **{f"choices.{slot}": row[slot] for slot in SLOTS}}
+
+
+def _also_different(study: Study, configs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """A remark where the runs differ in what is no factor of the study, so that they may not be comparable."""
+    ignored = ("seed", "choices", *study.follows, *(factor.key for factor in study.factors.values()))
+    for key in dict.fromkeys(key for config in configs for key in config):
+        if not any(key == prefix or key.startswith(f"{prefix}.") for prefix in ignored):
+            values = sorted({str(config.get(key, "none")) for config in configs})
+            if len(values) > 1:
+                yield f"beware: these runs also differ in {key} ({', '.join(values[:4])}{', ...' if len(values) > 4 else ''})"
+
+
+def _not_done(runs: StudyRuns) -> list[str]:
+    """What is not done, by state, with reasons and with what runs just these; what could not be read."""
+    states: dict[str, list[Row]] = defaultdict(list)
+    for row in runs.results.others:
+        states[row["state"]].append(row)
+    lines = []
+    for state, rows in states.items():
+        names = [Path(row["run"]).name + (f" ({str(row['reason']).partition(chr(10))[0]})" if row["reason"] else "") for row in rows]
+        more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+        lines.append(f"{len(rows)} {state}: {', '.join(names[:MOST_NAMES])}{more}")
+    again = commands([row for row in runs.results.others if row["state"] != "running"])
+    lines += [f"damaged: {message}" for message in runs.results.damaged]
+    return [*lines, *(["To run just these:"] if again else []), *(f"  {line}" for line in again)]
+
+
+def _units(study: Study, runs: StudyRuns, score: str) -> dict[Levels, dict[Any, float]]:
+    """Levels of all factors, and the sweep where several have the same ones -> seed -> score."""
+    labels = tuple(study.factors)
+    done = [(runs.of(labels, i), row) for i, row in enumerate(runs.results.rows) if row["state"] == "done" and row.get(score) is not None]
+    repeated = max(Counter((levels, row["seed"]) for levels, row in done).values(), default=0) > 1
+    units: dict[Levels, dict[Any, float]] = defaultdict(dict)
+    for levels, row in done:
+        units[(*levels, str(Path(row["run"]).parent) if repeated else "")][row["seed"]] = row[score]
+    return units
+
+
+def _answers(study: Study, runs: StudyRuns, question: Question, units: Mapping[Levels, Mapping[Any, float]], score: str) -> Iterator[Row]:
+    """The tests of a question, without correction."""
+    levels = runs.occurring(study, question.factors)
+    if question.against is None:
+        pairs = [(b, a) for a, b in itertools.combinations(levels, 2)]
+    else:
+        pairs = [(level, question.against) for level in levels if level != question.against]
+    labels = list(study.factors)
+    places = [labels.index(label) for label in question.factors]
+    wheres = runs.occurring(study, [question.within]) if question.within else [()]
+    for where, (level, other) in itertools.product(wheres, pairs):
+        within = {key: seeds for key, seeds in units.items() if not where or key[labels.index(str(question.within))] == where[0]}
+        here, there = (_at(within, places, chosen) for chosen in (level, other))
+        row: Row = {
+            "test": {"wilcoxon": "Wilcoxon", "mann_whitney": "Mann-Whitney"}[question.test],
+            "term": ", ".join(question.factors) + (f"; {study.named([question.within], where)}" if question.within else ""),
+            "part": study.named(question.factors, level),
+            "other": study.named(question.factors, other),
+        }
+        yield row | (_paired if question.test == "wilcoxon" else _grouped)(here, there, score)
+
+
+def _at(units: Mapping[Levels, Mapping[Any, float]], places: Sequence[int], chosen: Levels) -> dict[Levels, Mapping[Any, float]]:
+    """The units with the chosen levels at some places: all their other levels -> seed -> score."""
+    return {
+        tuple(level for place, level in enumerate(key) if place not in places): seeds
+        for key, seeds in units.items()
+        if tuple(key[place] for place in places) == chosen
+    }
+
+
+def _paired(here: Mapping[Levels, Mapping[Any, float]], there: Mapping[Levels, Mapping[Any, float]], score: str) -> Row:
+    shared = [(here[key], there[key], here[key].keys() & there[key].keys()) for key in here if key in there]
+    differences = np.array([statistics.fmean(a[seed] - b[seed] for seed in sorted(seeds)) for a, b, seeds in shared if seeds])
+    if not len(differences):
+        return _nothing("0")
+    better = int((differences < 0).sum() if score in LOWER_IS_BETTER else (differences > 0).sum())
+    low, high = interval(differences) or (None, None)
+    return {
+        "difference": float(differences.mean()),
+        "low": low,
+        "high": high,
+        "better": f"{better} of {len(differences)}",
+        "n": str(len(differences)),
+        "p": _signed_rank(differences) if len(differences) >= MIN_PAIRS else None,
+    }
+
+
+def _grouped(here: Mapping[Levels, Mapping[Any, float]], there: Mapping[Levels, Mapping[Any, float]], score: str) -> Row:
+    from scipy.stats import mannwhitneyu
+
+    a, b = ([statistics.fmean(seeds.values()) for seeds in group.values()] for group in (here, there))
+    count = f"{len(a)} + {len(b)}"
+    if not a or not b:
+        return _nothing(count)
+    enough = min(len(a), len(b)) >= MIN_GROUP
+    p = float(mannwhitneyu(a, b, alternative="two-sided").pvalue) if enough else None
+    return _nothing(count) | {"difference": statistics.fmean(a) - statistics.fmean(b), "p": p}
+
+
+def _nothing(count: str) -> Row:
+    return {"difference": None, "low": None, "high": None, "better": None, "n": count, "p": None}
+
+
+def _corrected(rows: list[Row]) -> list[Row]:
+    from statsmodels.stats.multitest import multipletests
+
+    tested = [row["p"] for row in rows if row["p"] is not None]
+    adjusted = iter(multipletests(tested, method="holm")[1] if tested else ())
+    return [row | {"p_adjusted": None if row["p"] is None else float(next(adjusted))} for row in rows]
+
+
+YES_NO = {True: "yes", False: "no"}
+
+PROFORMER_ABLATION = Study(
+    name="proformer_ablation",
+    about="The ablations of Kwak et al. 2024 (Proformer)",
+    factors={
+        "mask filling": Factor("recipe.mask_share", {0: "without mask filling"}, "mask filling, share {}"),
+        "dimension": Factor("first.channels"),
+        "blocks": Factor("core.blocks"),
+        "head": Factor("final.heads", {0: "pooling"}, "H={}"),
+    },
+    panels=("mask filling",),
+    rows=("dimension", "blocks"),
+    columns=("head",),
+    questions=(
+        Question(("head",), "mann_whitney", against=(0,), within="mask filling"),
+        Question(("head",), "wilcoxon"),
+        Question(("blocks",), "wilcoxon"),
+        Question(("dimension",), "wilcoxon"),
+        Question(("mask filling",), "wilcoxon"),
+    ),
+    holds={"choices.recipe": "unlockdna", "choices.first": "kmer", "choices.core": "proformer", "choices.final": "expression_heads"},
+    follows=("core.heads", "core.head_width"),
+)
+
+SOFT_CLASSIFICATION = Study(
+    name="soft_classification",
+    about="Soft classification against regression, with and without the two channels",
+    factors={
+        "loss": Factor("final.loss", {"kl": "KL", "mse": "MSE", "huber": "Huber"}),
+        "is_reverse": Factor("recipe.is_reverse", YES_NO),
+        "is_singleton": Factor("recipe.is_singleton", YES_NO),
+        "first": Factor("choices.first", {part: part for part in ("conv", "parallel_conv", "kmer")}, short={"parallel_conv": "par"}),
+        "core": Factor(
+            "choices.core",
+            {part: part for part in ("efficientnet", "bilstm", "proformer")},
+            short={"efficientnet": "eff", "bilstm": "lstm", "proformer": "prof"},
+        ),
+    },
+    rows=("loss", "is_reverse", "is_singleton"),
+    columns=("first", "core"),
+    questions=(
+        Question(("loss", "is_reverse", "is_singleton"), "wilcoxon", against=("kl", True, True)),
+        Question(("loss",), "wilcoxon"),
+        Question(("is_reverse",), "wilcoxon"),
+        Question(("is_singleton",), "wilcoxon"),
+    ),
+    holds={"choices.recipe": "autosome", "choices.final": "soft_bins"},
+    follows=("first", "core"),
+)
+
+STUDIES = {study.name: study for study in (PROFORMER_ABLATION, SOFT_CLASSIFICATION)}

@@ -1,0 +1,467 @@
+"""The studies of Kwak et al. and of soft classification: what is swept, what is trained, and what the table and the tests say."""
+
+import csv
+import io
+import itertools
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+import yaml
+from conftest import compose
+from fabricated_runs import make_grid, write_json
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from scipy.stats import mannwhitneyu, wilcoxon
+from statsmodels.stats.multitest import multipletests
+
+from prixfixe import sweep as sweep_module
+from prixfixe.app import train
+from prixfixe.block_check import example, targets, violations
+from prixfixe.cli import main
+from prixfixe.experiment import build_recipe, run
+from prixfixe.network import build
+from prixfixe.paths import conf_folder
+from prixfixe.run_folder import run_name
+from prixfixe.studies import (
+    PROFORMER_ABLATION,
+    SOFT_CLASSIFICATION,
+    Factor,
+    Question,
+    Study,
+    answer_table,
+    find_study,
+    read_study,
+    score_table,
+)
+
+FIXED = {
+    "proformer_ablation": {"recipe": "unlockdna", "first": "kmer", "core": "proformer", "final": "expression_heads"},
+    "soft_classification": {"recipe": "autosome", "first": "conv", "core": "bilstm", "final": "soft_bins"},
+}
+ABLATION = {
+    "first.channels": (64, 128, 256),
+    "core.blocks": (1, 2, 4, 8),
+    "final.heads": (0, 1, 8, 16, 32, 64),
+    "recipe.mask_share": (0.05, 0),
+}
+SOFT = {
+    "choices.first": ("conv", "parallel_conv", "kmer"),
+    "choices.core": ("efficientnet", "bilstm", "proformer"),
+    "final.loss": ("kl", "mse", "huber"),
+    "recipe.is_reverse": (True, False),
+    "recipe.is_singleton": (True, False),
+}
+
+Values = Mapping[str, Any]
+
+
+def make_study(
+    folder: Path,
+    study: str,
+    swept: Mapping[str, Sequence[Any]],
+    planted: Callable[[Values], float],
+    *,
+    seeds: Sequence[int] = (0,),
+    noise: float = 0.002,
+    state: Callable[[Values], str] = lambda values: "done",
+    extra: Callable[[Values], Values] = lambda values: {},
+) -> Path:
+    """A study's sweep of run folders with planted scores."""
+    generator = np.random.default_rng(0)
+    jobs = {}
+    for *levels, seed in itertools.product(*swept.values(), seeds):
+        values = dict(zip(swept, levels, strict=True))
+        choices = FIXED[study] | {key.removeprefix("choices."): value for key, value in values.items() if key.startswith("choices.")}
+        own = {key: value for key, value in values.items() if not key.startswith("choices.")}
+        variant = "-".join(f"{key.rpartition('.')[2]}{value}" for key, value in own.items())
+        name = run_name(choices, seed, variant)
+        jobs[name] = [f"{slot}={choice}" for slot, choice in choices.items()] + [f"{key}={value}" for key, value in own.items()]
+        jobs[name] += [f"seed={seed}"] * (len(seeds) > 1) + [f"experiment={study}"]
+        score = planted(values) + generator.normal(0, noise)
+        if state(values) == "missing":
+            continue
+        config: dict[str, Any] = {"seed": seed, "variant": variant, "choices": choices, "training": {"epochs": 20}}
+        for key, value in {**own, **extra(values)}.items():
+            slot, _, setting = key.partition(".")
+            config.setdefault(slot, {})[setting] = value
+        path = folder / name
+        path.mkdir(parents=True)
+        (path / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+        write_json(
+            path / "status.json", {"state": state(values), "reason": None if state(values) == "done" else "TrainingError: not finite"}
+        )
+        if state(values) == "done":
+            write_json(
+                path / "metrics.json",
+                {"pearson_r": score, "kl": 2 - score, "mse": 1 - score, "spearman_rho": score, "n": 100, "simulated": False},
+            )
+    write_json(folder / "sweep.json", {"jobs": jobs})
+    return folder
+
+
+def of_heads(values: Values) -> float:
+    """Expression heads are worth 0.05, each doubling of the dimension 0.01, mask filling 0.02, blocks nothing."""
+    return 0.6 + 0.05 * (values["final.heads"] > 0) + 0.01 * np.log2(values["first.channels"]) + 0.02 * (values["recipe.mask_share"] > 0)
+
+
+def of_losses(values: Values) -> float:
+    """KL is worth 0.03 over both others, is_singleton 0.01, is_reverse nothing; and combinations differ by more than that."""
+    combination = len(values["choices.first"]) / 40 + len(values["choices.core"]) / 50
+    return 0.3 + combination + 0.03 * (values["final.loss"] == "kl") + 0.01 * values["recipe.is_singleton"]
+
+
+@pytest.fixture(scope="module")
+def ablation(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_study(tmp_path_factory.mktemp("runs") / "proformer_ablation", "proformer_ablation", ABLATION, of_heads)
+
+
+@pytest.fixture(scope="module")
+def soft(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_study(tmp_path_factory.mktemp("runs") / "soft_classification", "soft_classification", SOFT, of_losses)
+
+
+def answers(study: Study, *folders: Path, score: str = "pearson_r") -> list[dict[str, Any]]:
+    return [dict(row) for row in answer_table(study, read_study(study, folders), score).rows]
+
+
+# the sweeps
+
+
+def planned(monkeypatch: pytest.MonkeyPatch, folder: Path, *overrides: str) -> dict[str, dict[str, Any]]:
+    """What a multirun would train, folder name -> resolved configuration."""
+    seen: dict[str, dict[str, Any]] = {}
+
+    def plan_sweep(where: Path, names: list[str], batch: list[list[str]], configs: list[dict[str, Any]], launched_with: Any = ()) -> Any:
+        assert len(set(names)) == len(names)
+        seen.update(zip(names, configs, strict=True))
+        return sweep_module.Plan(where, {}), []
+
+    monkeypatch.setattr(sweep_module, "plan_sweep", plan_sweep)
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    train(["-m", *overrides])
+    return seen
+
+
+@pytest.mark.parametrize(("study", "swept", "runs"), [("proformer_ablation", ABLATION, 144), ("soft_classification", SOFT, 108)])
+def test_one_multirun_sweeps_over_all_of_it(study: str, swept: Mapping[str, Sequence[Any]], runs: int) -> None:
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf_folder())):
+        hydra = hydra_compose("train", [f"experiment={study}"], return_hydra_config=True).hydra
+    params = {key: [yaml.safe_load(value) for value in str(values).split(",")] for key, values in hydra.sweeper.params.items()}
+    assert params == {key.removeprefix("choices."): list(values) for key, values in swept.items()}
+    assert len(list(itertools.product(*params.values()))) == runs
+    assert str(hydra.mode) == "RunMode.MULTIRUN"
+
+
+def test_the_ablation_narrowed_has_names_and_values_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    runs = planned(monkeypatch, tmp_path, "experiment=proformer_ablation", "core.blocks=8", "final.heads=0,64")
+    assert len(runs) == 3 * 2 * 2
+    heads = {64: 2, 128: 4, 256: 8}
+    for name, config in runs.items():
+        width = config["first"]["channels"]
+        assert (config["core"]["heads"], config["core"]["head_width"], config["core"]["blocks"]) == (heads[width], width, 8)
+        assert (
+            name == f"unlockdna+kmer+proformer+expression_heads+d{width}-b8-H{config['final']['heads']}-m{config['recipe']['mask_share']}"
+        )
+        assert not config["core"]["double_residual"] and config["optim"]["schedule"]["warmup_steps"] == 12500
+    assert {config["recipe"]["mask_share"] for config in runs.values()} == {0.05, 0}
+
+
+def test_soft_classification_narrowed_has_names_and_values_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    runs = planned(monkeypatch, tmp_path, "experiment=soft_classification", "first=kmer", "core=bilstm", "final.loss=mse,kl")
+    assert len(runs) == 2 * 4
+    for name, config in runs.items():
+        recipe = config["recipe"]
+        variant = f"{config['final']['loss']}-reverse{recipe['is_reverse']}-singleton{recipe['is_singleton']}"
+        assert name == f"autosome+kmer+bilstm+soft_bins+{variant}"
+
+
+# the parts
+
+
+def small(*overrides: str) -> dict[str, Any]:
+    """Proformer of the ablation as small as it gets, on few simulated sequences."""
+    tiny = ("first.channels=64", "first.k=2", "core.blocks=1", "core.heads=1", "core.head_width=4", "core.expansion=1", "recipe.width=84")
+    return compose("experiment=proformer_ablation", *tiny, *overrides)
+
+
+def test_no_heads_are_global_average_pooling() -> None:
+    config = small("final.heads=0", "recipe.mask_share=0")
+    assert list(violations(config)) == []
+    recipe = build_recipe(config)
+    network = build(recipe, config, targets()).eval()
+    _, batch = example(recipe)
+    assert network.heads is None
+    features = network.core(network.first(batch["x"]))
+    pooled = network.final.dense(features.mean(dim=2)).squeeze(1) * 2.0 + 11.0
+    assert torch.allclose(network(batch).expression, pooled, atol=1e-5)
+    with_heads = build(recipe, small("final.heads=1", "recipe.mask_share=0"), targets())
+    assert with_heads.parameter_count() - network.parameter_count() == 64
+
+
+def test_without_mask_filling_nothing_is_masked_and_nothing_filled() -> None:
+    config = small("final.heads=1", "recipe.mask_share=0")
+    recipe = build_recipe(config)
+    network = build(recipe, config, targets()).eval()
+    _, batch = example(recipe)
+    assert not network.auxiliary and not batch["x"][:, 5].any()
+    network.train()
+    prediction = network(batch)
+    assert torch.equal(network.loss(prediction, batch), network.final.loss(prediction, batch))
+    assert list(build(build_recipe(small("final.heads=1")), small("final.heads=1"), targets()).auxiliary) == ["mask_filling"]
+
+
+def test_losses_differ_and_networks_do_not() -> None:
+    losses, weights, channels = {}, [], set()
+    for loss, is_reverse in (("kl", "true"), ("mse", "true"), ("huber", "true"), ("huber", "false")):
+        config = compose("first.channels=8", "core.widths=[8]", f"final.loss={loss}", f"recipe.is_reverse={is_reverse}")
+        torch.manual_seed(0)
+        recipe = build_recipe(config)
+        network = build(recipe, config, targets()).eval()
+        _, batch = example(recipe)
+        channels.add(batch["x"].shape[1])
+        prediction = network(batch)
+        losses[loss, is_reverse] = network.loss(prediction, batch), prediction, batch
+        weights.append({name: tuple(value.shape) for name, value in network.state_dict().items() if not name.startswith("first.")})
+    assert all(shapes == weights[0] for shapes in weights)
+    assert channels == {5, 6}
+    mse, prediction, batch = losses["mse", "true"]
+    difference = (prediction.expression - batch["y"]) / 2.0  # the targets' standard deviation
+    assert torch.allclose(mse, difference.square().mean())
+    assert torch.allclose(losses["huber", "true"][0], F.huber_loss(difference, torch.zeros_like(difference)))
+    assert torch.allclose(
+        losses["kl", "true"][0], (batch["y_probs"] * (batch["y_probs"].clamp(min=1e-30).log() - prediction.log_probs)).sum(1).mean()
+    )
+
+
+@pytest.mark.parametrize("extreme", ["pooling", "huber"])
+def test_extreme_values_train(extreme: str, tmp_path: Path) -> None:
+    tiny = ("dataset.size=80", "training.epochs=1", "training.batch_size=64", "training.device=cpu")
+    if extreme == "pooling":
+        config = small(*tiny, "final.heads=0", "recipe.mask_share=0")
+    else:
+        channels = ("recipe.is_reverse=false", "recipe.is_singleton=false")
+        config = compose("experiment=soft_classification", *tiny, *channels, "first.channels=4", "core.widths=[4]", "final.loss=huber")
+    metrics = run(config, tmp_path / "run", show_progress=False)
+    assert np.isfinite([metrics["kl"], metrics["mse"]]).all()
+
+
+# the table
+
+
+def shown(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    assert main(["study", *map(str, arguments)]) == 0
+    return capsys.readouterr().out
+
+
+def test_the_ablation_table_has_two_panels(ablation: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = list(csv.DictReader(io.StringIO(shown(capsys, "proformer_ablation", ablation, "--format", "csv"))))
+    assert len(table) == 2 * 12
+    assert list(table[0]) == ["mask filling", "dimension", "blocks", "pooling", "H=1", "H=8", "H=16", "H=32", "H=64", "mean over columns"]
+    metrics = json.loads(
+        (ablation / "unlockdna+kmer+proformer+expression_heads+channels64-blocks8-heads16-mask_share0.05" / "metrics.json").read_text()
+    )
+    [row] = [r for r in table if (r["mask filling"], r["dimension"], r["blocks"]) == ("mask filling, share 0.05", "64", "8")]
+    assert float(row["H=16"]) == metrics["pearson_r"]
+    assert float(row["mean over columns"]) == pytest.approx(np.mean([float(row[h]) for h in list(row)[3:-1]]))
+    text = shown(capsys, "proformer_ablation", ablation)
+    assert text.startswith("The ablations of Kwak et al. 2024 (Proformer): Pearson r. 144 of 144 combinations done.\n")
+    assert text.index("\nWithout mask filling\n") < text.index("\nMask filling, share 0.05\n") < text.index("Mann-Whitney")
+
+
+def test_the_soft_classification_table_has_combinations_as_columns(soft: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = list(csv.DictReader(io.StringIO(shown(capsys, "soft_classification", soft, "--format", "csv", "--score", "kl"))))
+    assert [(row["loss"], row["is_reverse"], row["is_singleton"]) for row in table] == list(
+        itertools.product(("KL", "MSE", "Huber"), ("yes", "no"), ("yes", "no"))
+    )
+    assert len(table[0]) == 3 + 9 + 1 and "parallel_conv+bilstm" in table[0]
+    assert float(table[0]["kmer+bilstm"]) < float(table[4]["kmer+bilstm"])
+    assert len(shown(capsys, "soft_classification", soft, "--format", "md").splitlines()) > 12 + 17
+
+
+def test_seeds_are_averaged_with_their_spread(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    few = {key: values[:2] for key, values in SOFT.items()} | {"choices.core": ("bilstm",)}
+    folder = make_study(tmp_path / "seeds", "soft_classification", few, of_losses, seeds=(0, 1, 2))
+    runs = read_study(SOFT_CLASSIFICATION, [folder])
+    row = score_table(SOFT_CLASSIFICATION, runs, "pearson_r").rows[0]
+    scores = [
+        json.loads((folder / f"autosome+conv+bilstm+soft_bins+losskl-is_reverseTrue-is_singletonTrue{seed}" / "metrics.json").read_text())[
+            "pearson_r"
+        ]
+        for seed in ("", "+seed1", "+seed2")
+    ]
+    assert row["conv+bilstm"] == pytest.approx(np.mean(scores))
+    assert f"{np.mean(scores):.3f} ± {np.std(scores, ddof=1):.3f}" in shown(capsys, "soft_classification", folder)
+    pairs = {(r["term"], r["part"], r["other"]): r["n"] for r in answers(SOFT_CLASSIFICATION, folder)}
+    assert pairs["loss", "MSE", "KL"] == "8", "two first layers, four settings of the channels; three seeds are no more witnesses"
+
+
+# the tests
+
+
+def test_planted_effects_of_the_ablation_are_found(ablation: Path) -> None:
+    rows = answers(PROFORMER_ABLATION, ablation)
+    assert len(rows) == 2 * 5 + 15 + 6 + 3 + 1
+    groups = [row for row in rows if row["test"] == "Mann-Whitney"]
+    assert {row["n"] for row in groups} == {"12 + 12"} and {row["other"] for row in groups} == {"pooling"}
+    assert all(row["p_adjusted"] < 0.001 and row["difference"] == pytest.approx(0.05, abs=0.005) for row in groups)
+    paired = {(row["term"], row["part"], row["other"]): row for row in rows if row["test"] == "Wilcoxon"}
+    dimension = paired["dimension", "256", "64"]
+    assert dimension["n"] == "48" and dimension["better"] == "48 of 48" and dimension["low"] < 0.02 < dimension["high"]
+    assert paired["mask filling", "mask filling, share 0.05", "without mask filling"]["difference"] == pytest.approx(0.02, abs=0.001)
+    assert all(row["p_adjusted"] > 0.05 for (term, _, _), row in paired.items() if term == "blocks")
+    assert paired["head", "H=8", "pooling"]["p_adjusted"] < 0.001 < paired["head", "H=64", "H=32"]["p_adjusted"]
+
+
+def test_p_values_are_scipys_and_the_correction_statsmodels(ablation: Path) -> None:
+    rows = answers(PROFORMER_ABLATION, ablation, score="mse")
+    scores = {}
+    for values in itertools.product(*ABLATION.values()):
+        name = "-".join(f"{key.rpartition('.')[2]}{value}" for key, value in zip(ABLATION, values, strict=True))
+        scores[values] = json.loads((ablation / f"unlockdna+kmer+proformer+expression_heads+{name}" / "metrics.json").read_text())["mse"]
+    groups = {h: [score for key, score in scores.items() if key[2] == h and key[3] == 0] for h in (0, 16)}
+    [row] = [r for r in rows if r["test"] == "Mann-Whitney" and r["part"] == "H=16" and "without" in r["term"]]
+    assert row["p"] == mannwhitneyu(groups[16], groups[0]).pvalue
+    blocks = [r for r in rows if r["term"] == "blocks"]
+    expected = [
+        wilcoxon([scores[d, b, h, m] - scores[d, a, h, m] for d, _, h, m in scores if _ == 1]).pvalue
+        for a, b in itertools.combinations((1, 2, 4, 8), 2)
+    ]
+    assert [r["p"] for r in blocks] == pytest.approx(expected)
+    assert [r["p_adjusted"] for r in blocks] == pytest.approx(multipletests(expected, method="holm")[1])
+
+
+def test_planted_effects_of_soft_classification_are_found(soft: Path) -> None:
+    rows = answers(SOFT_CLASSIFICATION, soft)
+    together = [row for row in rows if row["term"] == "loss, is_reverse, is_singleton"]
+    assert (
+        len(together) == 11
+        and {row["other"] for row in together} == {"loss KL, is_reverse yes, is_singleton yes"}
+        and {row["n"] for row in together} == {"9"}
+    )
+    found = {row["part"]: row["p_adjusted"] < 0.05 for row in together}
+    assert all(found[part] for part in found if not part.startswith("loss KL"))
+    assert found["loss KL, is_reverse yes, is_singleton no"] and not found["loss KL, is_reverse no, is_singleton yes"]
+    alone = {(row["term"], row["part"], row["other"]): row for row in rows}
+    assert alone["loss", "MSE", "KL"]["difference"] == pytest.approx(-0.03, abs=0.002)
+    assert alone["loss", "Huber", "MSE"]["p_adjusted"] > 0.05
+    assert alone["is_singleton", "no", "yes"]["p_adjusted"] < 0.001
+    assert alone["is_reverse", "no", "yes"]["p"] > 0.01
+    lower = {(row["term"], row["part"], row["other"]): row for row in answers(SOFT_CLASSIFICATION, soft, score="kl")}
+    assert lower["loss", "MSE", "KL"]["better"] == "0 of 36", "a lower KL divergence is the better one"
+
+
+# what is not there, or not right
+
+
+def test_an_unfinished_study_says_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def state(values: Values) -> str:
+        return "missing" if values["final.heads"] == 64 else "failed" if values["core.blocks"] == 8 else "done"
+
+    folder = make_study(tmp_path / "half", "proformer_ablation", ABLATION | {"recipe.mask_share": (0.05,)}, of_heads, state=state)
+    text = shown(capsys, "proformer_ablation", folder)
+    assert "45 of 72 combinations done" in text
+    assert "\n12 missing: " in text and "\n15 failed: " in text and "(TrainingError: not finite)" in text and "and 12 more" in text
+    assert "To run just these:\n  prixfixe train -m " in text
+    assert "× failed, – missing." in text  # noqa: RUF001
+    rows = {(row["test"], row["term"], row["part"], row["other"]): row for row in answers(PROFORMER_ABLATION, folder)}
+    none = rows["Wilcoxon", "head", "H=64", "pooling"]
+    assert (none["difference"], none["n"], none["p"], none["p_adjusted"]) == (None, "0", None, None)
+    some = rows["Wilcoxon", "head", "H=8", "pooling"]
+    assert some["n"] == "9" and some["p_adjusted"] < 0.05
+    table = list(csv.DictReader(io.StringIO(shown(capsys, "proformer_ablation", folder, "--format", "csv"))))
+    assert {row["H=64"] for row in table} == {""} and {row["mean over columns"] for row in table} == {""}
+    tests = list(csv.DictReader(io.StringIO(shown(capsys, "proformer_ablation", folder, "--format", "csv", "--tests"))))
+    assert tests[0]["test"] == "Mann-Whitney" and tests[0]["p"]
+
+
+def test_a_study_that_never_began_is_known_from_its_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "plan").mkdir()
+    folder = make_study(tmp_path / "plan", "soft_classification", SOFT, of_losses, state=lambda values: "missing")
+    text = shown(capsys, "soft_classification", folder)
+    assert "0 of 108 combinations done" in text and "108 missing" in text
+
+
+def test_too_few_pairs_get_no_p_value(tmp_path: Path) -> None:
+    swept = ABLATION | {"first.channels": (64,), "core.blocks": (1, 2), "recipe.mask_share": (0.05,)}
+    rows = answers(PROFORMER_ABLATION, make_study(tmp_path / "few", "proformer_ablation", swept, of_heads))
+    assert all(
+        row["p"] is None and row["p_adjusted"] is None and row["difference"] is not None for row in rows if row["term"].startswith("head")
+    )
+    assert [row["n"] for row in rows if row["term"] == "blocks"] == ["6"]
+    assert all(row["p"] is not None for row in rows if row["term"] == "blocks")
+
+
+def test_other_runs_are_refused_or_left_out(ablation: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    grid = make_grid(tmp_path / "grid81", n=10)
+    assert main(["study", "soft_classification", str(grid)]) == 2
+    err = capsys.readouterr().err
+    assert (
+        "none of 81 runs belongs to the study soft_classification" in err
+        and "final.loss" in err
+        and "experiment=soft_classification" in err
+    )
+    assert main(["study", "proformer", str(grid)]) == 2
+    assert "choose proformer_ablation or soft_classification" in capsys.readouterr().err
+    assert main(["study", "proformer_ablation", str(tmp_path / "nowhere")]) == 2
+    capsys.readouterr()
+    assert "left out: 81 runs that are not of this study" in shown(capsys, "proformer_ablation", ablation, grid)
+
+
+def test_runs_that_differ_in_something_else_are_named(tmp_path: Path) -> None:
+    def extra(values: Values) -> Values:
+        path = "a.tsv" if values["core.blocks"] == 1 else "b.tsv"
+        return {"core.heads": values["first.channels"] // 32, "dataset.path": path, "training.device": f"cuda:{values['core.blocks']}"}
+
+    folder = make_study(tmp_path / "mixed", "proformer_ablation", ABLATION, of_heads, extra=extra)
+    remarks = read_study(PROFORMER_ABLATION, [folder]).remarks
+    assert remarks == ["beware: these runs also differ in dataset.path (a.tsv, b.tsv)"]
+
+
+def test_damaged_runs_are_named_and_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = make_study(tmp_path / "bad", "soft_classification", SOFT, of_losses)
+    paths = sorted(path for path in folder.iterdir() if path.is_dir())
+    (paths[0] / "metrics.json").write_text("{")
+    config = paths[1] / "config.yaml"
+    config.write_text(config.read_text() + "training: [1, 2\n")
+    text = shown(capsys, "soft_classification", folder)
+    assert "106 of 106 combinations done" in text
+    assert text.count("damaged: ") == 2
+
+
+def test_the_same_runs_in_two_sweeps_are_never_paired_with_each_other(tmp_path: Path) -> None:
+    folders = [make_study(tmp_path / name, "soft_classification", SOFT, of_losses) for name in ("one", "two")]
+    assert {row["n"] for row in answers(SOFT_CLASSIFICATION, *folders) if row["term"] == "loss"} == {"72"}
+
+
+def test_a_study_of_ones_own_is_a_few_lines(ablation: Path) -> None:
+    study = Study(
+        "widths",
+        "Widths",
+        {"width": Factor("first.channels"), "blocks": Factor("core.blocks")},
+        ("width",),
+        ("blocks",),
+        (Question(("width",), "wilcoxon"),),
+    )
+    runs = read_study(study, [ablation])
+    table = score_table(study, runs, "pearson_r")
+    assert [row["width"] for row in table.rows] == ["64", "128", "256"]
+    assert all(0.6 < row["8"] < 0.8 for row in table.rows)
+
+
+def test_every_study_has_its_experiment() -> None:
+    for name in ("proformer_ablation", "soft_classification"):
+        assert find_study(name).name == name and (conf_folder() / "experiment" / f"{name}.yaml").exists()
+
+
+def test_torch_is_not_needed(soft: Path) -> None:
+    code = f"import sys; from prixfixe.cli import main; main(['study', 'soft_classification', {str(soft)!r}]); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0

@@ -1,0 +1,228 @@
+"""Sweeps through the command line: what fails is named and can be run by itself, and what is interrupted goes on."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from prixfixe.live_view import Cell, GridView, LineView, shown, slots, watch
+from prixfixe.pool import JobDiedError, JobRaisedError, JobStoppedError, JobTimeoutError
+from prixfixe.run_folder import RunFolder
+from prixfixe.sweep import Plan, quoted, record_end
+
+TINY = ("experiment=demo", "recipe=bhi", "first=conv", "final=soft_bins", "dataset.size=60")
+
+
+def start(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "prixfixe", "train", *arguments],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        process_group=0,
+    )
+
+
+def test_the_printed_command_runs_a_failed_combination_by_itself(tmp_path: Path) -> None:
+    (tmp_path / "my conf" / "core").mkdir(parents=True)
+    (tmp_path / "my conf" / "core" / "fragile.yaml").write_text("_target_: fragile.Fragile\n")
+    (tmp_path / "fragile.py").write_text(
+        "from pathlib import Path\nfrom torch import nn\nfrom prixfixe.contract import Block\n\n"
+        "class Fragile(Block):\n"
+        "    def __init__(self, inputs):\n"
+        "        super().__init__()\n"
+        "        self.out_channels = inputs.channels\n"
+        "        self.scale = nn.Conv1d(inputs.channels, inputs.channels, 1)\n"
+        "    def forward(self, x):\n"
+        "        if self.training and not Path('mended').exists():\n"
+        "            raise SystemExit(3)\n"
+        "        return self.scale(x)\n"
+    )
+    folder = "runs/it's (mine), a=b"
+    sweep = ("--config-dir", "my conf", "-m", *TINY, "core=efficientnet,fragile", f"hydra.sweep.dir={quoted(folder)}")
+    first = start(*sweep, cwd=tmp_path)
+    _, err = first.communicate(timeout=300)
+    assert first.returncode == 1, err
+    assert "1 of 2 combinations are not done" in err
+    assert "bhi+conv+fragile+soft_bins: SystemExit: 3" in err
+    assert "Traceback" not in err
+    (tmp_path / "mended").touch()
+    words = shlex.split(err.splitlines()[-1])
+    assert words[:2] == ["prixfixe", "train"]
+    again = start(*words[2:], cwd=tmp_path)
+    _, err = again.communicate(timeout=300)
+    assert again.returncode == 0, err
+    assert RunFolder(tmp_path / folder / "bhi+conv+fragile+soft_bins").status()["state"] == "done"
+    assert Plan(tmp_path / folder, Plan.read(tmp_path / folder).jobs).failure() is None
+
+
+def test_ctrl_c_lets_the_jobs_save_and_says_how_to_go_on(tmp_path: Path) -> None:
+    sweep = ("-m", *TINY[:-1], "core=efficientnet,bilstm", "dataset.size=200", "training.epochs=400", "hydra.launcher.jobs=2")
+    first = start(*sweep, cwd=tmp_path)
+    runs = [tmp_path / "runs" / "demo" / f"bhi+conv+{core}+soft_bins" for core in ("efficientnet", "bilstm")]
+    deadline = time.monotonic() + 240
+    while not all((run / "history.csv").exists() for run in runs):
+        assert time.monotonic() < deadline
+        assert first.poll() is None, first.communicate()
+        time.sleep(0.2)
+    os.killpg(first.pid, signal.SIGINT)
+    _, err = first.communicate(timeout=120)
+    assert first.returncode == 130
+    assert err.rstrip().endswith("interrupted: 0 of 2 combinations done; the same command goes on from there")
+    assert "Traceback" not in err
+    for run in runs:
+        status = RunFolder(run).status()
+        assert status["state"] == "failed"
+        assert status["reason"].startswith("interrupted")
+
+
+PLAN = {f"bhi+conv+{core}+mlp": ["recipe=bhi", f"core={core}"] for core in ("bilstm", "efficientnet")}
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["runs/demo/bhi+conv", "a b", "it's", "a,b", "x=y", "[1]", "{a}", "back\\slash'", "ends in \\", '"', "(c)", "ümlaut", "a\\\\'b"],
+)
+def test_values_are_quoted_as_hydra_reads_them(value: str) -> None:
+    [override] = OverridesParser.create().parse_overrides([f"key={quoted(value)}"])
+    assert override.value() == value
+
+
+def test_a_plan_names_what_is_open_and_why(tmp_path: Path) -> None:
+    plan = Plan(tmp_path, {**PLAN, "bhi+conv+proformer+mlp": ["core=proformer"]})
+    RunFolder(tmp_path / "bhi+conv+bilstm+mlp").write_status("done")
+    RunFolder(tmp_path / "bhi+conv+efficientnet+mlp").write_status("running")
+    assert plan.open() == {
+        "bhi+conv+efficientnet+mlp": "its process is gone, and said nothing",
+        "bhi+conv+proformer+mlp": "never started",
+    }
+    assert plan.count() == "1 of 3 combinations done"
+    (tmp_path / "bhi+conv+bilstm+mlp" / "status.json").write_text("{")
+    assert "is damaged" in plan.open()["bhi+conv+bilstm+mlp"]
+    assert "3 of 3 combinations are not done" in str(plan.failure())
+
+
+def test_a_running_one_is_named_with_its_process(tmp_path: Path) -> None:
+    from prixfixe.lock import RunLock
+
+    plan = Plan(tmp_path, {"bhi+conv+bilstm+mlp": []})
+    RunFolder(tmp_path / "bhi+conv+bilstm+mlp").write_status("running")
+    with RunLock(tmp_path / "bhi+conv+bilstm+mlp"):
+        assert f"running elsewhere: process {os.getpid()}" in plan.open()["bhi+conv+bilstm+mlp"]
+
+
+def test_the_own_words_of_a_run_stay_unless_it_took_too_long(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    began = time.time()
+    run.write_status("failed", reason="its own words")
+    assert not record_end(run, "killed", began)
+    assert run.status()["reason"] == "its own words"
+    assert record_end(run, "interrupted: it took longer", began, overrule=True)
+    assert run.status()["reason"] == "interrupted: it took longer"
+    run.write_status("done")
+    assert not record_end(run, "interrupted: it took longer", began, overrule=True)
+    run.write_status("running")
+    assert record_end(run, "killed", began)
+
+
+def test_what_the_view_records(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ["a+b+c+d", "a+b+c+e", "a+b+c+f", "a+b+c+g"]
+    (tmp_path / "sweep.json").write_text(json.dumps({"current": names, "started": time.time()}))
+    with LineView(tmp_path, names) as view:
+        for index in range(4):
+            view.started(index, 1)
+            RunFolder(tmp_path / names[index]).write_status("running")
+        view.ended(0, JobDiedError("killed by signal 9"), True)
+        view.started(0, 2)
+        view.ended(0, {"kl": 1.0}, False)
+        view.ended(1, JobRaisedError("BusyError", "it is being trained elsewhere", again=False), False)
+        view.ended(2, JobTimeoutError("interrupted: too long"), False)
+        view.ended(3, JobStoppedError("interrupted by SIGINT"), False)
+    err = capsys.readouterr().err
+    assert "a+b+c+d is tried again: killed by signal 9" in err
+    assert err.rstrip().endswith("tried again: a+b+c+d")
+    states = [RunFolder(tmp_path / name).status() for name in names]
+    assert [state["state"] for state in states[1:]] == ["running", "failed", "failed"]
+    assert [state["reason"] for state in states[2:]] == ["interrupted: too long", "interrupted by SIGINT"]
+
+
+def text_of(view: GridView, width: int, height: int, monkeypatch: pytest.MonkeyPatch) -> str:
+    from rich.console import Console
+
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("LINES", str(height))
+    console = Console(width=width, height=height, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+    console.print(view.render())
+    return console.export_text()
+
+
+def test_the_grid_shows_every_combination_and_fits_the_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slots_of = yaml.safe_load((Path(__file__).parents[1] / "conf" / "experiment" / "grid81.yaml").read_text())["hydra"]["sweeper"]["params"]
+    recipes, firsts, cores, finals = (choices.split(",") for choices in slots_of.values())
+    asked = [f"{r}+{f}+{c}+{o}" for r in recipes for f in firsts for c in cores for o in finals]
+    done = RunFolder(tmp_path / asked[0])
+    done.write_status("done")
+    done.metrics_file.write_text(json.dumps({"pearson_r": 0.654}))
+    view = GridView(tmp_path, asked, asked[1:], at_a_time=2)
+    view.started(0, 1)
+    view.started(1, 1)
+    with monkeypatch.context() as patched:
+        patched.setattr("sys.stderr", open(os.devnull, "w"))  # noqa: SIM115
+        view.ended(1, JobRaisedError("ArithmeticError", "it broke", again=False), False)
+    wide = text_of(view, 130, 40, monkeypatch)
+    assert "0.654" in wide
+    assert wide.count("·") >= 78
+    assert "1 done  1 running  78 waiting  1 failed" in wide
+    assert f"last failure: {asked[2]}: ArithmeticError: it broke" in wide
+    for choices in (recipes, firsts, cores):
+        assert all(choice in wide for choice in choices)
+    narrow = text_of(view, 70, 40, monkeypatch)
+    assert narrow.count("·") >= 78
+    assert max(map(len, narrow.splitlines())) <= 70
+    small = text_of(view, 40, 8, monkeypatch)
+    assert "1 done" in small
+    assert len(small.splitlines()) <= 8
+
+
+def test_seeds_share_a_cell_and_a_list_is_no_grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert slots("bhi+conv+bilstm+mlp+wide+seed3") == ("bhi", "conv", "bilstm", "mlp")
+    assert shown([Cell("done", 0.5), Cell("waiting")], 7) == ("1/2", "waiting")
+    assert shown([Cell("running", epoch=1, epochs=4)], 7) == ("▸25%", "running")
+    assert shown([], 7) == (" ", "")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    assert type(watch(tmp_path, ["a+b+c+d", "a+b+c+d+seed1"], ["a+b+c+d"], 1)) is LineView
+    assert type(watch(tmp_path, ["a+b+c+d", "a+b+c+e"], ["a+b+c+e"], 1)) is GridView
+    monkeypatch.setattr("sys.stderr.isatty", lambda: False, raising=False)
+    assert type(watch(tmp_path, ["a+b+c+d", "a+b+c+e"], ["a+b+c+e"], 1)) is LineView
+
+
+def test_the_time_left(tmp_path: Path) -> None:
+    view = GridView(tmp_path, ["a+b+c+d", "a+b+c+e", "a+b+c+f"], ["a+b+c+d", "a+b+c+e", "a+b+c+f"], at_a_time=2)
+    assert view.seconds_left() is None
+    view.durations = [10.0, 20.0]
+    assert view.seconds_left() == pytest.approx(3 * 15 / 2)
+    view.cells["a+b+c+d"] = Cell("running", began=time.monotonic() - 10)
+    assert view.seconds_left() == pytest.approx((2 * 15 + 5) / 2, abs=0.5)
+
+
+@pytest.mark.parametrize("setting", ["jobs=0", "jobs=two", "jobs_per_gpu=null", "retries=-1", "retries=1.5", "timeout_minutes=0"])
+def test_settings_of_the_pool_are_checked(setting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from omegaconf import OmegaConf
+
+    from hydra_plugins.prixfixe_sweeps.pool_launcher import PoolLauncher
+    from prixfixe.errors import InputError
+
+    name, value = setting.split("=")
+    settings = {"jobs": None, "jobs_per_gpu": 1, "retries": 1, "timeout_minutes": None, name: yaml.safe_load(value)}
+    with pytest.raises(InputError, match=f"hydra.launcher.{name}="):
+        PoolLauncher(**settings).setup(hydra_context=None, task_function=None, config=OmegaConf.create())  # type: ignore[arg-type]
