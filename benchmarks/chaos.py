@@ -42,7 +42,13 @@ def command(folder: Path, combinations: int, size: int, epochs: int, jobs: int) 
         others = count(taken) // len(taken[slot])
         taken[slot] = taken[slot][: max(1, min(len(taken[slot]), combinations // others))] if others <= combinations else taken[slot][:1]
     words = [f"{slot}={','.join(choices)}" for slot, choices in taken.items()]
-    settings = [f"dataset.size={size}", f"training.epochs={epochs}", "training.checkpoint_minutes=0.005", f"hydra.launcher.jobs={jobs}"]
+    settings = [
+        f"dataset.size={size}",
+        f"training.epochs={epochs}",
+        "training.checkpoint_minutes=0.005",
+        f"hydra.launcher.jobs={jobs}",
+        "hydra.launcher.retries=5",
+    ]
     return [sys.executable, "-m", "prixfixe", "train", "-m", "experiment=demo", *words, *settings, f"hydra.sweep.dir={folder}"]
 
 

@@ -283,12 +283,12 @@ def _slot_effects(rows: Sequence[Row], slot: str, score: str) -> list[PartEffect
             continue
         low, high = interval(differences) or (None, None)
         better = int((differences < 0).sum() if score in LOWER_IS_BETTER else (differences > 0).sum())
-        p = None if low is None else _signed_rank(differences)
+        p = None if low is None else signed_rank(differences)
         effects.append(PartEffect(slot, part, other, score, float(differences.mean()), low, high, p, None, len(differences), better))
     return effects
 
 
-def _signed_rank(differences: np.ndarray) -> float:
+def signed_rank(differences: np.ndarray) -> float:
     from scipy.stats import wilcoxon
 
     return float(wilcoxon(differences).pvalue) if differences.any() else 1.0

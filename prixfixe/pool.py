@@ -236,7 +236,10 @@ class _Process:
         self.unfinished_line = b""
         context = _context()
         self.answers, answers = context.Pipe(duplex=False)
-        self.output, output = context.Pipe(duplex=False) if capture else (None, None)
+        self.output: Connection | None = None
+        output: Connection | None = None
+        if capture:
+            self.output, output = context.Pipe(duplex=False)
         try:
             self.process: BaseProcess = context.Process(target=_call, args=(answers, output, job, arguments, gpu, threads, grace))
             with _blocked_signals():

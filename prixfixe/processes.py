@@ -16,6 +16,8 @@ import torch
 import torch.distributed
 from torch import Tensor, nn
 
+from prixfixe.errors import InputError
+
 
 @dataclass(frozen=True)
 class Processes:
@@ -69,6 +71,8 @@ def processes(device: torch.device) -> Iterator[tuple[Processes, torch.device]]:
         return
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        if torch.cuda.device_count() <= device.index:
+            raise InputError(f"torchrun has started more processes than the {torch.cuda.device_count()} GPUs here: --nproc-per-node gpu")
         torch.cuda.set_device(device)
     torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:

@@ -27,7 +27,7 @@ LABELS = {
     "p_adjusted": "p corrected",
 }
 TEXT_COLUMNS = {*SLOTS, "variant", "state", "sweep", "run", "command", "reason", "device"} | {
-    *("slot", "part", "other", "term", "name", "best", "combination", "change", "front", "parts", "noise")
+    *("slot", "part", "other", "term", "name", "best", "combination", "change", "front", "parts", "noise", "test", "loss")
 }
 
 

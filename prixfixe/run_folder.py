@@ -19,6 +19,7 @@ from prixfixe.errors import InputError
 from prixfixe.files import write_json, write_text
 from prixfixe.lock import holder
 
+SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same in C, ten times as fast, where PyYAML was built with it
 SLOTS = ("recipe", "first", "core", "final")
 
 
@@ -98,7 +99,7 @@ class RunFolder:
     def config(self) -> dict[str, Any]:
         """The resolved configuration; InputError where this is no run folder."""
         try:
-            content = yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
+            content = yaml.load(self.config_file.read_text(encoding="utf-8"), Loader=SafeLoader)
         except FileNotFoundError:
             raise InputError(
                 f"{self.path} is no run folder: it has no config.yaml; give one such as runs/demo/autosome+conv+bilstm+mlp"

@@ -31,7 +31,7 @@ def stop_request() -> Iterator[StopRequest]:
 
     def note(number: int, frame: FrameType | None) -> None:
         request.signal = signal.Signals(number)
-        signal.signal(number, before[number])
+        signal.signal(number, before[signal.Signals(number)])
 
     before = {number: signal.getsignal(number) for number in STOPPING}
     before = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}

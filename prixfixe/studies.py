@@ -20,7 +20,7 @@ from typing import Any, Literal
 import numpy as np
 import yaml
 
-from prixfixe.effects import MIN_PAIRS, _signed_rank, interval
+from prixfixe.effects import MIN_PAIRS, signed_rank, interval
 from prixfixe.errors import InputError
 from prixfixe.grid import SYMBOLS
 from prixfixe.result_tables import Table
@@ -122,7 +122,7 @@ def read_study(study: Study, folders: Sequence[Path]) -> StudyRuns:
         try:
             values = _values(row)
         except (InputError, yaml.YAMLError) as error:
-            damaged.append(str(error))
+            damaged.append(str(error).partition("\n")[0])
             continue
         if any(factor.key not in values for factor in study.factors.values()) or any(values.get(k) != v for k, v in study.holds.items()):
             strangers.append(row)
@@ -215,7 +215,8 @@ def answer_table(study: Study, runs: StudyRuns, score: str) -> Table:
 
 
 def _values(row: Row) -> dict[str, Any]:
-    """A run's decisive values, and where its data lay, by dotted key: of its config.yaml, or, where it never began, of the overrides in its sweep's plan."""
+    """A run's decisive values, and where its data lay, by dotted key: of its config.yaml, or, where it never began, of the overrides in its
+    sweep's plan."""
     folder = RunFolder(Path(row["run"]))
     if folder.config_file.exists():
         config = folder.config()
@@ -305,7 +306,7 @@ def _paired(here: Mapping[Levels, Mapping[Any, float]], there: Mapping[Levels, M
         "high": high,
         "better": f"{better} of {len(differences)}",
         "n": str(len(differences)),
-        "p": _signed_rank(differences) if len(differences) >= MIN_PAIRS else None,
+        "p": signed_rank(differences) if len(differences) >= MIN_PAIRS else None,
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import re
 import shlex
 import sys
@@ -190,4 +191,4 @@ def _ended_since(path: Path, began: float) -> bool:
 
 
 def _number(value: float | None) -> str:
-    return "  -  " if value is None else f"{value:5.3f}"
+    return "  -  " if value is None or math.isnan(value) else f"{value:5.3f}"

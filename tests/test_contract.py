@@ -80,7 +80,7 @@ def changed(value: Any) -> list[Any]:
         return [[item + 2 for item in value], [item * 2 for item in value]]
     if value is None:
         return [4]
-    return {"concatenate": ["add"], "add": ["concatenate"]}[value]
+    return {"concatenate": ["add"], "add": ["concatenate"], "kl": ["mse"]}[value]
 
 
 def behaviour(config: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,14 @@ from prixfixe import lock
 from prixfixe.errors import BusyError
 from prixfixe.lock import RunLock, holder
 
-HOLD = "import sys, time; from pathlib import Path; from prixfixe.lock import RunLock\nwith RunLock(Path(sys.argv[1])): print('held', flush=True); time.sleep(600)"
+HOLD = """
+import sys, time
+from pathlib import Path
+from prixfixe.lock import RunLock
+with RunLock(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(600)
+"""
 
 
 def owner(folder: Path) -> subprocess.Popen[bytes]:

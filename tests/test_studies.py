@@ -26,6 +26,7 @@ from prixfixe import sweep as sweep_module
 from prixfixe.app import train
 from prixfixe.block_check import example, targets, violations
 from prixfixe.cli import main
+from prixfixe.errors import InputError
 from prixfixe.experiment import build_recipe, run
 from prixfixe.network import build
 from prixfixe.paths import conf_folder
@@ -94,7 +95,7 @@ def make_study(
             config.setdefault(slot, {})[setting] = value
         path = folder / name
         path.mkdir(parents=True)
-        (path / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+        (path / "config.yaml").write_text(yaml.dump(config, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper), sort_keys=False))
         write_json(
             path / "status.json", {"state": state(values), "reason": None if state(values) == "done" else "TrainingError: not finite"}
         )
@@ -162,8 +163,8 @@ def test_one_multirun_sweeps_over_all_of_it(study: str, swept: Mapping[str, Sequ
 
 
 def test_the_ablation_narrowed_has_names_and_values_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    runs = planned(monkeypatch, tmp_path, "experiment=proformer_ablation", "core.blocks=8", "final.heads=0,64")
-    assert len(runs) == 3 * 2 * 2
+    runs = planned(monkeypatch, tmp_path, "experiment=proformer_ablation", "core.blocks=8", "final.heads=0")
+    assert len(runs) == 3 * 2
     heads = {64: 2, 128: 4, 256: 8}
     for name, config in runs.items():
         width = config["first"]["channels"]
@@ -175,9 +176,19 @@ def test_the_ablation_narrowed_has_names_and_values_of_its_own(monkeypatch: pyte
     assert {config["recipe"]["mask_share"] for config in runs.values()} == {0.05, 0}
 
 
+def test_a_dimension_of_ones_own_asks_for_its_attention_heads() -> None:
+    for width, heads, expected in ((256, (), 8), (512, ("core.heads=16",), 16)):
+        assert compose("experiment=proformer_ablation", f"first.channels={width}", *heads)["core"]["heads"] == expected
+    config = compose("experiment=proformer_ablation", "first.channels=512")
+    with pytest.raises(InputError, match=r"core\.heads='unknown for this dimension, say core\.heads=N'"):
+        build(build_recipe(config), config, targets())
+
+
 def test_soft_classification_narrowed_has_names_and_values_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    runs = planned(monkeypatch, tmp_path, "experiment=soft_classification", "first=kmer", "core=bilstm", "final.loss=mse,kl")
-    assert len(runs) == 2 * 4
+    runs = planned(
+        monkeypatch, tmp_path, "experiment=soft_classification", "first=kmer", "core=bilstm", "final.loss=mse,kl", "recipe.is_reverse=false"
+    )
+    assert len(runs) == 2 * 2
     for name, config in runs.items():
         recipe = config["recipe"]
         variant = f"{config['final']['loss']}-reverse{recipe['is_reverse']}-singleton{recipe['is_singleton']}"
@@ -434,7 +445,7 @@ def test_damaged_runs_are_named_and_passed_over(tmp_path: Path, capsys: pytest.C
     config.write_text(config.read_text() + "training: [1, 2\n")
     text = shown(capsys, "soft_classification", folder)
     assert "106 of 106 combinations done" in text
-    assert text.count("damaged: ") == 2
+    assert text.count("\ndamaged: ") == 2
 
 
 def test_the_same_runs_in_two_sweeps_are_never_paired_with_each_other(tmp_path: Path) -> None:
@@ -463,5 +474,6 @@ def test_every_study_has_its_experiment() -> None:
 
 
 def test_torch_is_not_needed(soft: Path) -> None:
-    code = f"import sys; from prixfixe.cli import main; main(['study', 'soft_classification', {str(soft)!r}]); sys.exit('torch' in sys.modules)"
+    command = f"main(['study', 'soft_classification', {str(soft)!r}])"
+    code = f"import sys; from prixfixe.cli import main; {command}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0

@@ -86,6 +86,16 @@ def test_ctrl_c_lets_the_jobs_save_and_says_how_to_go_on(tmp_path: Path) -> None
         assert status["reason"].startswith("interrupted")
 
 
+def test_a_sweep_whose_processes_are_killed_ends_with_the_same_numbers(tmp_path: Path) -> None:
+    chaos = Path(__file__).parents[1] / "benchmarks" / "chaos.py"
+    small = ("--combinations", "2", "--size", "300", "--epochs", "6", "--every", "1.5", "-o", str(tmp_path / "chaos.json"))
+    subprocess.run([sys.executable, str(chaos), *small], cwd=tmp_path, check=True, timeout=900, capture_output=True)
+    result = json.loads((tmp_path / "chaos.json").read_text())
+    assert result["combinations"] == 2
+    assert sum(result["kills"].values()) > 0
+    assert result["different"] == []
+
+
 PLAN = {f"bhi+conv+{core}+mlp": ["recipe=bhi", f"core={core}"] for core in ("bilstm", "efficientnet")}
 
 
