@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 import scipy
 
+from prixfixe.data.sequences import Sequences
+from prixfixe.data.testset import TestSet
 from prixfixe.evaluation import BOOTSTRAP_SAMPLES, evaluate
 from prixfixe.files import write_json
-from prixfixe.sequences import Sequences
-from prixfixe.testset import TestSet
 
 ROWS = 71_103
 # unique rows and pairs of the published subsets; of the SNV pairs the number in Rafi et al. 2024, Table 1

@@ -28,8 +28,8 @@ import torch
 
 import prixfixe
 from prixfixe import metrics
+from prixfixe.data.testset import read_test_set
 from prixfixe.files import write_json
-from prixfixe.testset import read_test_set
 
 MODELS = ("dream_cnn", "dream_rnn", "dream_attn")
 BATCH = 128

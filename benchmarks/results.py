@@ -29,14 +29,14 @@ from scipy.stats import rankdata
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from fabricated_runs import make_grid
 
-from prixfixe import ranks
-from prixfixe.effects import findings
+from prixfixe.analysis import ranks
+from prixfixe.analysis.effects import findings
+from prixfixe.analysis.ranks import bootstrap_ranks, bootstrap_scores, draws, model_cd, read_predictions
+from prixfixe.analysis.results import collect
+from prixfixe.analysis.tables import as_text
+from prixfixe.analysis.views import comparison
 from prixfixe.evaluation import BOOTSTRAP_FRACTION
 from prixfixe.files import write_json
-from prixfixe.ranks import bootstrap_ranks, bootstrap_scores, draws, model_cd, read_predictions
-from prixfixe.result_tables import as_text
-from prixfixe.result_views import comparison
-from prixfixe.results import collect
 from prixfixe.run_folder import RunFolder
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from prixfixe.measurements import Measurements
+from prixfixe.data.measurements import Measurements
+from prixfixe.data.sequences import N, Sequences
+from prixfixe.data.tables import read_measurements
 from prixfixe.metrics import pearson_r
-from prixfixe.sequences import N, Sequences
 from prixfixe.simulation import simulate
-from prixfixe.tables import read_measurements
 
 LONGEST = 5
 

@@ -22,7 +22,7 @@ from prixfixe.errors import InputError, InterruptedRunError
 from prixfixe.experiment import run
 from prixfixe.paths import conf_folder, own_conf
 from prixfixe.run_folder import RunFolder, flatten, run_name
-from prixfixe.sweep import job_line, resolved
+from prixfixe.sweeps.plan import job_line, resolved
 
 OmegaConf.register_new_resolver("run_name", run_name, replace=True)
 

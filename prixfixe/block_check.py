@@ -11,12 +11,12 @@ import torch
 
 from prixfixe.bins import Bins
 from prixfixe.contract import Batch, TargetSpec, describe
+from prixfixe.data.sequences import Sequences
 from prixfixe.errors import ContractError, InputError
 from prixfixe.experiment import build_recipe
 from prixfixe.menu import Part, partners
 from prixfixe.network import Network, build
 from prixfixe.recipe import Recipe, Samples
-from prixfixe.sequences import Sequences
 
 SEQUENCES = 6
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from prixfixe.data.measurements import Measurements
 from prixfixe.errors import InputError
-from prixfixe.measurements import Measurements
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class Simulated(Dataset):
         self.size, self.seed, self.validation_fraction = size, seed, validation_fraction
 
     def read(self) -> Split:
+        from prixfixe.data.splits import split
         from prixfixe.simulation import VERSION, simulate
-        from prixfixe.splits import split
 
         measurements = simulate(self.size, self.seed).measurements
         train, validation = split(measurements, validation_fraction=self.validation_fraction, seed=self.seed)
@@ -74,8 +74,8 @@ class Table(Dataset):
         self.columns = {"sequence": sequence, "expression": expression}
 
     def read(self) -> Split:
-        from prixfixe.prepared import content_hash, prepare
-        from prixfixe.splits import cluster_folds, fold_split, shared, split
+        from prixfixe.data.prepared import content_hash, prepare
+        from prixfixe.data.splits import cluster_folds, fold_split, shared, split
 
         measurements = prepare(self.path, self.columns)
         content = content_hash(self.path)

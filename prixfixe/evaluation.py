@@ -29,9 +29,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from prixfixe import metrics
+from prixfixe.data.tables import ID_NAMES, SEQUENCE_NAMES, read_measurements
+from prixfixe.data.testset import TestSet
 from prixfixe.errors import InputError
-from prixfixe.tables import ID_NAMES, SEQUENCE_NAMES, read_measurements
-from prixfixe.testset import TestSet
 
 WEIGHTS = {
     "all": 1.0,

@@ -18,12 +18,12 @@ from torch.optim.lr_scheduler import LRScheduler
 from prixfixe.bins import Bins
 from prixfixe.checkpoint import remove_checkpoints
 from prixfixe.contract import TargetSpec
+from prixfixe.data.measurements import Measurements
 from prixfixe.datasets import Dataset, Split, expression_range
 from prixfixe.errors import BusyError, InputError, InterruptedRunError
 from prixfixe.files import write_json
 from prixfixe.fit import Data, Loop, fit
 from prixfixe.lock import RunLock
-from prixfixe.measurements import Measurements
 from prixfixe.network import Network, build, learning_rate_groups
 from prixfixe.optim import Schedule
 from prixfixe.parts import factory

@@ -34,7 +34,7 @@ from prixfixe.files import write_json, write_text
 from prixfixe.network import Network, build
 from prixfixe.paths import conf_folder
 from prixfixe.run_folder import SLOTS, RunFolder
-from prixfixe.sweep import resolved
+from prixfixe.sweeps.plan import resolved
 
 PARTS = {  # in the order of the archive's numbers
     "recipe": ("autosome", "bhi", "unlockdna"),

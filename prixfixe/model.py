@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
+from prixfixe.data.sequences import Sequences
 from prixfixe.errors import InputError
 from prixfixe.experiment import build_recipe, find_device, load_targets
 from prixfixe.network import Network, build
 from prixfixe.recipe import Recipe
 from prixfixe.run_folder import RunFolder
 from prixfixe.scoring import predict
-from prixfixe.sequences import Sequences
 
 
 class Model:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from prixfixe.bins import Bins
 from prixfixe.contract import AuxiliaryHead, Batch, InputSpec
-from prixfixe.sequences import ASCII_TO_CODE, N, Sequences
+from prixfixe.data.sequences import ASCII_TO_CODE, N, Sequences
 
 CHUNK = 1 << 16  # sequences whose windows are cut at a time, so that indices of millions are never in memory at once
 

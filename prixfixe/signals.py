@@ -20,7 +20,7 @@ class StopRequest:
 
 @contextmanager
 def stop_request() -> Iterator[StopRequest]:
-    """While inside, stopping signals are noted in the yielded request; a second one of a kind acts as it would have outside.
+    """While inside, stopping signals are noted in the yielded request; a second Ctrl-C acts as it would have outside.
 
     Signals that are ignored stay ignored. Handlers are those of before on leaving, so that the signal can be raised again.
     """
@@ -31,7 +31,10 @@ def stop_request() -> Iterator[StopRequest]:
 
     def note(number: int, frame: FrameType | None) -> None:
         request.signal = signal.Signals(number)
-        signal.signal(number, before[signal.Signals(number)])
+        if (
+            number == signal.SIGINT
+        ):  # a scheduler may send its own to every process and to the whole group, but who presses Ctrl-C twice means it
+            signal.signal(number, before[signal.SIGINT])
 
     before = {number: signal.getsignal(number) for number in STOPPING}
     before = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
+from prixfixe.data.sequences import Sequences
+from prixfixe.data.testset import TestSet
 from prixfixe.evaluation import evaluate
 from prixfixe.run_folder import SLOTS, run_name
-from prixfixe.sequences import Sequences
-from prixfixe.testset import TestSet
 
 CHOICES = {
     "recipe": ("autosome", "bhi", "unlockdna"),

@@ -11,7 +11,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from prixfixe.pool import PRELOADED
+from prixfixe.sweeps.pool import PRELOADED
 
 context = multiprocessing.get_context("forkserver")
 context.set_forkserver_preload(PRELOADED)

@@ -7,9 +7,9 @@ import pytest
 from fabricated_runs import CHOICES, correlated, make_grid
 from scipy.stats import ttest_ind
 
-from prixfixe.against import compare, new_parts, slot_ranking, together
+from prixfixe.analysis.against import compare, new_parts, slot_ranking, together
+from prixfixe.analysis.results import collect, combination
 from prixfixe.cli import main
-from prixfixe.results import collect, combination
 
 FEW = {"recipe": ("autosome", "bhi"), "first": ("conv",), "core": ("bilstm", "proformer"), "final": ("mlp", "soft_bins")}
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from prixfixe.costs import COSTS, MORE_IS_CHEAPER, pareto_front
+from prixfixe.analysis.costs import COSTS, MORE_IS_CHEAPER, pareto_front
+from prixfixe.analysis.results import LOWER_IS_BETTER, Row
 from prixfixe.errors import InputError
-from prixfixe.results import LOWER_IS_BETTER, Row
 
 
 def random_rows(seed: int) -> list[Row]:

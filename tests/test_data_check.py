@@ -10,9 +10,9 @@ from conftest import random_strings, reverse_complement
 
 from prixfixe.commands import data_check as command
 from prixfixe.construct import LEFT_FLANK, RIGHT_FLANK
-from prixfixe.data_check import check, within_mismatches
+from prixfixe.data.check import check, within_mismatches
+from prixfixe.data.sequences import Sequences
 from prixfixe.errors import InputError
-from prixfixe.sequences import Sequences
 
 
 def mutated(sequence: str, *positions: int) -> str:
@@ -113,7 +113,7 @@ def test_near_duplicates_agree_with_comparing_all_pairs(mismatches):
 
 
 def test_many_candidates_are_compared_in_parts(monkeypatch):
-    monkeypatch.setattr("prixfixe.data_check.PAIRS_AT_A_TIME", 10)
+    monkeypatch.setattr("prixfixe.data.check.PAIRS_AT_A_TIME", 10)
     strings = ["A" * 40 + string for string in random_strings(30, length=40)]
     others = [mutated(string, 75) for string in strings[::2]]
     found = within_mismatches(Sequences.from_strings(strings), Sequences.from_strings(others), 1)

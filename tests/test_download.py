@@ -18,9 +18,9 @@ from typing import Any
 
 import pytest
 
-from prixfixe import download as module
 from prixfixe.commands import data_download
-from prixfixe.download import RECORD_FILE, download, unpack
+from prixfixe.data import download as module
+from prixfixe.data.download import RECORD_FILE, download, unpack
 from prixfixe.errors import InputError
 
 RECORD = "10633252"

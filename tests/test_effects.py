@@ -13,8 +13,8 @@ from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 from statsmodels.stats.multitest import multipletests
 
-from prixfixe.effects import OTHERS, contexts, findings, interactions, interval, part_effects, variance_shares
-from prixfixe.results import Row
+from prixfixe.analysis.effects import OTHERS, contexts, findings, interactions, interval, part_effects, variance_shares
+from prixfixe.analysis.results import Row
 from prixfixe.run_folder import SLOTS
 
 

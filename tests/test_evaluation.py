@@ -12,11 +12,11 @@ import scipy.stats
 
 from prixfixe import evaluation as module
 from prixfixe.commands import evaluate as command
+from prixfixe.data.sequences import Sequences
+from prixfixe.data.testset import PUBLISHED_FILES, SUBSETS, TestSet, read_test_set
 from prixfixe.errors import InputError
 from prixfixe.evaluation import WEIGHTS, bootstrap_scores, evaluate, read_predictions
 from prixfixe.files import write_text
-from prixfixe.sequences import Sequences
-from prixfixe.testset import PUBLISHED_FILES, SUBSETS, TestSet, read_test_set
 
 PAIRS = ("SNVs", "motif_perturbation", "motif_tiling")
 N = 400

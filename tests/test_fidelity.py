@@ -12,10 +12,10 @@ from conftest import ROOT, compose, random_strings
 
 from prixfixe.bins import Bins
 from prixfixe.block_check import targets
+from prixfixe.data.measurements import Measurements
+from prixfixe.data.sequences import Sequences
 from prixfixe.experiment import bins_of, build_optimizer, build_recipe
-from prixfixe.measurements import Measurements
 from prixfixe.network import Network, build
-from prixfixe.sequences import Sequences
 
 # trainable parameters of the published PyTorch code's own modules; Proformer's published TensorFlow model has 47,425,543, and ours 31
 # expression heads more that are learned one by one, two nucleotides fewer to name, and no weight that only ever multiplies zeros

@@ -191,9 +191,9 @@ def test_run_folder(promoters: Path, tmp_path: Path) -> None:
 def test_loaded_predictions_are_the_scored_ones(recipe: str, final: str, promoters: Path, tmp_path: Path) -> None:
     config = table(demo(recipe, "conv", "efficientnet", final), promoters)
     metrics = run(config, tmp_path / "run", show_progress=False)
+    from prixfixe.data.splits import split
+    from prixfixe.data.tables import read_measurements
     from prixfixe.metrics import pearson_r
-    from prixfixe.splits import split
-    from prixfixe.tables import read_measurements
 
     measurements = read_measurements(promoters)
     held_out = measurements[split(measurements, validation_fraction=0.2, seed=0)[1]]

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from pool_jobs import end, gpu, hang, shout
 
-from prixfixe import pool
-from prixfixe.pool import JobDiedError, JobRaisedError, JobTimeoutError, Watcher, gpu_names, of_the_machine, run_in_pool
+from prixfixe.sweeps import pool
+from prixfixe.sweeps.pool import JobDiedError, JobRaisedError, JobTimeoutError, Watcher, gpu_names, of_the_machine, run_in_pool
 
 
 @pytest.fixture(autouse=True)
@@ -133,8 +133,8 @@ def test_gpus_are_named_as_cuda_names_them(case: str, monkeypatch: pytest.Monkey
 MAIN = """
 import sys
 from pool_jobs import stay
-from prixfixe import pool
-from prixfixe.pool import PoolStoppedError, Watcher, run_in_pool
+from prixfixe.sweeps import pool
+from prixfixe.sweeps.pool import PoolStoppedError, Watcher, run_in_pool
 
 class Ready(Watcher):
     def ended(self, index, outcome, again):

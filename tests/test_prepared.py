@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prixfixe import prepared
+from prixfixe.data import prepared
+from prixfixe.data.prepared import content_hash, prepare
+from prixfixe.data.tables import read_measurements
 from prixfixe.errors import InputError
-from prixfixe.prepared import content_hash, prepare
-from prixfixe.tables import read_measurements
 
 HEADER = "seq\texpression\tother\tfold\n"
 
@@ -133,7 +133,7 @@ def test_a_file_where_the_folder_belongs_is_replaced(table, tmp_path):
 def test_jobs_that_start_together(table, tmp_path):
     """Several processes and no cache; then several threads and a damaged one, all arriving at the same moment."""
     cache = tmp_path / "cache"
-    code = "import sys; from prixfixe.prepared import prepare; print(float(prepare(sys.argv[1], {}, sys.argv[2]).expression.sum()))"
+    code = "import sys; from prixfixe.data.prepared import prepare; print(float(prepare(sys.argv[1], {}, sys.argv[2]).expression.sum()))"
     jobs = [subprocess.Popen([sys.executable, "-c", code, table, cache], stdout=subprocess.PIPE, text=True) for _ in range(3)]
     expected = read_measurements(table)
     assert [float(job.communicate(timeout=60)[0]) for job in jobs] == [expected.expression.sum()] * 3

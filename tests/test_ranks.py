@@ -7,11 +7,8 @@ import pytest
 from fabricated_runs import correlated, make_grid
 from scipy.stats import friedmanchisquare, pearsonr, rankdata, spearmanr
 
-from prixfixe import ranks
-from prixfixe.errors import InputError
-from prixfixe.evaluation import WEIGHTS
-from prixfixe.evaluation import bootstrap_scores as exact_bootstrap_scores
-from prixfixe.ranks import (
+from prixfixe.analysis import ranks
+from prixfixe.analysis.ranks import (
     TEST,
     VALIDATION,
     Predictions,
@@ -23,10 +20,13 @@ from prixfixe.ranks import (
     part_cd,
     read_predictions,
 )
-from prixfixe.results import collect
+from prixfixe.analysis.results import collect
+from prixfixe.data.sequences import Sequences
+from prixfixe.data.testset import TestSet
+from prixfixe.errors import InputError
+from prixfixe.evaluation import WEIGHTS
+from prixfixe.evaluation import bootstrap_scores as exact_bootstrap_scores
 from prixfixe.run_folder import RunFolder
-from prixfixe.sequences import Sequences
-from prixfixe.testset import TestSet
 
 FEW = {"recipe": ("autosome", "bhi"), "first": ("conv",), "core": ("bilstm", "proformer"), "final": ("mlp", "soft_bins")}
 

@@ -8,9 +8,9 @@ from conftest import compose
 from prixfixe.bins import Bins
 from prixfixe.construct import DISTAL, LEFT_FLANK, PROXIMAL, RIGHT_FLANK, UPSTREAM
 from prixfixe.contract import Batch
+from prixfixe.data.sequences import N, Sequences
 from prixfixe.experiment import build_recipe
 from prixfixe.recipe import Recipe, Samples, place
-from prixfixe.sequences import N, Sequences
 
 COMPLEMENT = str.maketrans("ACGTN", "TGCAN")
 INSERTS = ("ACGT" * 20, "GATTACA" * 8 + "N", "CCGGT" * 21, "")

@@ -12,12 +12,12 @@ import pytest
 import yaml
 from fabricated_runs import make_grid
 
+from prixfixe.analysis.results import COLUMNS, SCORES, averaged, collect, combination
+from prixfixe.analysis.views import narrowed_command
 from prixfixe.cli import main
 from prixfixe.commands.results import SCORE_NAMES
-from prixfixe.result_views import narrowed_command
-from prixfixe.results import COLUMNS, SCORES, averaged, collect, combination
 from prixfixe.run_folder import SLOTS
-from prixfixe.sweep import Plan
+from prixfixe.sweeps.plan import Plan
 
 FEW = {"recipe": ("autosome", "bhi"), "first": ("conv",), "core": ("bilstm", "proformer"), "final": ("mlp", "soft_bins")}
 BHI = "bhi+conv+bilstm+mlp"

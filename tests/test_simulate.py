@@ -11,14 +11,14 @@ import pytest
 
 from prixfixe.commands import data_simulate
 from prixfixe.construct import LEFT_FLANK, RIGHT_FLANK
+from prixfixe.data.sequences import Sequences
+from prixfixe.data.tables import read_measurements
+from prixfixe.data.testset import SUBSETS, read_test_set
 from prixfixe.errors import InputError
 from prixfixe.evaluation import read_predictions
-from prixfixe.sequences import Sequences
 from prixfixe.simulation import assay, model, simulate, simulate_test_set, true_expression
 from prixfixe.simulation.factors import COOPERATIONS, FACTORS, Factor, site_weights
 from prixfixe.simulation.testset import PUBLISHED_SIZE, PUBLISHED_SUBSETS
-from prixfixe.tables import read_measurements
-from prixfixe.testset import SUBSETS, read_test_set
 
 NEUTRAL = "ACTGATGT" * 10  # 80 nt; what a planted site does is compared with it
 

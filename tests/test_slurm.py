@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import slurm
 
-import prixfixe.slurm
+import prixfixe.sweeps.slurm
 from prixfixe.errors import InputError
 from prixfixe.run_folder import RunFolder
-from prixfixe.slurm import queue_line
+from prixfixe.sweeps.slurm import queue_line
 
 pytestmark = pytest.mark.xdist_group("slurm")
 
@@ -168,10 +168,10 @@ def squeue(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
 
 
 def test_jobs_that_end_without_an_answer_are_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prixfixe.slurm, "ANSWER_WITHIN", 0.0)
+    monkeypatch.setattr(prixfixe.sweeps.slurm, "ANSWER_WITHIN", 0.0)
     squeue(tmp_path, monkeypatch, "echo '7_0|OUT_OF_MEMORY|OutOfMemory'; echo '7_1|TIMEOUT|TimeLimit'; echo '9|RUNNING|None'")
-    changes = [change for change in prixfixe.slurm.changes(tmp_path, {"a": "7_0", "b": "7_1", "c": "7_2"}) if change]
-    assert all(isinstance(change, prixfixe.slurm.Lost) for change in changes)
+    changes = [change for change in prixfixe.sweeps.slurm.changes(tmp_path, {"a": "7_0", "b": "7_1", "c": "7_2"}) if change]
+    assert all(isinstance(change, prixfixe.sweeps.slurm.Lost) for change in changes)
     assert {change.name: change.reason.partition(";")[0] for change in changes} == {  # type: ignore[union-attr]
         "a": "Slurm job 7_0: OUT_OF_MEMORY",
         "b": "Slurm job 7_1: TIMEOUT",
@@ -180,18 +180,18 @@ def test_jobs_that_end_without_an_answer_are_lost(tmp_path: Path, monkeypatch: p
 
 
 def test_a_controller_that_is_away_for_a_while_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prixfixe.slurm, "ANSWER_WITHIN", 0.0)
+    monkeypatch.setattr(prixfixe.sweeps.slurm, "ANSWER_WITHIN", 0.0)
     squeue(tmp_path, monkeypatch, "exit 1")
-    changes = prixfixe.slurm.changes(tmp_path, {"a": "7_0"})
+    changes = prixfixe.sweeps.slurm.changes(tmp_path, {"a": "7_0"})
     assert [next(changes), next(changes)] == [None, None]
     squeue(tmp_path, monkeypatch, "echo '7_0|RUNNING|None'")
-    assert next(changes) == prixfixe.slurm.Running("a")
+    assert next(changes) == prixfixe.sweeps.slurm.Running("a")
 
 
 def test_without_slurm_there_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(InputError, match="squeue gives no answer"):
-        prixfixe.slurm.submit(tmp_path, {}, 0, {})
+        prixfixe.sweeps.slurm.submit(tmp_path, {}, 0, {})
 
 
 @pytest.mark.parametrize("answer, waits", [(None, False), (("InterruptedRunError", "interrupted"), True)])
@@ -204,7 +204,7 @@ def test_a_job_that_slurm_stops_gives_no_bad_answer(answer: object, waits: bool,
     monkeypatch.setattr(time, "sleep", slept.append)
     before = signal.getsignal(signal.SIGTERM)
     try:
-        assert prixfixe.slurm.StoppableCall(work)() == answer
+        assert prixfixe.sweeps.slurm.StoppableCall(work)() == answer
     finally:
         signal.signal(signal.SIGTERM, before)
     assert bool(slept) is waits

@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prixfixe.construct import LEFT_FLANK, RIGHT_FLANK
+from prixfixe.data.measurements import Measurements
+from prixfixe.data.sequences import Sequences
+from prixfixe.data.splits import cluster_folds, clusters, flanks, fold_split, group_keys, inserts, shared, split, strand_hash
+from prixfixe.data.tables import read_measurements
 from prixfixe.errors import InputError
-from prixfixe.measurements import Measurements
-from prixfixe.sequences import Sequences
-from prixfixe.splits import cluster_folds, clusters, flanks, fold_split, group_keys, inserts, shared, split, strand_hash
-from prixfixe.tables import read_measurements
 
 
 def measured(strings: list[str], fold: list[int] | None = None) -> Measurements:

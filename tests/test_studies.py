@@ -22,16 +22,7 @@ from hydra import initialize_config_dir
 from scipy.stats import mannwhitneyu, wilcoxon
 from statsmodels.stats.multitest import multipletests
 
-from prixfixe import sweep as sweep_module
-from prixfixe.app import train
-from prixfixe.block_check import example, targets, violations
-from prixfixe.cli import main
-from prixfixe.errors import InputError
-from prixfixe.experiment import build_recipe, run
-from prixfixe.network import build
-from prixfixe.paths import conf_folder
-from prixfixe.run_folder import run_name
-from prixfixe.studies import (
+from prixfixe.analysis.studies import (
     PROFORMER_ABLATION,
     SOFT_CLASSIFICATION,
     Factor,
@@ -42,6 +33,15 @@ from prixfixe.studies import (
     read_study,
     score_table,
 )
+from prixfixe.app import train
+from prixfixe.block_check import example, targets, violations
+from prixfixe.cli import main
+from prixfixe.errors import InputError
+from prixfixe.experiment import build_recipe, run
+from prixfixe.network import build
+from prixfixe.paths import conf_folder
+from prixfixe.run_folder import run_name
+from prixfixe.sweeps import plan as sweep_module
 
 FIXED = {
     "proformer_ablation": {"recipe": "unlockdna", "first": "kmer", "core": "proformer", "final": "expression_heads"},

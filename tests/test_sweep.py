@@ -13,10 +13,10 @@ import pytest
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from prixfixe.live_view import Cell, GridView, LineView, shown, slots, watch
-from prixfixe.pool import JobDiedError, JobRaisedError, JobStoppedError, JobTimeoutError
 from prixfixe.run_folder import RunFolder
-from prixfixe.sweep import Plan, quoted, record_end
+from prixfixe.sweeps.live_view import Cell, GridView, LineView, shown, slots, watch
+from prixfixe.sweeps.plan import Plan, quoted, record_end
+from prixfixe.sweeps.pool import JobDiedError, JobRaisedError, JobStoppedError, JobTimeoutError
 
 TINY = ("experiment=demo", "recipe=bhi", "first=conv", "final=soft_bins", "dataset.size=60")
 

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from prixfixe import tables
+from prixfixe.data import tables
+from prixfixe.data.measurements import Measurements
+from prixfixe.data.tables import read_measurements, read_sequences
 from prixfixe.errors import InputError
-from prixfixe.measurements import Measurements
-from prixfixe.tables import read_measurements, read_sequences
 
 quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 sequences = st.text("ACGTNacgtn", min_size=1, max_size=40)

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prixfixe.contract import AuxiliaryHead, Batch, InputSpec
+from prixfixe.data.sequences import N
 from prixfixe.recipe import Recipe, Samples, one_hot, place, reverse_complement
-from prixfixe.sequences import N
 
 MASK = 5  # the code, and the channel, of a masked nucleotide
 

@@ -21,7 +21,7 @@ class GridSweeper(BasicSweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Raises SweepError where not all is done at the end, and SystemExit (130, 143) where the sweep was told to stop."""
-        from prixfixe.sweep import plan_sweep, resolved
+        from prixfixe.sweeps.plan import plan_sweep, resolved
 
         assert self.config is not None and self.hydra_context is not None and self.launcher is not None
         loader = self.hydra_context.config_loader

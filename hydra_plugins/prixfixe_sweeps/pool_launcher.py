@@ -34,8 +34,8 @@ class PoolLauncher(Launcher):
         _check("timeout_minutes", self.timeout_minutes, int | float, or_null=True)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from prixfixe.live_view import watch
-        from prixfixe.pool import JobError, cpu_count, gpu_names, run_in_pool
+        from prixfixe.sweeps.live_view import watch
+        from prixfixe.sweeps.pool import JobError, cpu_count, gpu_names, run_in_pool
 
         setup_globals()
         gpus = gpu_names()
@@ -62,7 +62,7 @@ class PoolLauncher(Launcher):
 
     def names(self, job_overrides: Sequence[Sequence[str]]) -> tuple[Path, list[str], list[str]]:
         """The sweep's folder, the folder names of all its combinations, and those of the jobs."""
-        from prixfixe.sweep import Plan
+        from prixfixe.sweeps.plan import Plan
 
         names = []
         for overrides in job_overrides:

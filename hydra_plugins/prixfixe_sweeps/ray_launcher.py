@@ -23,8 +23,8 @@ class RayLauncher(Launcher):
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from prixfixe.cluster_job import ClusterJob, board
         from prixfixe.errors import InputError
+        from prixfixe.sweeps.cluster_job import ClusterJob, board
 
         try:
             import ray

@@ -58,8 +58,8 @@ class SlurmLauncher(Launcher):
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from prixfixe import slurm
-        from prixfixe.cluster_job import ClusterJob, board
+        from prixfixe.sweeps import slurm
+        from prixfixe.sweeps.cluster_job import ClusterJob, board
 
         common = (self.hydra_context, self.task_function, self.config)
         jobs = [ClusterJob(*common, list(overrides), initial_job_idx + i) for i, overrides in enumerate(job_overrides)]

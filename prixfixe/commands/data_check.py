@@ -27,7 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import json
 
-    from prixfixe.data_check import check
+    from prixfixe.data.check import check
 
     report = check(args.file, against=args.against, mismatches=args.mismatches, sequence=args.sequence, expression=args.expression)
     print(json.dumps(report.to_dict(), indent=2, allow_nan=False) if args.json else report.text(), end="\n" if args.json else "")

@@ -25,7 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from prixfixe.download import RECORDS, ZENODO, download
+    from prixfixe.data.download import RECORDS, ZENODO, download
 
     base = os.environ.get("PRIXFIXE_ZENODO", ZENODO)
     for path in download(RECORDS[args.dataset], args.output, TerminalReporter(), base=base):

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
+    from prixfixe.data.testset import TestSet
     from prixfixe.evaluation import Evaluation, Score
-    from prixfixe.testset import TestSet
 
 HELP = "score a run, a sweep, or a table of predictions, in the subsets of a test set"
 
@@ -44,9 +44,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from prixfixe.data.testset import read_test_set
     from prixfixe.errors import InputError
     from prixfixe.files import write_text
-    from prixfixe.testset import read_test_set
 
     path: Path = args.predictions
     if not path.exists():

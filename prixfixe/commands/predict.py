@@ -22,9 +22,9 @@ def run(args: argparse.Namespace) -> int:
     import sys
 
     import prixfixe
+    from prixfixe.data.tables import read_sequences
     from prixfixe.errors import InputError
     from prixfixe.files import atomic_path
-    from prixfixe.tables import read_sequences
 
     if args.batch_size < 1:
         raise InputError(f"--batch-size {args.batch_size}: at least 1")

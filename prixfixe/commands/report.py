@@ -24,8 +24,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from prixfixe.analysis.results import SCORES
     from prixfixe.report import write_report
-    from prixfixe.results import SCORES
 
     formats = [kind.strip() for kind in args.format.split(",") if kind.strip()]
     if unknown := [kind for kind in formats if kind not in FORMATS]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from prixfixe.result_tables import Table
+    from prixfixe.analysis.tables import Table
 
 HELP = "compare the combinations of a sweep, best first; what each part is worth, ranks, costs, two sweeps"
 
@@ -50,12 +50,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from prixfixe.analysis.filter import keep, parse_condition
+    from prixfixe.analysis.results import collect
+    from prixfixe.analysis.tables import as_csv, as_latex, as_markdown, as_text, write_parquet
+    from prixfixe.analysis.views import against, comparison, effects, pareto, ranks
     from prixfixe.errors import InputError
     from prixfixe.files import write_text
-    from prixfixe.result_filter import keep, parse_condition
-    from prixfixe.result_tables import as_csv, as_latex, as_markdown, as_text, write_parquet
-    from prixfixe.result_views import against, comparison, effects, pareto, ranks
-    from prixfixe.results import collect
 
     form = args.format or (SUFFIXES.get(args.output.suffix.lower(), "table") if args.output else "table")
     asked = sum((args.effects, args.ranks, args.pareto, bool(args.against)))

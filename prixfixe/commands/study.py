@@ -37,9 +37,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from prixfixe.analysis.studies import answer_table, find_study, panels, read_study, score_table
+    from prixfixe.analysis.tables import as_csv, as_markdown, as_text
     from prixfixe.files import write_text
-    from prixfixe.result_tables import as_csv, as_markdown, as_text
-    from prixfixe.studies import answer_table, find_study, panels, read_study, score_table
 
     form = args.format or (SUFFIXES.get(args.output.suffix.lower(), "table") if args.output else "table")
     study = find_study(args.study)

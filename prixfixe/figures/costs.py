@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from prixfixe.costs import pareto_front
+from prixfixe.analysis.costs import pareto_front
+from prixfixe.analysis.results import LOWER_IS_BETTER, SCORES, Row
 from prixfixe.figures.style import colours, log_ticks, mark_simulated, markers, new_figure, styled
-from prixfixe.results import LOWER_IS_BETTER, SCORES, Row
 
 AXES = {
     "parameters": "trainable parameters",

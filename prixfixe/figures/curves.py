@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from prixfixe.analysis.history import Curve
+from prixfixe.analysis.results import LOWER_IS_BETTER, SCORES
 from prixfixe.figures.style import colours, log_ticks, mark_simulated, new_figure, styled
-from prixfixe.history import Curve
-from prixfixe.results import LOWER_IS_BETTER, SCORES
 
 
 @styled

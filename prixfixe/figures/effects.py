@@ -8,9 +8,9 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from prixfixe.effects import OTHERS, SIGNIFICANT, InteractionCell, PartEffect, VarianceShare
+from prixfixe.analysis.effects import OTHERS, SIGNIFICANT, InteractionCell, PartEffect, VarianceShare
+from prixfixe.analysis.results import LOWER_IS_BETTER, SCORES
 from prixfixe.figures.style import GREY, OKABE_ITO, ink, new_figure, signed, styled
-from prixfixe.results import LOWER_IS_BETTER, SCORES
 from prixfixe.run_folder import SLOTS
 
 COLUMNS = (0.13, 0.58, 0.83, 1.0)  # right edges of the numbers beside a forest plot

@@ -11,9 +11,9 @@ from matplotlib.colors import Colormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 
+from prixfixe.analysis.grid import SYMBOLS, Grid, lay_out
+from prixfixe.analysis.results import LOWER_IS_BETTER, SCORES, Row
 from prixfixe.figures.style import GREY, ink, mark_simulated, new_figure, styled
-from prixfixe.grid import SYMBOLS, Grid, lay_out
-from prixfixe.results import LOWER_IS_BETTER, SCORES, Row
 
 NO_SCORE = "#c9c9c9"
 

@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from prixfixe.effects import p_text
+from prixfixe.analysis.effects import p_text
+from prixfixe.analysis.ranks import VALIDATION, CriticalDifference, Ranks
 from prixfixe.figures.style import colours, new_figure, styled
-from prixfixe.ranks import VALIDATION, CriticalDifference, Ranks
 
 MOST = 100  # models that are drawn; more cannot be read
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prixfixe.effects import InteractionCell, PartEffect, VarianceShare, findings, interactions, part_effects, variance_shares
+from prixfixe.analysis.effects import InteractionCell, PartEffect, VarianceShare, findings, interactions, part_effects, variance_shares
+from prixfixe.analysis.history import Curve, read_history
+from prixfixe.analysis.ranks import CriticalDifference, Ranks, bootstrap_ranks, model_cd, part_cd, read_predictions
+from prixfixe.analysis.results import Results, Row, averaged, collect, combination, origins
 from prixfixe.errors import InputError
-from prixfixe.history import Curve, read_history
-from prixfixe.ranks import CriticalDifference, Ranks, bootstrap_ranks, model_cd, part_cd, read_predictions
-from prixfixe.results import Results, Row, averaged, collect, combination, origins
 from prixfixe.run_folder import SLOTS, RunFolder
 
 MOST_IN_DIAGRAM = 20  # models in a critical-difference diagram; more cannot be read

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 
 from prixfixe import figures
+from prixfixe.analysis.results import SCORES, scores_of
 from prixfixe.figures.style import mark_simulated
 from prixfixe.report.content import Content
-from prixfixe.results import SCORES, scores_of
 
 
 @dataclass(frozen=True)

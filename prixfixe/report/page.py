@@ -15,17 +15,17 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from matplotlib.colors import LogNorm, to_hex
 
-from prixfixe.costs import pareto_front
-from prixfixe.effects import p_text
+from prixfixe.analysis.costs import pareto_front
+from prixfixe.analysis.effects import p_text
+from prixfixe.analysis.grid import SYMBOLS, lay_out
+from prixfixe.analysis.results import LOWER_IS_BETTER, SCORES, Row, combination, scores_of
 from prixfixe.figures.costs import AXES
 from prixfixe.figures.heat_map import NO_SCORE, colour_scale
 from prixfixe.figures.ranks import sampled
 from prixfixe.figures.style import as_svg, ink
-from prixfixe.grid import SYMBOLS, lay_out
 from prixfixe.progress import duration
 from prixfixe.report.content import Content
 from prixfixe.report.drawings import Drawing
-from prixfixe.results import LOWER_IS_BETTER, SCORES, Row, combination, scores_of
 from prixfixe.run_folder import SLOTS
 
 STATES = {"done": "done", "failed": "failed", "running": "still running", "stopped": "stopped", "missing": "never started"}

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from prixfixe.construct import LEFT_FLANK, RIGHT_FLANK
-from prixfixe.measurements import Measurements
-from prixfixe.sequences import N, Sequences
+from prixfixe.data.measurements import Measurements
+from prixfixe.data.sequences import N, Sequences
 from prixfixe.simulation.model import true_expression
 
 VERSION = 1  # of the simulation: goes up when a size and seed give other numbers than before

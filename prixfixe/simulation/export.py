@@ -16,12 +16,12 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import csv
 
+from prixfixe.data.sequences import CODE_TO_ASCII, Sequences
+from prixfixe.data.testset import ABOUT_SIMULATION
 from prixfixe.errors import InputError
 from prixfixe.files import atomic_path, write_json, write_text
-from prixfixe.sequences import CODE_TO_ASCII, Sequences
 from prixfixe.simulation.assay import VERSION, SimulatedMeasurements, simulate_chunks
 from prixfixe.simulation.testset import SimulatedTestSet, simulate_test_set
-from prixfixe.testset import ABOUT_SIMULATION
 
 OPTIONS = csv.WriteOptions(include_header=False, delimiter="\t", quoting_style="none")
 

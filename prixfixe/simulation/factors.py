@@ -11,7 +11,7 @@ from functools import cache
 
 import numpy as np
 
-from prixfixe.sequences import NUCLEOTIDES
+from prixfixe.data.sequences import NUCLEOTIDES
 
 IUPAC = {
     "A": "A", "C": "C", "G": "G", "T": "T", "R": "AG", "Y": "CT", "S": "CG", "W": "AT", "K": "GT", "M": "AC",

@@ -21,7 +21,7 @@ from scipy.ndimage import uniform_filter1d
 from scipy.special import expit
 
 from prixfixe.construct import RIGHT_FLANK
-from prixfixe.sequences import C, G, N, Sequences
+from prixfixe.data.sequences import C, G, N, Sequences
 from prixfixe.simulation.factors import COOPERATIONS, FACTORS, Cooperation, Factor, site_weights
 
 MAX_EXPRESSION = 17.0

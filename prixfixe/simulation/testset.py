@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from prixfixe.data.measurements import Measurements
+from prixfixe.data.sequences import COMPLEMENT, A, Sequences, T
 from prixfixe.errors import InputError
-from prixfixe.measurements import Measurements
-from prixfixe.sequences import COMPLEMENT, A, Sequences, T
 from prixfixe.simulation.assay import COMPOSITION, INSERT, TEST, SimulatedMeasurements, add_flanks, draw, measure
 from prixfixe.simulation.factors import FACTORS, Factor, site_weights
 from prixfixe.simulation.model import binding_weights, true_expression

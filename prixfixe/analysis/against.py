@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from prixfixe.effects import contexts
-from prixfixe.ranks import VALIDATION, bootstrap_scores, read_source
-from prixfixe.results import LOWER_IS_BETTER, Results, Row, combination
+from prixfixe.analysis.effects import contexts
+from prixfixe.analysis.ranks import VALIDATION, bootstrap_scores, read_source
+from prixfixe.analysis.results import LOWER_IS_BETTER, Results, Row, combination
 from prixfixe.run_folder import SLOTS, RunFolder
 
 SAMPLES = 1000

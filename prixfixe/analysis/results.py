@@ -19,7 +19,7 @@ import yaml
 from prixfixe.errors import InputError
 from prixfixe.evaluation import WEIGHTS
 from prixfixe.run_folder import SLOTS, RunFolder
-from prixfixe.sweep import Plan, quoted
+from prixfixe.sweeps.plan import Plan, quoted
 
 SCORES = {
     "pearson_r": "Pearson r",

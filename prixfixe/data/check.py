@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from prixfixe.construct import LEFT_FLANK, RIGHT_FLANK
-from prixfixe.measurements import Measurements
-from prixfixe.sequences import NUCLEOTIDES, N, Sequences
-from prixfixe.splits import CHUNK_ROWS, distinct, ends_with, flanks, found_in, inserts, starts_with, strand_hash, strand_hashes
-from prixfixe.tables import read_measurements
+from prixfixe.data.measurements import Measurements
+from prixfixe.data.sequences import NUCLEOTIDES, N, Sequences
+from prixfixe.data.splits import CHUNK_ROWS, distinct, ends_with, flanks, found_in, inserts, starts_with, strand_hash, strand_hashes
+from prixfixe.data.tables import read_measurements
 
 SHOWN_REJECTED = 5
 HISTOGRAM_BINS = 10

@@ -22,10 +22,10 @@ from pathlib import Path
 
 import numpy as np
 
+from prixfixe.data.measurements import Measurements
+from prixfixe.data.sequences import Sequences
+from prixfixe.data.tables import read_measurements
 from prixfixe.errors import InputError
-from prixfixe.measurements import Measurements
-from prixfixe.sequences import Sequences
-from prixfixe.tables import read_measurements
 
 TEST_SEQUENCES = "test_sequences.tsv"
 PUBLISHED_TEST_SEQUENCES = "filtered_test_data_with_MAUDE_expression.txt"

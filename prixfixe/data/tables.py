@@ -24,10 +24,10 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
+from prixfixe.data.measurements import Measurements
+from prixfixe.data.sequences import ASCII_TO_CODE, INVALID, Sequences
+from prixfixe.data.sequences import N as PADDING
 from prixfixe.errors import InputError
-from prixfixe.measurements import Measurements
-from prixfixe.sequences import ASCII_TO_CODE, INVALID, Sequences
-from prixfixe.sequences import N as PADDING
 
 # Column names that need not be told, in order of preference; compared in lower case.
 SEQUENCE_NAMES = ("sequence", "seq")

@@ -9,9 +9,9 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from prixfixe.construct import LEFT_FLANK, RIGHT_FLANK
+from prixfixe.data.measurements import Measurements
+from prixfixe.data.sequences import N, Sequences
 from prixfixe.errors import InputError
-from prixfixe.measurements import Measurements
-from prixfixe.sequences import N, Sequences
 
 FEWEST_GROUPS = 10  # distinct sequences below which a random split says nothing
 CHUNK_ROWS = 16_384  # rows hashed at a time, so that temporary arrays stay in the processor's cache

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from prixfixe.results import LOWER_IS_BETTER, Row
+from prixfixe.analysis.results import LOWER_IS_BETTER, Row
 from prixfixe.run_folder import SLOTS
 
 SYMBOLS = {"failed": "×", "missing": "–", "running": "…", "stopped": "‖", "no score": "?"}  # noqa: RUF001

@@ -20,14 +20,14 @@ from typing import Any, Literal
 import numpy as np
 import yaml
 
-from prixfixe.effects import MIN_PAIRS, signed_rank, interval
+from prixfixe.analysis.effects import MIN_PAIRS, interval, signed_rank
+from prixfixe.analysis.grid import SYMBOLS
+from prixfixe.analysis.results import LOWER_IS_BETTER, SCORES, Results, Row, collect
+from prixfixe.analysis.tables import Table
+from prixfixe.analysis.views import commands, title
 from prixfixe.errors import InputError
-from prixfixe.grid import SYMBOLS
-from prixfixe.result_tables import Table
-from prixfixe.result_views import commands, title
-from prixfixe.results import LOWER_IS_BETTER, SCORES, Results, Row, collect
 from prixfixe.run_folder import SLOTS, RunFolder, decisive, flatten
-from prixfixe.sweep import Plan
+from prixfixe.sweeps.plan import Plan
 
 MIN_GROUP = 4  # with fewer on either side, a rank-sum test cannot give p < 0.05
 MOST_NAMES = 3  # of runs that are not done, for each state

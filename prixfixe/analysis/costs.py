@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from prixfixe.analysis.results import LOWER_IS_BETTER, Row
 from prixfixe.errors import InputError
-from prixfixe.results import LOWER_IS_BETTER, Row
 
 COSTS = {
     "parameters": "parameters",

@@ -16,10 +16,10 @@ from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from prixfixe.live_view import LineView, watch
-from prixfixe.pool import JobDiedError, JobRaisedError
 from prixfixe.run_folder import RunFolder
-from prixfixe.sweep import Plan, job_line, record_end
+from prixfixe.sweeps.live_view import LineView, watch
+from prixfixe.sweeps.plan import Plan, job_line, record_end
+from prixfixe.sweeps.pool import JobDiedError, JobRaisedError
 
 Answer = tuple[str, str] | None  # a job's: None where its run is done, else the exception's class and message
 

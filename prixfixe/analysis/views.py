@@ -10,12 +10,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from prixfixe.analysis.filter import chosen_columns, known_column, sort_rows
+from prixfixe.analysis.results import COLUMNS, EVALUATION_COLUMNS, SCORES, SO_FAR_COLUMNS, Results, Row, averaged, combination, origins
+from prixfixe.analysis.tables import Table, default_columns
 from prixfixe.errors import InputError
-from prixfixe.result_filter import chosen_columns, known_column, sort_rows
-from prixfixe.result_tables import Table, default_columns
-from prixfixe.results import COLUMNS, EVALUATION_COLUMNS, SCORES, SO_FAR_COLUMNS, Results, Row, averaged, combination, origins
 from prixfixe.run_folder import SLOTS, RunFolder
-from prixfixe.sweep import Plan, quoted
+from prixfixe.sweeps.plan import Plan, quoted
 
 SIMULATED = "SIMULATED assay: these numbers are no real measurements."
 MOST_COMMANDS = 5  # named one by one
@@ -90,7 +90,7 @@ def narrowed_command(plan: Plan, names: Sequence[str]) -> str | None:
 
 def effects(results: Results, score: str) -> list[Table]:
     """What each part is worth, the analysis of variance, the largest interactions, and what it all says."""
-    from prixfixe.effects import findings, interactions, part_effects, variance_shares
+    from prixfixe.analysis.effects import findings, interactions, part_effects, variance_shares
 
     label = SCORES[score]
     found = [asdict(effect) for effect in part_effects(results.rows, score)]
@@ -123,8 +123,8 @@ def effects(results: Results, score: str) -> list[Table]:
 
 def ranks(results: Results, score: str) -> list[Table]:
     """Bootstrap ranks of the models, and ranks of the parts of each slot."""
-    from prixfixe.against import slot_ranking
-    from prixfixe.ranks import bootstrap_ranks, part_cd
+    from prixfixe.analysis.against import slot_ranking
+    from prixfixe.analysis.ranks import bootstrap_ranks, part_cd
 
     done = results.done
     names = ["/".join(filter(None, (Path(origin).name, combination(row)))) for row, origin in zip(done, origins(done), strict=True)]
@@ -151,13 +151,7 @@ def ranks(results: Results, score: str) -> list[Table]:
     about = [
         f"{found.samples:,} bootstrap samples of {found.share:.0%} of {found.n:,} sequences of the {found.source}, ranked by {weighted}; "
         "from, to: 95 % of the samples; not told apart from: numbers of those that are neither ahead nor behind in 97.5 % of them.",
-        *(
-            []
-            if found.exact
-            else [
-                "Spearman's rho on a sample is computed with the ranks among all sequences, not with ranks made anew (prixfixe/ranks.py)."
-            ]
-        ),
+        *([] if found.exact else ["Spearman's rho on a sample is computed with the ranks among all sequences, not with ranks made anew."]),
         *(f"left out: {reason}" for reason in found.left_out),
     ]
     tables = [
@@ -187,7 +181,7 @@ def ranks(results: Results, score: str) -> list[Table]:
 
 def pareto(results: Results, score: str) -> list[Table]:
     """For each cost, the combinations that no other beats in both."""
-    from prixfixe.costs import COSTS, pareto_front
+    from prixfixe.analysis.costs import COSTS, pareto_front
 
     rows = averaged(results).rows
     fronts: list[Row] = []
@@ -204,8 +198,8 @@ def against(new: Results, old: Results, score: str) -> list[Table]:
     """What changed per combination, and where new parts rank in their slots."""
     import numpy as np
 
-    from prixfixe.against import compare, new_parts, slot_ranking, together
-    from prixfixe.effects import interval
+    from prixfixe.analysis.against import compare, new_parts, slot_ranking, together
+    from prixfixe.analysis.effects import interval
 
     rows = compare(new, old, score)
     if not rows:

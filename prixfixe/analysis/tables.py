@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from prixfixe.analysis.results import SCORES, Row
 from prixfixe.progress import duration
-from prixfixe.results import SCORES, Row
 from prixfixe.run_folder import SLOTS
 
 LABELS = {

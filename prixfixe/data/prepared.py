@@ -23,11 +23,11 @@ from typing import Any
 
 import numpy as np
 
+from prixfixe.data.measurements import Measurements
+from prixfixe.data.sequences import Sequences
+from prixfixe.data.tables import read_measurements
 from prixfixe.errors import InputError
 from prixfixe.files import write_json
-from prixfixe.measurements import Measurements
-from prixfixe.sequences import Sequences
-from prixfixe.tables import read_measurements
 
 FORMAT = 1  # counts up when what is kept, or what the reader makes of a file, changes
 CHUNK_BYTES = 1 << 16

@@ -24,10 +24,10 @@ import numpy as np
 from scipy.sparse import csr_matrix
 from scipy.stats import friedmanchisquare, rankdata, studentized_range
 
+from prixfixe.analysis.results import LOWER_IS_BETTER, Row
 from prixfixe.errors import InputError
 from prixfixe.evaluation import BOOTSTRAP_FRACTION, BOOTSTRAP_SAMPLES, WEIGHTS, subset_values
 from prixfixe.metrics import correlate
-from prixfixe.results import LOWER_IS_BETTER, Row
 from prixfixe.run_folder import RunFolder
 
 TEST, VALIDATION = "test set", "validation"
@@ -350,7 +350,7 @@ def model_cd(kept: Predictions) -> CriticalDifference:
 
 def part_cd(rows: Sequence[Row], slot: str, score: str) -> CriticalDifference | None:
     """The parts of a slot over the contexts (the other slots' parts) in which all of them are done; None with fewer than two of either."""
-    from prixfixe.effects import contexts
+    from prixfixe.analysis.effects import contexts
 
     parts, table = contexts(rows, slot, score)
     if len(parts) < 2 or len(table) < 2:

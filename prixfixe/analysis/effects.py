@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from prixfixe.results import LOWER_IS_BETTER, SCORES, Row, combination, origins
+from prixfixe.analysis.results import LOWER_IS_BETTER, SCORES, Row, combination, origins
 from prixfixe.run_folder import SLOTS
 
 MIN_PAIRS = 6  # with fewer, a signed-rank test cannot give p < 0.05, and no bootstrap an interval worth its name

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from prixfixe.analysis.results import COLUMNS, EVALUATION_COLUMNS, NUMBERS, SCORES, SO_FAR_COLUMNS, Results, Row, averaged, combination
 from prixfixe.errors import InputError
 from prixfixe.evaluation import WEIGHTS
-from prixfixe.results import COLUMNS, EVALUATION_COLUMNS, NUMBERS, SCORES, SO_FAR_COLUMNS, Results, Row, averaged, combination
 from prixfixe.run_folder import SLOTS
 
 HIGHER_FIRST = {score for score in SCORES if score not in ("kl", "mse")} | {

@@ -16,10 +16,10 @@ from rich.table import Table
 from rich.text import Text
 
 from prixfixe.errors import InputError
-from prixfixe.pool import JobError, JobRaisedError, JobStoppedError, JobTimeoutError, Watcher
 from prixfixe.progress import duration
 from prixfixe.run_folder import SLOTS, RunFolder
-from prixfixe.sweep import job_line, record_end
+from prixfixe.sweeps.plan import job_line, record_end
+from prixfixe.sweeps.pool import JobError, JobRaisedError, JobStoppedError, JobTimeoutError, Watcher
 
 EVERY = 1.0  # seconds between two looks at how far the running jobs are
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from prixfixe.sequences import Sequences
+from prixfixe.data.sequences import Sequences
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""The comparison of runs, from their folders alone, without torch."""

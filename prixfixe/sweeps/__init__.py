@@ -1,0 +1,1 @@
+"""Many runs: what is planned, where each runs, and what became of it."""
