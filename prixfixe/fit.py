@@ -30,6 +30,7 @@ from prixfixe.scoring import autocast, predict, score
 from prixfixe.signals import StopRequest
 from prixfixe.training_state import TrainingState
 
+SCORED_AT_ONCE = 256  # sequences; more where a step has more, fewer where a step did not fit into memory
 CHECK_EVERY = 20  # steps between two looks at the losses, each of which waits for the device
 
 
@@ -135,7 +136,8 @@ def fit(
 
             if processes.is_first:
                 began = time.monotonic()
-                expression, log_probs = predict(network, recipe, data.validation, batch_size=loop.batch_size, precision=loop.precision)
+                at_once = account.micro_batch or max(loop.batch_size, SCORED_AT_ONCE)
+                expression, log_probs = predict(network, recipe, data.validation, batch_size=at_once, precision=loop.precision)
                 account.scoring_seconds += time.monotonic() - began
                 account.scored += len(expression)
                 scores = score(data.measured, expression, log_probs, data.bins)

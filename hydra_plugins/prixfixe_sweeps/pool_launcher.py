@@ -64,14 +64,18 @@ class PoolLauncher(Launcher):
         """The sweep's folder, the folder names of all its combinations, and those of the jobs."""
         from prixfixe.sweeps.plan import Plan
 
-        names = []
-        for overrides in job_overrides:
-            config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
-            HydraConfig.instance().set_config(config)
-            names.append(str(config.hydra.sweep.subdir))
-        HydraConfig.instance().set_config(self.config)
         folder = Path(self.config.hydra.sweep.dir)
+        planned = {tuple(overrides): name for name, overrides in Plan.read(folder).jobs.items()}
+        names = [planned.get(tuple(overrides)) or self.composed_name(overrides) for overrides in job_overrides]
         return folder, Plan.asked(folder) or names, names
+
+    def composed_name(self, overrides: Sequence[str]) -> str:
+        """The folder name of a job that no plan holds, as under another sweeper."""
+        config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+        HydraConfig.instance().set_config(config)
+        name = str(config.hydra.sweep.subdir)
+        HydraConfig.instance().set_config(self.config)
+        return name
 
 
 def _check(name: str, value: Any, kind: Any, *, least: int | None = None, or_null: bool = False) -> None:
