@@ -175,6 +175,14 @@ def mixed(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
+def seed_dropout(seed: int, device: torch.device) -> None:
+    """Seeds what blocks draw from on a device. torch.manual_seed seeds every kind of device there may be, a millisecond each time."""
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+    else:
+        torch.default_generator.manual_seed(seed)
+
+
 def backward(
     network: Network, batch: Batch, micro_batch: int | None, precision: torch.dtype, share: float, seed: int
 ) -> tuple[Tensor, int | None]:
@@ -186,7 +194,7 @@ def backward(
     size = len(batch["y"])
     before = [buffer.clone() for buffer in network.buffers()]
     while True:
-        torch.manual_seed(seed)
+        seed_dropout(seed, batch["y"].device)
         try:
             total = torch.zeros((), device=batch["y"].device)
             for start in range(0, size, micro_batch or size):
