@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra import version
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
+from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
 
 
 class PoolLauncher(Launcher):
@@ -89,22 +88,12 @@ def _check(name: str, value: Any, kind: Any, *, least: int | None = None, or_nul
 
 
 def _job(context: HydraContext, task: TaskFunction, config: DictConfig, on_gpu: bool, overrides: list[str], number: int) -> Any:
-    """What a process of the pool does: Hydra's own way to run one job of a sweep. Returns what the task returns."""
+    """What a process of the pool does. Returns what the task returns."""
+    from prixfixe.sweeps.hydra_job import run_hydra_job
+
     if on_gpu:
         import torch
 
         if not torch.cuda.is_available():  # or the job would train on the CPU, for weeks
             raise OSError(f"the GPU {os.environ['CUDA_VISIBLE_DEVICES']} is there no more: CUDA cannot use it")
-    setup_globals()
-    version.setbase("1.3")
-    job_config = context.config_loader.load_sweep_config(config, overrides)
-    with open_dict(job_config):
-        job_config.hydra.job.id = f"{os.getpid()}"
-        job_config.hydra.job.num = number
-    HydraConfig.instance().set_config(job_config)
-    finished = run_job(
-        hydra_context=context, task_function=task, config=job_config, job_dir_key="hydra.sweep.dir", job_subdir_key="hydra.sweep.subdir"
-    )
-    if finished.status is JobStatus.FAILED:
-        raise finished._return_value  # its property would raise it, too, after words of Hydra's own
-    return finished.return_value
+    return run_hydra_job(context, task, config, overrides, number)

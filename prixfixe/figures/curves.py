@@ -32,6 +32,8 @@ def learning_curves(curves: Sequence[Curve], score: str) -> Figure:
         axes.grid()
         axes.set_title("training loss" if name == "loss" else f"validation {SCORES.get(name, name)}")
         axes.xaxis.get_major_locator().set_params(integer=True)
+        if all(len(curve.history.get(name, ())) <= 1 for curve in curves):
+            axes.set_xlim(0, 2)  # one epoch is a point, and needs no scale of hundredths
         values = [v for curve in curves for v in curve.history.get(name, ()) if math.isfinite(v)]
         if name in ("kl", "loss", "mse") and values and 0 < 10 * min(values) < max(values):
             axes.set_yscale("log")

@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hydra import version
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
 
 from prixfixe.run_folder import RunFolder
+from prixfixe.sweeps.hydra_job import run_hydra_job
 from prixfixe.sweeps.live_view import LineView, watch
 from prixfixe.sweeps.plan import Plan, job_line, record_end
 from prixfixe.sweeps.pool import JobDiedError, JobRaisedError
@@ -42,18 +42,11 @@ class ClusterJob:
         os.chdir(self.here)
         if self.here not in sys.path:
             sys.path.append(self.here)  # the user's own blocks
-        setup_globals()
-        version.setbase("1.3")
-        config = self.composed()
-        with open_dict(config):
-            config.hydra.job.id = str(self.number)
-            config.hydra.job.num = self.number
-        HydraConfig.instance().set_config(config)
-        finished = run_job(self.task, config, "hydra.sweep.dir", "hydra.sweep.subdir", self.context)
-        if finished.status is JobStatus.COMPLETED:
-            return None
-        error = finished._return_value  # its property would raise it
-        return type(error).__name__, str(error)
+        try:
+            run_hydra_job(self.context, self.task, self.config, self.overrides, self.number)
+        except Exception as error:
+            return type(error).__name__, str(error)
+        return None
 
     def composed(self) -> DictConfig:
         return self.context.config_loader.load_sweep_config(self.config, self.overrides)
