@@ -1,4 +1,5 @@
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,10 @@ from omegaconf import OmegaConf, open_dict
 from prixfixe.paths import conf_folder
 from prixfixe.run_folder import SLOTS
 from prixfixe.simulation import simulate
+
+for _number in (signal.SIGINT, signal.SIGHUP):  # tests that run in the background ignore these, and would hand that down
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, signal.default_int_handler)
 
 PUBLISHED_PARTS = (
     *("autosome", "bhi", "unlockdna"),

@@ -34,11 +34,7 @@ def command(folder: Path, promoters: Path, *overrides: str) -> subprocess.Popen[
     """`prixfixe train` as a user starts it."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     arguments = [*TRAIN, "dataset=table", f"dataset.path={promoters}", f"hydra.run.dir={folder}", *overrides]
-
-    def heed_ctrl_c() -> None:  # a test run in the background ignores it, and would hand that down
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-    return subprocess.Popen(arguments, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heed_ctrl_c)
+    return subprocess.Popen(arguments, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def results(folder: Path) -> tuple[bytes, Any, Any]:
