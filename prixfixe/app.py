@@ -22,7 +22,7 @@ from prixfixe.errors import InputError, InterruptedRunError
 from prixfixe.experiment import run
 from prixfixe.paths import conf_folder, own_conf
 from prixfixe.run_folder import RunFolder, flatten, run_name
-from prixfixe.sweeps.plan import job_line, resolved
+from prixfixe.sweeps.plan import end_line, resolved
 
 OmegaConf.register_new_resolver("run_name", run_name, replace=True)
 
@@ -81,8 +81,12 @@ def end_as_asked(error: InterruptedRunError, folder: Path) -> None:
 
 
 def sweep_job(config: DictConfig, folder: Path) -> dict[str, Any]:
-    """A job of a sweep: one line at its end; a failure is recorded with its reason, then raised."""
+    """A job of a sweep: one line at its end; a failure is recorded with its reason, then raised.
+
+    A job in the pool leaves the line to the pool's own process, which knows how many have ended.
+    """
     began = time.time()
+    speaks = not str(HydraConfig.get().launcher._target_).endswith(".PoolLauncher")
     try:
         metrics = run(resolved(config), folder, show_progress=False)
     except InterruptedRunError as error:
@@ -92,9 +96,11 @@ def sweep_job(config: DictConfig, folder: Path) -> dict[str, Any]:
         status = RunFolder(folder)
         if status.status().get("state") not in ("running", "done") and not status.ended_since(began):  # else it is written, or another's
             status.write_status("failed", reason=str(error))
-        print(job_line(folder, None, str(error)), file=sys.stderr, flush=True)
+        if speaks:
+            print(end_line(folder.name, None, str(error)), file=sys.stderr, flush=True)
         raise
-    print(job_line(folder, metrics, None), file=sys.stderr, flush=True)
+    if speaks:
+        print(end_line(folder.name, metrics, None), file=sys.stderr, flush=True)
     return metrics
 
 
@@ -108,7 +114,7 @@ def explain(error: Exception) -> str:
     message = str(error).strip()
     cause = f" ({error.__cause__})" if error.__cause__ and str(error.__cause__) not in message else ""
     if isinstance(error, ConfigCompositionException) and (match := re.search(r"Could not override '([^']+)'", message)):
-        keys = [*configuration_keys()]
+        keys = configuration_keys(of_hydra=match[1].startswith("hydra."))
         near = (
             difflib.get_close_matches(match[1], keys, n=3) or [k for k in keys if k.startswith(match[1].rpartition(".")[0] + ".")] or keys
         )
@@ -116,8 +122,11 @@ def explain(error: Exception) -> str:
     return message.partition("\nConfig search path:")[0] + cause  # where Hydra looked is no help with a misspelt name
 
 
-def configuration_keys() -> list[str]:
-    """Every key of the default configuration, dotted."""
+def configuration_keys(*, of_hydra: bool) -> list[str]:
+    """Every key of the configuration with the choices of the command line, dotted: of Hydra's own part, or of all the rest."""
+    pairs = [argument.partition("=") for argument in sys.argv[1:]]
+    asked = [f"{group}={name}" for group, _, name in pairs if name and os.path.isfile(conf_folder() / group / f"{name}.yaml")]
     with hydra.initialize_config_dir(version_base="1.3", config_dir=str(conf_folder())):
-        config = hydra.compose("train")
-    return [*flatten(OmegaConf.to_container(config, resolve=False))]  # type: ignore[arg-type]
+        config = hydra.compose("train", asked, return_hydra_config=True)
+    keys = dict.fromkeys([*map(str, config), *flatten(OmegaConf.to_container(config, resolve=False))])  # type: ignore[arg-type]
+    return [key for key in keys if key.startswith("hydra.") == of_hydra and not key.endswith("._target_")]

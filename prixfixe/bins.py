@@ -57,9 +57,9 @@ class Bins:
         The mirror image has the same probability and loses no digits where both edges lie above the mean.
         """
         mean = ((expression - self.low) / self.unit + self.shift)[..., None]
-        cuts = torch.arange(1, self.number, dtype=mean.dtype, device=mean.device)
+        cuts = torch.arange(self.number + 1, dtype=mean.dtype, device=mean.device)
+        cuts[0], cuts[-1] = -torch.inf, torch.inf
         deviates = (cuts - mean) / self.sd
-        infinity = torch.full_like(mean, torch.inf)
-        lower, upper = torch.cat([-infinity, deviates], -1), torch.cat([deviates, infinity], -1)
+        lower, upper = deviates[..., :-1], deviates[..., 1:]
         above = lower > 0
         return torch.where(above, -upper, lower), torch.where(above, -lower, upper)

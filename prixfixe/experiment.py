@@ -34,6 +34,7 @@ from prixfixe.run_log import NoLog, open_log
 from prixfixe.signals import StopRequest, stop_request
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+WORTH_COMPILING = 20_000  # steps; compiling takes minutes, and on a CPU it does not pay at all (benchmarks/speed)
 
 
 def run(config: Mapping[str, Any], path: Path, *, show_progress: bool) -> dict[str, Any]:
@@ -79,6 +80,8 @@ def run(config: Mapping[str, Any], path: Path, *, show_progress: bool) -> dict[s
         )
         samples = len(train) * recipe.samples_per_sequence
         steps_per_epoch = math.ceil(samples / loop.batch_size)
+        if compiles(settings["compile"], device, loop.epochs * steps_per_epoch):
+            network.compile(dynamic=False)
         if samples // steps_per_epoch < together.count:
             raise InputError(f"training.batch_size={loop.batch_size} is too few samples a step for {together.count} processes")
         optimizer, scheduler = build_optimizer(network, config, loop.epochs * steps_per_epoch)
@@ -206,11 +209,26 @@ def training_settings(node: Mapping[str, Any]) -> dict[str, Any]:
     minutes = node["checkpoint_minutes"]
     if not isinstance(minutes, (int, float)) or minutes < 0:
         raise InputError(f"training.checkpoint_minutes={minutes!r}: a number, 0 for a checkpoint after every step")
+    if node["compile"] not in ("auto", True, False):
+        raise InputError(f"training.compile={node['compile']!r}: choose auto, true or false")
     device = find_device(node["device"])
     if node["precision"] not in ("auto", *PRECISIONS):
         raise InputError(f"training.precision={node['precision']!r}: choose auto, {' or '.join(PRECISIONS)}")
     auto = torch.bfloat16 if device.type == "cuda" else torch.float32
     return {**node, "device": device, "precision": PRECISIONS.get(node["precision"], auto)}
+
+
+def compiles(setting: str | bool, device: torch.device, steps: int) -> bool:
+    """Whether a run of so many steps is compiled. What cannot be compiled runs as it is.
+
+    Jobs of a sweep share what torch has compiled before: it keeps it on disk.
+    """
+    chosen = setting is True or (setting == "auto" and device.type == "cuda" and steps >= WORTH_COMPILING)
+    if chosen:
+        import torch._dynamo  # some seconds
+
+        torch._dynamo.config.suppress_errors = True
+    return chosen
 
 
 def find_device(name: str) -> torch.device:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 from prixfixe.data.sequences import Sequences
 from prixfixe.errors import InputError
@@ -16,7 +17,9 @@ from prixfixe.experiment import build_recipe, find_device, load_targets
 from prixfixe.network import Network, build
 from prixfixe.recipe import Recipe
 from prixfixe.run_folder import RunFolder
-from prixfixe.scoring import predict
+from prixfixe.scoring import predict_on_device, to_host
+
+GPU_BATCHES = 32  # launched at a time, so that a GPU has work while the host reads and writes
 
 
 class Model:
@@ -37,13 +40,31 @@ class Model:
         return self.predict_sequences(encoded, batch_size=batch_size)
 
     def predict_sequences(self, sequences: Sequences, *, batch_size: int = 1024) -> np.ndarray:
-        """The same for sequences that are encoded already. Only `batch_size` of them are on the device at a time."""
-        predictions = np.empty((len(sequences), len(self.tasks)))
-        for start in range(0, len(sequences), batch_size):
-            rows = slice(start, start + batch_size)
-            expression, _ = predict(self.network, self.recipe, self.recipe.load(sequences[rows], self.device), batch_size=batch_size)
-            predictions[rows] = expression.reshape(-1, len(self.tasks))
-        return predictions[:, 0] if len(self.tasks) == 1 else predictions
+        """The same for sequences that are encoded already. Only one chunk of them is on the device at a time."""
+        rows = self.chunk_rows(batch_size)
+        chunks = (sequences[start : start + rows] for start in range(0, len(sequences), rows))
+        none = np.empty((0,) if len(self.tasks) == 1 else (0, len(self.tasks)))
+        return np.concatenate([none, *self.predict_chunks(chunks, batch_size=batch_size)])
+
+    def chunk_rows(self, batch_size: int) -> int:
+        """How many sequences to give to `predict_chunks` at a time: whole batches, so that only the last of all is smaller."""
+        return batch_size * (GPU_BATCHES if self.device.type == "cuda" else 1)
+
+    def predict_chunks(self, chunks: Iterable[Sequences], *, batch_size: int = 1024) -> Iterator[np.ndarray]:
+        """The predictions of one chunk after the other, each as from `predict_sequences`, in memory that does not grow with their number.
+
+        A chunk's predictions are given out once the next chunk has been launched, so that a GPU computes while they are used.
+        """
+        launched: Tensor | None = None
+        for chunk in chunks:
+            samples = self.recipe.load(chunk, self.device)
+            # fetched before the next launch: after it, a GPU would have to finish both first
+            ready = None if launched is None else to_host(launched)
+            launched, _ = predict_on_device(self.network, self.recipe, samples, batch_size=batch_size)
+            if ready is not None:
+                yield ready
+        if launched is not None:
+            yield to_host(launched)
 
 
 def load(run: str | os.PathLike[str], *, device: str = "auto") -> Model:

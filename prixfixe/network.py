@@ -37,7 +37,7 @@ class Network(nn.Module):
     def forward(self, batch: Batch) -> Prediction:
         features = self.first(batch["x"], **_wanted(self.first, batch))
         if self.heads is not None:
-            features = torch.cat([self.heads.expand(len(features), -1, -1), features], dim=2)
+            features = _in_front(self.heads, features)
         features = self.core(features, **_wanted(self.core, batch))
         prediction: Prediction = self.final(features)
         if self.training:
@@ -55,6 +55,11 @@ class Network(nn.Module):
     def parameter_count(self) -> int:
         """Trainable parameters."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
+
+
+def _in_front(heads: Tensor, features: Tensor) -> Tensor:
+    """(C, H) in front of (B, C, L) -> (B, C, H + L), with channels last as the layers of `prixfixe.layers` have them."""
+    return torch.cat([heads.T.expand(len(features), -1, -1), features.transpose(1, 2)], dim=1).transpose(1, 2)
 
 
 def _wanted(block: nn.Module, batch: Batch) -> Batch:

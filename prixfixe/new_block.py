@@ -77,7 +77,7 @@ class {cls}(Recipe):
         return place(codes, lengths, torch.zeros_like(lengths), self.inputs.length), lengths.clamp(max=self.inputs.length)
 
     def encode(self, samples: Samples, rows: Tensor, reverse: Tensor, generator: torch.Generator | None) -> Batch:
-        return {{"x": one_hot(samples.codes[rows], 4)}}
+        return {{"x": one_hot(samples.codes.index_select(0, rows), 4)}}
 '''
 )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import ClassVar
@@ -143,14 +143,23 @@ def place(codes: Tensor, lengths: Tensor, start: Tensor, width: int, *, left: st
 
 def reverse_complement(codes: Tensor) -> Tensor:
     """uint8 (n, positions) -> the other strand, read 5' to 3'; N stays N."""
-    return torch.where(codes < N, 3 - codes, codes).flip(-1)
+    return (3 - codes).clamp(max=N).flip(-1)  # 3 - N is 255
 
 
-def one_hot(codes: Tensor, channels: int) -> Tensor:
-    """Codes (B, L) -> float32 (B, channels, L) in the order A C G T (N ...); codes of `channels` and above are all zeros."""
-    return (codes[:, None, :] == torch.arange(channels, dtype=codes.dtype, device=codes.device)[:, None]).float()
+def strands(codes: Tensor, reverse: Tensor) -> Tensor:
+    """uint8 (B, L) -> the same, the rows where `reverse`, bool (B,), is true as the other strand."""
+    both = torch.cat([codes, reverse_complement(codes)])
+    return both.index_select(0, torch.arange(len(codes), device=codes.device) + len(codes) * reverse)
 
 
-def constant_channels(flags: list[Tensor], length: int) -> Tensor:
-    """Facts of whole sequences, each (B,), as channels that are constant over positions: float32 (B, len(flags), L)."""
-    return torch.stack([flag.float() for flag in flags], dim=1)[:, :, None].expand(-1, -1, length)
+def one_hot(codes: Tensor, channels: int, facts: Sequence[Tensor] = ()) -> Tensor:
+    """Codes (B, L) -> float32 (B, channels + facts, L): A C G T (N ...), then channels that are constant over positions.
+
+    Codes of `channels` and above are all zeros. facts: what holds for whole sequences, (B,) each.
+    """
+    x = torch.empty((len(codes), channels + len(facts), codes.shape[1]), device=codes.device)
+    symbols = torch.arange(channels, dtype=codes.dtype, device=codes.device)
+    torch.eq(codes[:, None, :], symbols[:, None], out=x[:, :channels])
+    for channel, fact in enumerate(facts, start=channels):
+        x[:, channel] = fact.float()[:, None]
+    return x

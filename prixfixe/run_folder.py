@@ -38,7 +38,7 @@ def identity(config: Mapping[str, Any], content: str) -> str:
 
 def decisive(config: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a configuration that decides a run's numbers."""
-    without = {"dataset": ("path", "validation"), "training": ("device", "micro_batch", "checkpoint_minutes")}
+    without = {"dataset": ("path", "validation"), "training": ("device", "micro_batch", "compile", "checkpoint_minutes")}
     return {
         key: {k: v for k, v in value.items() if k not in without[key]} if key in without else value
         for key, value in config.items()

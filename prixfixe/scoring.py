@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from prixfixe import metrics
 from prixfixe.bins import Bins
@@ -13,7 +14,6 @@ from prixfixe.network import Network
 from prixfixe.recipe import Recipe, Samples
 
 
-@torch.no_grad()
 def predict(
     network: Network, recipe: Recipe, samples: Samples, *, batch_size: int, precision: torch.dtype = torch.float32
 ) -> tuple[np.ndarray, np.ndarray | None]:
@@ -22,6 +22,15 @@ def predict(
     Both strands' predictions are averaged where the recipe feeds them separately: expressions as they are, bins as probabilities.
     Returns float64 (n,) or (n, tasks), in the measurement's own units, and float64 (n, ..., bins) or None.
     """
+    expression, log_probs = predict_on_device(network, recipe, samples, batch_size=batch_size, precision=precision)
+    return to_host(expression), None if log_probs is None else to_host(log_probs)
+
+
+@torch.no_grad()
+def predict_on_device(
+    network: Network, recipe: Recipe, samples: Samples, *, batch_size: int, precision: torch.dtype = torch.float32
+) -> tuple[Tensor, Tensor | None]:
+    """The same, float32 and left on the device: a GPU may still be at work on it, and is not waited for."""
     network.eval()
     expressions, log_probs = [], []
     for views in recipe.scoring_batches(samples, batch_size):
@@ -31,7 +40,12 @@ def predict(
         if predictions[0].log_probs is not None:
             stacked = torch.stack([p.log_probs.float() for p in predictions])
             log_probs.append(stacked.logsumexp(0) - np.log(len(predictions)))
-    return _joined(expressions), _joined(log_probs) if log_probs else None
+    return torch.cat(expressions), torch.cat(log_probs) if log_probs else None
+
+
+def to_host(predictions: Tensor) -> np.ndarray:
+    """As float64; waits for the device."""
+    return predictions.double().cpu().numpy()
 
 
 def score(measured: np.ndarray, expression: np.ndarray, log_probs: np.ndarray | None, bins: Bins) -> dict[str, Any]:
@@ -49,7 +63,3 @@ def score(measured: np.ndarray, expression: np.ndarray, log_probs: np.ndarray | 
 def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:
     """Mixed precision where `precision` is not float32."""
     return torch.autocast(device.type, dtype=precision, enabled=precision is not torch.float32)
-
-
-def _joined(chunks: list[torch.Tensor]) -> np.ndarray:
-    return torch.cat(chunks).double().cpu().numpy() if chunks else np.empty(0)

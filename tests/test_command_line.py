@@ -151,9 +151,17 @@ def test_a_damaged_folder_is_named_and_passed_over(tmp_path: Path, capsys: pytes
 TABLE = "dataset=table"
 REFUSED = {
     "misspelt choice": (["core=bilstmm"], ["bilstm", "efficientnet", "proformer"]),
-    "misspelt group": (["coer=bilstm"], ["coer"]),
+    "misspelt group": (["coer=bilstm"], ["no such setting: coer; did you mean core"]),
     "misspelt setting": (["training.epoch=3"], ["no such setting: training.epoch", "training.epochs"]),
-    "another block's setting": (["core=bilstm", "core.widths=[8]"], ["core.widths"]),
+    "misspelt setting of the launcher": (
+        ["-m", "hydra.launcher.retires=3"],
+        ["no such setting: hydra.launcher.retires", "hydra.launcher.retries"],
+    ),
+    "setting of another launcher": (
+        ["-m", "hydra/launcher=slurm", "hydra.launcher.jobs_per_gpu=3"],
+        ["no such setting: hydra.launcher.jobs_per_gpu", "hydra.launcher.gpus_per_node"],
+    ),
+    "another block's setting": (["core=bilstm", "core.widths=[8]"], ["no such setting: core.widths", "core.hidden"]),
     "wrong type": (["core=bilstm", "core.hidden=abc"], ["core.hidden='abc'", "takes int"]),
     "no path": ([TABLE], ["dataset.path has no value"]),
     "missing file": ([TABLE, "dataset.path=nowhere.tsv"], ["nowhere.tsv", "does not exist"]),

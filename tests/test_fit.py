@@ -229,13 +229,22 @@ def test_foreign_configuration_executes_nothing(promoters: Path, tmp_path: Path)
         ("batch_size", "x", "training.batch_size='x'"),
         ("micro_batch", 0, "training.micro_batch=0"),
         ("precision", "fp8", "choose auto, fp32 or bf16"),
+        ("compile", "yes", "training.compile='yes'"),
         ("checkpoint_minutes", -1, "training.checkpoint_minutes=-1"),
         ("device", "gpu", "is no device"),
         ("device", "cuda:99", "this machine has"),
     ],
 )
 def test_training_settings_are_checked(key: str, value: Any, message: str) -> None:
-    good = {"epochs": 1, "batch_size": 8, "micro_batch": None, "precision": "auto", "device": "cpu", "checkpoint_minutes": 5}
+    good = {
+        "epochs": 1,
+        "batch_size": 8,
+        "micro_batch": None,
+        "precision": "auto",
+        "device": "cpu",
+        "compile": False,
+        "checkpoint_minutes": 5,
+    }
     with pytest.raises(InputError, match=message):
         training_settings({**good, key: value})
 

@@ -2,6 +2,8 @@
 
 import json
 import os
+import pickle
+import re
 import shlex
 import signal
 import subprocess
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
 from prixfixe.run_folder import RunFolder
 from prixfixe.sweeps.live_view import Cell, GridView, LineView, shown, slots, watch
@@ -147,23 +150,74 @@ def test_the_own_words_of_a_run_stay_unless_it_took_too_long(tmp_path: Path) -> 
 
 def test_what_the_view_records(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = ["a+b+c+d", "a+b+c+e", "a+b+c+f", "a+b+c+g"]
-    (tmp_path / "sweep.json").write_text(json.dumps({"current": names, "started": time.time()}))
     with LineView(tmp_path, names) as view:
         for index in range(4):
             view.started(index, 1)
             RunFolder(tmp_path / names[index]).write_status("running")
         view.ended(0, JobDiedError("killed by signal 9"), True)
         view.started(0, 2)
-        view.ended(0, {"kl": 1.0}, False)
+        view.ended(0, METRICS, False)
         view.ended(1, JobRaisedError("BusyError", "it is being trained elsewhere", again=False), False)
         view.ended(2, JobTimeoutError("interrupted: too long"), False)
         view.ended(3, JobStoppedError("interrupted by SIGINT"), False)
     err = capsys.readouterr().err
     assert "a+b+c+d is tried again: killed by signal 9" in err
+    assert re.search(r"^\[1/4\] a\+b\+c\+d +KL 1.000  r 0.500  rho   -      2.5 s  left ", err, re.MULTILINE)
+    assert re.search(r"^\[2/4\] a\+b\+c\+e +FAILED: it is being trained elsewhere$", err, re.MULTILINE)
+    assert re.search(r"^\[3/4\] a\+b\+c\+f +FAILED: interrupted: too long$", err, re.MULTILINE)
+    assert re.search(r"^\[4/4\] a\+b\+c\+g +FAILED: interrupted by SIGINT$", err, re.MULTILINE)
+    assert err.count("]") == 4, "one that is tried again has no last line"
     assert err.rstrip().endswith("tried again: a+b+c+d")
     states = [RunFolder(tmp_path / name).status() for name in names]
     assert [state["state"] for state in states[1:]] == ["running", "failed", "failed"]
     assert [state["reason"] for state in states[2:]] == ["interrupted: too long", "interrupted by SIGINT"]
+
+
+METRICS = {"kl": 1.0, "pearson_r": 0.5, "spearman_rho": None, "training_seconds": 2.5}
+
+
+def test_a_line_costs_the_same_however_many_jobs_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+    monkeypatch.setattr(RunFolder, "read_json", lambda self, file: read.append(file) or {})
+    names = [f"a+b+c+d+seed{seed}" for seed in range(300)]
+    with LineView(tmp_path, names) as view:
+        for index in range(300):
+            view.started(index, 1)
+            view.ended(index, METRICS, False)
+    assert len(read) <= 300
+
+
+def test_a_sweep_composes_what_hydra_composes(tmp_path: Path) -> None:
+    from hydra import version
+    from hydra._internal.hydra import Hydra
+    from hydra._internal.utils import create_config_search_path
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.types import RunMode
+
+    from prixfixe.paths import conf_folder
+    from prixfixe.sweeps.hydra_job import RememberedFiles
+
+    (tmp_path / "core").mkdir()
+    (tmp_path / "core" / "mine.yaml").write_text("_target_: mine.Mine\nhidden: ${training.batch_size}\n")
+    combinations = [
+        [f"experiment={experiment}", f"recipe={recipe}", f"core={core}", "final=mlp", "variant='b${training.batch_size}'"]
+        for experiment, recipe, core in (("demo", "bhi", "bilstm"), ("proformer", "unlockdna", "proformer"), ("demo", "bhi", "mine"))
+    ]
+    version.setbase("1.3")
+    try:
+        hydra = Hydra.create_main_hydra2("test", create_config_search_path(str(conf_folder())))
+        master = hydra.compose_config("train", [f"hydra.searchpath=[file://{tmp_path}]"], run_mode=RunMode.MULTIRUN)
+        loader = hydra.config_loader
+        plain = [loader.load_sweep_config(master, combination) for combination in combinations]
+        loader.repository = RememberedFiles(loader.get_search_path())  # type: ignore[attr-defined]
+        first = [loader.load_sweep_config(master, combination) for combination in combinations]
+        in_a_job = pickle.loads(pickle.dumps(loader))  # where nothing is read
+        later = [in_a_job.load_sweep_config(master, combination) for combination in combinations]
+        assert first == later == plain
+        for configs in (first, later):
+            assert [OmegaConf.to_yaml(config) for config in configs] == [OmegaConf.to_yaml(config) for config in plain]
+    finally:
+        GlobalHydra.instance().clear()
 
 
 def text_of(view: GridView, width: int, height: int, monkeypatch: pytest.MonkeyPatch) -> str:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from prixfixe.data import tables
 from prixfixe.data.measurements import Measurements
-from prixfixe.data.tables import read_measurements, read_sequences
+from prixfixe.data.tables import count_sequences, read_measurements, read_sequence_chunks, read_sequences
 from prixfixe.errors import InputError
 
 quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -287,6 +287,48 @@ def test_parquet_problems(tmp_path):
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(InputError, match="cannot be read"):
         read_measurements(path)
+
+
+LENGTHS = [1 + row * 37 % 90 for row in range(500)]
+STRINGS = ["ACGTN"[row % 5] * length for row, length in enumerate(LENGTHS)]
+
+
+@pytest.mark.parametrize("rows", [1, 7, 100, 499, 500, 1000])
+@pytest.mark.parametrize("kind", ["table", "table with ids", "FASTA", "Parquet"])
+def test_chunks_are_the_whole_file_in_pieces(kind, rows, tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "BLOCK_BYTES", 1 << 10)
+    monkeypatch.setattr(tables, "FASTA_RECORDS", 33)
+    monkeypatch.setattr(tables, "PARQUET_ROWS", 33)
+    content = {
+        "table": "\n".join(STRINGS) + "\n\n",
+        "table with ids": "seq\tid\n" + "".join(f"{string}\tp{row}\n" for row, string in enumerate(STRINGS)),
+        "FASTA": "".join(f">{f'p{row}' if row % 2 else ''}\n{string}\n" for row, string in enumerate(STRINGS)),
+        "Parquet": "",
+    }
+    path = write(tmp_path, content[kind])
+    if kind == "Parquet":
+        pq.write_table(pa.table({"sequence": STRINGS, "id": pa.array([None, *range(1, 500)])}), path, row_group_size=120)
+    whole, names = read_sequences(path)
+    assert whole.to_strings() == STRINGS
+    assert len(names) == len(STRINGS) == count_sequences(path)
+    chunks = list(read_sequence_chunks(path, rows))
+    assert [len(chunk) for chunk, _ in chunks] == [len(STRINGS[start : start + rows]) for start in range(0, len(STRINGS), rows)]
+    assert [string for chunk, _ in chunks for string in chunk.to_strings()] == STRINGS
+    assert [name for _, chunk_names in chunks for name in chunk_names] == names
+
+
+@pytest.mark.parametrize("fasta", [False, True])
+def test_chunks_come_before_the_file_is_read_to_its_end(fasta, tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "BLOCK_BYTES", 1 << 10)
+    monkeypatch.setattr(tables, "FASTA_RECORDS", 33)
+    start = ">p\n" if fasta else ""
+    path = write(tmp_path, "".join(f"{start}{string}\n" for string in [*STRINGS, "ACXT", "A"]))
+    chunks = read_sequence_chunks(path, 10)
+    assert next(chunks)[0].to_strings() == STRINGS[:10]
+    with pytest.raises(InputError, match=f":{1002 if fasta else 501}: position 3"):
+        list(chunks)
+    with pytest.raises(InputError, match=f":{1002 if fasta else 501}: position 3"):
+        count_sequences(path)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from prixfixe.contract import Block, InputSpec
-from prixfixe.layers import ParallelConvs
+from prixfixe.layers import Dropout, ParallelConvs
 
 
 class BiLSTM(Block):
@@ -28,7 +28,7 @@ class BiLSTM(Block):
         self.out_channels = channels
         self.lstm = nn.LSTM(inputs.channels, hidden, batch_first=True, bidirectional=True)
         self.convs = ParallelConvs(2 * hidden, channels, kernel_sizes, conv_dropout)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         if inputs.heads:
             remember_(self.lstm, longest=inputs.length)
 

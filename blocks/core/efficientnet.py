@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from prixfixe.contract import Block, InputSpec
 from prixfixe.initialise import autosome_
-from prixfixe.layers import GroupedConv
+from prixfixe.layers import BatchNorm1d, Conv1d, GroupedConv, concatenate
 
 
 class EfficientNet(Block):
@@ -67,13 +66,13 @@ class EfficientNet(Block):
         return self.stages(x)
 
 
-def conv(channels: int, width: int, kernel_size: int) -> nn.Conv1d:
-    return nn.Conv1d(channels, width, kernel_size, padding="same", bias=False)
+def conv(channels: int, width: int, kernel_size: int) -> Conv1d:
+    return Conv1d(channels, width, kernel_size, padding="same", bias=False)
 
 
-def norm_silu(convolution: nn.Conv1d) -> list[nn.Module]:
+def norm_silu(convolution: Conv1d) -> list[nn.Module]:
     """A convolution with batch norm and SiLU behind it."""
-    return [convolution, nn.BatchNorm1d(convolution.out_channels), nn.SiLU()]
+    return [convolution, BatchNorm1d(convolution.out_channels), nn.SiLU()]
 
 
 class Residual(nn.Sequential):
@@ -85,7 +84,7 @@ class Residual(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         y = super().forward(x)
-        return torch.cat([x, y], dim=1) if self.concatenate else x + y
+        return concatenate([x, y]) if self.concatenate else x + y
 
 
 class SqueezeExcitation(nn.Module):

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prixfixe.contract import Block, InputSpec
-from prixfixe.layers import GroupedConv
+from prixfixe.layers import Conv1d, Dropout, GroupedConv
 
 
 class Proformer(Block):
@@ -66,9 +66,9 @@ class MacaronBlock(nn.Module):
         self.norm_conv = nn.LayerNorm(width, eps=1e-6)
         self.conv = nn.Sequential(
             GroupedConv(width, kernel_size, group_width=1),
-            nn.Conv1d(width, width, kernel_size=1),
+            Conv1d(width, width, kernel_size=1),
             nn.ReLU(),
-            nn.Dropout(dropout),
+            Dropout(dropout),
         )
         self.norm_attention = nn.LayerNorm(width, eps=1e-6)
         self.attention = Attention(width, heads, head_width)
@@ -91,7 +91,7 @@ class FeedForward(nn.Module):
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.expand = nn.Linear(width, width * expansion, bias=False)
         self.contract = nn.Linear(width * expansion // 2, width, bias=False)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         value, gate = self.expand(self.norm(x)).chunk(2, dim=-1)

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prixfixe.contract import Batch, InputSpec, Prediction, ScalarFinalBlock, TargetSpec
+from prixfixe.layers import Dropout
 
 
 class ExpressionHeads(ScalarFinalBlock):
@@ -20,7 +21,7 @@ class ExpressionHeads(ScalarFinalBlock):
     def __init__(self, inputs: InputSpec, targets: TargetSpec, *, heads: int, dropout: float) -> None:
         super().__init__(targets)
         self.read = heads or inputs.length
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.dense = nn.Linear(inputs.channels, len(targets.tasks))
 
     def forward(self, features: Tensor) -> Prediction:

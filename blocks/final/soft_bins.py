@@ -6,10 +6,11 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from prixfixe.contract import Batch, FinalBlock, InputSpec, Prediction, TargetSpec
 from prixfixe.initialise import autosome_
+from prixfixe.layers import Conv1d
 
 
 class SoftBins(FinalBlock):
@@ -27,7 +28,7 @@ class SoftBins(FinalBlock):
     def __init__(self, inputs: InputSpec, targets: TargetSpec, *, loss: Literal["kl", "mse", "huber"]) -> None:
         super().__init__()
         self.bins, self.tasks = targets.bins, len(targets.tasks)
-        self.mapper = nn.Conv1d(inputs.channels, self.tasks * self.bins.number, kernel_size=1)
+        self.mapper = Conv1d(inputs.channels, self.tasks * self.bins.number, kernel_size=1)
         self.apply(autosome_)
         self.register_buffer("std", torch.tensor(targets.std), persistent=False)  # no prediction depends on it
         self.scalar_loss = {"kl": None, "mse": F.mse_loss, "huber": F.huber_loss}[loss]

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from prixfixe.contract import Block, InputSpec
 from prixfixe.initialise import autosome_
+from prixfixe.layers import BatchNorm1d, Conv1d
 
 
 class Conv(Block):
@@ -15,8 +16,8 @@ class Conv(Block):
         super().__init__()
         self.out_channels = channels
         self.block = nn.Sequential(
-            nn.Conv1d(inputs.channels, channels, kernel_size, padding="same", bias=False),
-            nn.BatchNorm1d(channels),
+            Conv1d(inputs.channels, channels, kernel_size, padding="same", bias=False),
+            BatchNorm1d(channels),
             nn.SiLU(),
         )
         self.apply(autosome_)

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prixfixe.contract import Block, InputSpec
+from prixfixe.layers import Conv1d
 
 
 class Kmer(Block):
@@ -24,7 +25,7 @@ class Kmer(Block):
         super().__init__()
         self.out_channels = channels
         self.padding = ((k - 1) // 2, k // 2)
-        self.dense = nn.Conv1d(inputs.channels, channels, kernel_size=k, stride=stride)
+        self.dense = Conv1d(inputs.channels, channels, kernel_size=k, stride=stride)
         nn.init.xavier_uniform_(self.dense.weight.view(channels, -1, 1))  # as Keras initialises a dense layer
         nn.init.zeros_(self.dense.bias)
         positions = -(-inputs.length // stride)

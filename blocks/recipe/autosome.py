@@ -7,7 +7,7 @@ from torch import Tensor
 
 from prixfixe.construct import UPSTREAM
 from prixfixe.contract import Batch, InputSpec
-from prixfixe.recipe import Recipe, Samples, constant_channels, one_hot, place, reverse_complement
+from prixfixe.recipe import Recipe, Samples, one_hot, place, strands
 
 
 class Autosome(Recipe):
@@ -34,11 +34,9 @@ class Autosome(Recipe):
         return place(codes, lengths, lengths - width, width, left=UPSTREAM), torch.full_like(lengths, width)
 
     def encode(self, samples: Samples, rows: Tensor, reverse: Tensor, generator: torch.Generator | None) -> Batch:
-        codes = samples.codes[rows]
-        x = one_hot(torch.where(reverse[:, None], reverse_complement(codes), codes), 4)
-        flags = []
+        facts = []
         if self.is_reverse:
-            flags.append(reverse)
+            facts.append(reverse)
         if self.is_singleton:
-            flags.append(samples.is_singleton[rows] & (generator is not None))
-        return {"x": torch.cat([x, constant_channels(flags, x.shape[2])], dim=1) if flags else x}
+            facts.append(samples.is_singleton[rows] & (generator is not None))
+        return {"x": one_hot(strands(samples.codes.index_select(0, rows), reverse), 4, facts)}

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from prixfixe.construct import DISTAL, PROXIMAL
 from prixfixe.contract import Batch, InputSpec
-from prixfixe.recipe import Recipe, Samples, one_hot, place, reverse_complement
+from prixfixe.recipe import Recipe, Samples, one_hot, place, strands
 
 
 class BHI(Recipe):
@@ -33,7 +33,7 @@ class BHI(Recipe):
         self.inputs = InputSpec(4, length)
 
     def encode(self, samples: Samples, rows: Tensor, reverse: Tensor, generator: torch.Generator | None) -> Batch:
-        codes, lengths, width = samples.codes[rows], samples.lengths[rows], self.inputs.length
+        codes, lengths, width = samples.codes.index_select(0, rows), samples.lengths[rows], self.inputs.length
         padding = (width - lengths).clamp(min=0)
         if generator is None:
             start = torch.zeros_like(lengths)
@@ -41,4 +41,4 @@ class BHI(Recipe):
             side = torch.multinomial(self.shares.to(rows.device), len(rows), replacement=True, generator=generator)
             start = -torch.stack([torch.zeros_like(padding), padding, padding // 2])[side, torch.arange(len(rows), device=rows.device)]
         placed = place(codes, lengths, start, width, left=DISTAL, right=PROXIMAL)
-        return {"x": one_hot(torch.where(reverse[:, None], reverse_complement(placed), placed), 4)}
+        return {"x": one_hot(strands(placed, reverse), 4)}

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from prixfixe.contract import AuxiliaryHead, Batch, InputSpec
 from prixfixe.data.sequences import N
+from prixfixe.layers import Conv1d
 from prixfixe.recipe import Recipe, Samples, one_hot, place, reverse_complement
 
 MASK = 5  # the code, and the channel, of a masked nucleotide
@@ -47,7 +48,7 @@ class UnlockDNA(Recipe):
         return torch.cat([plus, reverse_complement(plus)], dim=1), torch.full_like(lengths, 2 * self.width)
 
     def encode(self, samples: Samples, rows: Tensor, reverse: Tensor, generator: torch.Generator | None) -> Batch:
-        tokens = samples.codes[rows]
+        tokens = samples.codes.index_select(0, rows)
         if generator is None or not self.mask_share:
             mask = torch.zeros_like(tokens, dtype=torch.bool)
         else:
@@ -70,7 +71,7 @@ class MaskFilling(AuxiliaryHead):
     def __init__(self, features: InputSpec, *, positions: int, weight: float) -> None:
         super().__init__()
         self.positions, self.weight = positions, weight
-        self.nucleotide = nn.Conv1d(features.channels, 4, kernel_size=1)
+        self.nucleotide = Conv1d(features.channels, 4, kernel_size=1)
 
     def forward(self, features: Tensor) -> Tensor:
         logits = self.nucleotide(features)  # (B, 4, L)

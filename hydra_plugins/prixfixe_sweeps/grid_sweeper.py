@@ -21,12 +21,14 @@ class GridSweeper(BasicSweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Raises SweepError where not all is done at the end, and SystemExit (130, 143) where the sweep was told to stop."""
+        from prixfixe.sweeps.hydra_job import RememberedFiles
         from prixfixe.sweeps.plan import plan_sweep, resolved
 
         assert self.config is not None and self.hydra_context is not None and self.launcher is not None
         loader = self.hydra_context.config_loader
         overrides = OverridesParser.create(config_loader=loader).parse_overrides([*self._parse_config(), *arguments])
         [batch] = self.split_arguments(overrides, None)
+        loader.repository = RememberedFiles(loader.get_search_path())  # type: ignore[attr-defined]  # travels to the jobs, too
         names, configs = [], []
         for combination in batch:
             config = loader.load_sweep_config(self.config, combination)

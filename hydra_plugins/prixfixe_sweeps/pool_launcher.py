@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
@@ -33,6 +31,7 @@ class PoolLauncher(Launcher):
         _check("timeout_minutes", self.timeout_minutes, int | float, or_null=True)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        from prixfixe.sweeps.hydra_job import job_names
         from prixfixe.sweeps.live_view import watch
         from prixfixe.sweeps.pool import JobError, cpu_count, gpu_names, run_in_pool
 
@@ -41,7 +40,7 @@ class PoolLauncher(Launcher):
         at_a_time = self.jobs or len(gpus) * self.jobs_per_gpu or cpu_count()
         common = (self.hydra_context, self.task_function, self.config, bool(gpus))
         arguments = [(*common, list(overrides), initial_job_idx + i) for i, overrides in enumerate(job_overrides)]
-        with watch(*self.names(job_overrides), at_a_time) as watcher:
+        with watch(*job_names(self.hydra_context, self.config, job_overrides), at_a_time) as watcher:
             outcomes = run_in_pool(
                 _job,
                 arguments,
@@ -58,23 +57,6 @@ class PoolLauncher(Launcher):
             job_return.status = JobStatus.FAILED if isinstance(outcome, JobError) else JobStatus.COMPLETED
             returns.append(job_return)
         return returns
-
-    def names(self, job_overrides: Sequence[Sequence[str]]) -> tuple[Path, list[str], list[str]]:
-        """The sweep's folder, the folder names of all its combinations, and those of the jobs."""
-        from prixfixe.sweeps.plan import Plan
-
-        folder = Path(self.config.hydra.sweep.dir)
-        planned = {tuple(overrides): name for name, overrides in Plan.read(folder).jobs.items()}
-        names = [planned.get(tuple(overrides)) or self.composed_name(overrides) for overrides in job_overrides]
-        return folder, Plan.asked(folder) or names, names
-
-    def composed_name(self, overrides: Sequence[str]) -> str:
-        """The folder name of a job that no plan holds, as under another sweeper."""
-        config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
-        HydraConfig.instance().set_config(config)
-        name = str(config.hydra.sweep.subdir)
-        HydraConfig.instance().set_config(self.config)
-        return name
 
 
 def _check(name: str, value: Any, kind: Any, *, least: int | None = None, or_null: bool = False) -> None:

@@ -18,7 +18,7 @@ import yaml
 
 from prixfixe.errors import InputError
 from prixfixe.evaluation import WEIGHTS
-from prixfixe.run_folder import SLOTS, RunFolder
+from prixfixe.run_folder import SLOTS, RunFolder, SafeLoader
 from prixfixe.sweeps.plan import Plan, quoted
 
 SCORES = {
@@ -215,7 +215,7 @@ def _configuration(folder: RunFolder) -> Row:
     """Choices, seed and variant, read from those lines of config.yaml alone: reading all of it takes most of the time."""
     try:
         text = folder.config_file.read_text(encoding="utf-8")
-        content = yaml.load("\n".join(_top_level(text, ("choices", "seed", "variant"))), _LOADER)
+        content = yaml.load("\n".join(_top_level(text, ("choices", "seed", "variant"))), SafeLoader)
         if not isinstance(content, dict) or "choices" not in content:
             content = folder.config()
     except FileNotFoundError:
@@ -226,9 +226,6 @@ def _configuration(folder: RunFolder) -> Row:
     if not isinstance(choices, dict) or not set(SLOTS) <= choices.keys():
         raise InputError(f"{folder.config_file} is damaged: it does not say which {', '.join(SLOTS)} were chosen")
     return {**{slot: str(choices[slot]) for slot in SLOTS}, "seed": content.get("seed", 0), "variant": content.get("variant")}
-
-
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's is there with most installations, and ten times as fast
 
 
 def _top_level(text: str, keys: tuple[str, ...]) -> Iterable[str]:

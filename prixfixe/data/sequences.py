@@ -51,8 +51,9 @@ class Sequences:
         return cls(codes, lengths)
 
     def to_strings(self) -> list[str]:
-        letters = CODE_TO_ASCII[self.codes]
-        return [row[:length].tobytes().decode() for row, length in zip(letters, self.lengths, strict=True)]
+        text = self.codes.tobytes().translate(CODE_TO_ASCII.tobytes().ljust(256)).decode()
+        width = self.codes.shape[1]
+        return [text[row * width : row * width + length] for row, length in enumerate(self.lengths.tolist())]
 
     def reverse_complement(self) -> Sequences:
         codes = np.full_like(self.codes, N)

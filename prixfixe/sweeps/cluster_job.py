@@ -8,17 +8,15 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from prixfixe.run_folder import RunFolder
-from prixfixe.sweeps.hydra_job import run_hydra_job
+from prixfixe.sweeps.hydra_job import job_names, run_hydra_job
 from prixfixe.sweeps.live_view import LineView, watch
-from prixfixe.sweeps.plan import Plan, job_line, record_end
+from prixfixe.sweeps.plan import record_end
 from prixfixe.sweeps.pool import JobDiedError, JobRaisedError
 
 Answer = tuple[str, str] | None  # a job's: None where its run is done, else the exception's class and message
@@ -48,16 +46,6 @@ class ClusterJob:
             return type(error).__name__, str(error)
         return None
 
-    def composed(self) -> DictConfig:
-        return self.context.config_loader.load_sweep_config(self.config, self.overrides)
-
-    def folder(self) -> RunFolder:
-        config = self.composed()
-        HydraConfig.instance().set_config(config)
-        folder = RunFolder(Path(config.hydra.sweep.dir) / config.hydra.sweep.subdir)
-        HydraConfig.instance().set_config(self.config)
-        return folder
-
 
 @dataclass(frozen=True)
 class Board:
@@ -72,9 +60,9 @@ class Board:
 
     def answered(self, place: int, answer: Answer) -> None:
         """A job has ended, and said how."""
-        error = None if answer is None else JobRaisedError(*answer, again=False)
-        self.view.ended(place, error, False)
-        self._say(place, None if error is None else str(error))
+        folder = self.folders[place]
+        outcome = folder.read_json(folder.metrics_file) if answer is None else JobRaisedError(*answer, again=False)
+        self.view.ended(place, outcome, False)
 
     def lost(self, place: int, reason: str) -> None:
         """A job has ended without an answer. What its run itself has said last is kept beside the reason."""
@@ -85,11 +73,7 @@ class Board:
             self.answered(place, None)  # it was done all the same
             return
         self.view.ended(place, JobDiedError(reason), False)
-        self._say(place, reason)
-
-    def _say(self, place: int, reason: str | None) -> None:
-        folder = self.folders[place]
-        self.view.said(place, job_line(folder.path, folder.read_json(folder.metrics_file) if reason is None else None, reason))
+        self.view.say_end(place, None, reason)
 
     def returns(self) -> list[JobReturn]:
         """What Hydra is told in the end."""
@@ -104,7 +88,6 @@ class Board:
 @contextmanager
 def board(jobs: Sequence[ClusterJob], at_a_time: int) -> Iterator[Board]:
     """The board of a sweep's jobs. at_a_time: as many run at once, for the time left."""
-    folders = [job.folder() for job in jobs]
-    sweep, names = folders[0].path.parent, [folder.name for folder in folders]
-    with watch(sweep, Plan.asked(sweep) or names, names, at_a_time) as view:
-        yield Board(folders, view)
+    sweep, asked, names = job_names(jobs[0].context, jobs[0].config, [job.overrides for job in jobs])
+    with watch(sweep, asked, names, at_a_time) as view:
+        yield Board([RunFolder(sweep / name) for name in names], view)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from rich.text import Text
 from prixfixe.errors import InputError
 from prixfixe.progress import duration
 from prixfixe.run_folder import SLOTS, RunFolder
-from prixfixe.sweeps.plan import job_line, record_end
+from prixfixe.sweeps.plan import end_line, record_end
 from prixfixe.sweeps.pool import JobError, JobRaisedError, JobStoppedError, JobTimeoutError, Watcher
 
 EVERY = 1.0  # seconds between two looks at how far the running jobs are
@@ -35,10 +35,15 @@ def watch(folder: Path, asked: Sequence[str], names: Sequence[str], at_a_time: i
 
 
 class LineView(Watcher):
-    """Records how jobs ended that could not do so themselves, and says so in a line; the others have said their line."""
+    """Says in a line how each job has ended, and records it for those that could not do so themselves.
+
+    What it has to know for that it counts itself: to read it from the folders of all runs at every end takes hours with thousands.
+    """
 
     def __init__(self, folder: Path, names: Sequence[str]) -> None:
         self.folder, self.names = folder, names
+        self.start = time.monotonic()
+        self.over: set[int] = set()
         self.began: dict[str, float] = {}
         self.tried_again: dict[str, int] = {}
 
@@ -51,26 +56,40 @@ class LineView(Watcher):
             print(f"tried again: {tries}", file=sys.stderr)
 
     def started(self, index: int, tries: int) -> None:
+        self.over.discard(index)
         self.began[self.names[index]] = time.time()
         if tries > 1:
             self.tried_again[self.names[index]] = tries - 1
 
     def ended(self, index: int, outcome: Any, again: bool) -> None:
+        self.over.add(index)
         name = self.names[index]
         if not isinstance(outcome, JobError):
+            self.say_end(index, outcome, None)
             return
         busy = isinstance(outcome, JobRaisedError) and outcome.kind == "BusyError"  # the run is another process's
         run = RunFolder(self.folder / name)
         try:
             untouched = isinstance(outcome, JobStoppedError) and run.status().get("state") != "running"
-            if not busy and not untouched:
-                overrule = isinstance(outcome, JobTimeoutError)
-                if record_end(run, str(outcome), self.began.get(name, 0.0), overrule=overrule) and not again:
-                    print(job_line(run.path, None, str(outcome)), file=sys.stderr)
+            overrule = isinstance(outcome, JobTimeoutError)
+            if not busy and not untouched and record_end(run, str(outcome), self.began.get(name, 0.0), overrule=overrule):
+                if not again:
+                    self.say_end(index, None, str(outcome))
+            elif isinstance(outcome, JobRaisedError):
+                self.say_end(index, None, outcome.message)
         except (InputError, OSError) as error:
             print(f"{name}: {outcome}; that could not be recorded: {error}", file=sys.stderr)
         if again:
             print(f"{name} is tried again: {outcome}", file=sys.stderr)
+
+    def say_end(self, index: int, metrics: Mapping[str, Any] | None, reason: str | None) -> None:
+        """A job's last line, with its number among all; and the time left, where it has scores."""
+        total = len(self.names)
+        line = f"[{len(self.over):>{len(str(total))}}/{total}] {end_line(self.names[index], metrics, reason)}"
+        if metrics is not None:
+            left = (time.monotonic() - self.start) / max(len(self.over), 1) * (total - len(self.over))
+            line += f"  left {duration(left)}"
+        self.said(index, line)
 
     def said(self, index: int, text: str) -> None:
         print(text, file=sys.stderr)
@@ -103,7 +122,6 @@ class GridView(LineView):
         super().__init__(folder, names)
         self.at_a_time = at_a_time
         self.cells = {name: Cell() for name in asked}
-        self.start = time.monotonic()
         self.next_look = 0.0
         self.durations: list[float] = []
         self.last_failure = ""

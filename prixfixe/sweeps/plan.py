@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import re
 import shlex
 import sys
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +19,6 @@ from omegaconf.errors import MissingMandatoryValue
 from prixfixe.errors import InputError, SweepError
 from prixfixe.files import write_json
 from prixfixe.lock import holder
-from prixfixe.progress import duration
 from prixfixe.run_folder import RunFolder, identity
 
 
@@ -60,22 +57,22 @@ def plan_sweep(
             "as in core.hidden=64,128 'variant=hidden${core.hidden}'"
         )
     contents: dict[str, str] = {}
-    still_open = []
+    still_open: dict[str, list[str]] = {}
     for name, overrides, config in zip(names, batch, configs, strict=True):
         key = json.dumps(config["dataset"], sort_keys=True)
         if key not in contents:
             configured_logger(config)
             contents[key] = dataset(config).read().content
         if not RunFolder(folder / name).is_done(config, identity(config, contents[key])):
-            still_open.append(overrides)
+            still_open[name] = overrides
     plan = Plan(folder, dict(zip(names, batch, strict=True)), launched_with)
-    plan.write(started=time.time(), current=[name for name, overrides in plan.jobs.items() if overrides in still_open])
+    plan.write()
     done = len(names) - len(still_open)
     print(
         f"{len(names)} combinations in {folder}: " + (f"{done} done already, " if done else "") + f"{len(still_open)} to run",
         file=sys.stderr,
     )
-    return plan, still_open
+    return plan, [*still_open.values()]
 
 
 @dataclass(frozen=True)
@@ -104,13 +101,10 @@ class Plan:
         """The combinations that the latest start was asked for, those done before included."""
         return [str(name) for name in RunFolder(folder).read_json(folder / "sweep.json").get("asked", [])]
 
-    def write(self, started: float, current: list[str]) -> None:
-        """Writes the plan, together with the combinations that the folder was to hold already.
-
-        started: when, in seconds since 1970. current: the combinations that are run now.
-        """
+    def write(self) -> None:
+        """Writes the plan, together with the combinations that the folder was to hold already."""
         known = self.read(self.folder).jobs
-        write_json(self.file, {"started": started, "current": current, "asked": list(self.jobs), "jobs": {**known, **self.jobs}})
+        write_json(self.file, {"asked": list(self.jobs), "jobs": {**known, **self.jobs}})
 
     def open(self) -> dict[str, str]:
         """The combinations that are not done, each with the reason."""
@@ -169,25 +163,12 @@ def record_end(folder: RunFolder, reason: str, began: float, *, overrule: bool =
     return True
 
 
-def job_line(folder: Path, metrics: Mapping[str, Any] | None, reason: str | None) -> str:
-    """What a job of a sweep says at its end: its number among all, its name, its scores or its reason, the time left."""
-    content = RunFolder(folder.parent).read_json(folder.parent / "sweep.json")
-    names, began = content.get("current", []), content.get("started", time.time())
-    ended = sum(_ended_since(folder.parent / name, began) for name in names)
-    left = (time.time() - began) / max(ended, 1) * (len(names) - ended)
-    head = f"[{ended:>{len(str(len(names)))}}/{len(names)}] {folder.name:<52}"
+def end_line(name: str, metrics: Mapping[str, Any] | None, reason: str | None) -> str:
+    """How a job of a sweep has ended: its name, with its scores or with the reason why it has none."""
     if metrics is None:
-        return f"{head} FAILED: {reason}"
-    return (
-        f"{head} KL {_number(metrics['kl'])}  r {_number(metrics['pearson_r'])}  rho {_number(metrics['spearman_rho'])}  "
-        f"{metrics['training_seconds']:5.1f} s  left {duration(left)}"
-    )
-
-
-def _ended_since(path: Path, began: float) -> bool:
-    with contextlib.suppress(InputError):  # a damaged folder is named at the end
-        return RunFolder(path).ended_since(began)
-    return False
+        return f"{name:<52} FAILED: {reason}"
+    scores = (f"{title} {_number(metrics.get(key))}" for title, key in (("KL", "kl"), ("r", "pearson_r"), ("rho", "spearman_rho")))
+    return f"{name:<52} {'  '.join(scores)}  {metrics.get('training_seconds', math.nan):5.1f} s"
 
 
 def _number(value: float | None) -> str:

@@ -1,0 +1,54 @@
+"""What a benchmark says: a figure, what it is compared with in the same run, and the limit that it cannot pass."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Options:
+    """quick: small enough to see that everything works, not to be quoted. device: what networks run on."""
+
+    device: torch.device
+    quick: bool = False
+    repeats: int = 5
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One row of the table.
+
+    value, compared: in `unit`, medians over `repeats`. limit: the best that the machine could do, in the same unit, by `limited_by`.
+    gain: how many times better than what it is compared with. note: what else is needed to read it.
+    """
+
+    name: str
+    value: float
+    unit: str
+    compared_with: str | None = None
+    compared: float | None = None
+    gain: float | None = None
+    limited_by: str | None = None
+    limit: float | None = None
+    repeats: int = 1
+    note: str | None = None
+
+
+def seconds(work: Callable[[], object], device: torch.device | None = None) -> float:
+    """How long `work` takes once, the device's part included."""
+    began = time.perf_counter()
+    work()
+    if device is not None and device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - began
+
+
+def in_turns(works: dict[str, Callable[[], object]], repeats: int, device: torch.device | None = None) -> dict[str, float]:
+    """The median seconds of each, measured in turns, so that a machine's moods fall on all alike; the first turn is not counted."""
+    turns = [{name: seconds(work, device) for name, work in works.items()} for _ in range(repeats + 1)][1:]
+    return {name: statistics.median(turn[name] for turn in turns) for name in works}

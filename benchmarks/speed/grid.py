@@ -1,0 +1,88 @@
+"""All 81 combinations at published size: samples a second, share of the peak rate, memory; and what the full grid would cost.
+
+Measured: the rate of training and of scoring, each combination for itself. Extrapolated: 80 epochs of 6.74 million sequences in batches
+of 1,024, in proportion to the number of samples, which holds from ten thousand sequences to 6.7 million (section growth).
+"""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import statistics
+
+import torch
+from figures import Figure, Options, seconds
+from networks import built, configuration, operations, peak, promoters, training_step
+from rich.console import Console
+
+from prixfixe.bins import Bins
+from prixfixe.data.measurements import Measurements
+from prixfixe.scoring import predict
+
+SEQUENCES, EPOCHS = 6_740_000, 80
+SCORED = 0.1  # the share of the sequences that is held out and scored after every epoch
+SLOTS = {
+    "recipe": ("autosome", "bhi", "unlockdna"),
+    "first": ("conv", "parallel_conv", "kmer"),
+    "core": ("efficientnet", "bilstm", "proformer"),
+    "final": ("soft_bins", "mlp", "expression_heads"),
+}
+
+
+def measure(options: Options) -> list[Figure]:
+    on_gpu = options.device.type == "cuda"
+    size, repeats = (1024, options.repeats) if on_gpu else (16, 1)
+    precision = torch.bfloat16 if on_gpu else torch.float32
+    best = peak(options.device, precision)
+    data = promoters(max(4 * size, 400))
+    combinations = list(itertools.product(*SLOTS.values()))
+    figures, hours = [], 0.0
+    for choices in combinations[:: 40 if options.quick else 1]:
+        figure, cost = combination(dict(zip(SLOTS, choices, strict=True)), data, size, repeats, precision, best, options.device)
+        hours += cost
+        figures.append(figure)
+        Console(stderr=True).print(f"[dim]{len(figures)} of {len(combinations)}  {figure.name}  {figure.value:,.0f} samples/s[/dim]")
+        gc.collect()
+    device = torch.cuda.get_device_name(options.device) if on_gpu else f"{torch.get_num_threads()} CPU cores"
+    total = f"the full grid, {len(figures)} combinations x {EPOCHS} epochs x {SEQUENCES:,} sequences on {device}"
+    note = "extrapolated in proportion to the samples from the measured rates above; without stops, one combination after the other"
+    return [*figures, Figure(total, hours, "hours", note=note)]
+
+
+def combination(
+    choices: dict[str, str], data: Measurements, size: int, repeats: int, precision: torch.dtype, best: float, device: torch.device
+) -> tuple[Figure, float]:
+    """One combination's rate, and the hours that its training would take in full."""
+    config = configuration(*(f"{slot}={choice}" for slot, choice in choices.items()))
+    recipe, network, samples = built(config, data, device)
+    generator = torch.Generator(device).manual_seed(0)
+    train = training_step(network, precision)
+
+    def step() -> None:
+        chosen = torch.randint(len(samples) * recipe.samples_per_sequence, (size,), device=device)
+        train(recipe.training_batch(samples, chosen, Bins(), generator))
+
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    step()
+    taken = statistics.median(seconds(step, device) for _ in range(repeats))
+    memory = torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else None
+    scoring = statistics.median(
+        seconds(lambda: predict(network, recipe, samples, batch_size=size, precision=precision), device) for _ in range(repeats)
+    )
+    batch = recipe.training_batch(samples, torch.arange(4, device=device), Bins(), generator)
+    sequences_per_second = size / recipe.samples_per_sequence / taken
+    per_epoch = SEQUENCES * (1 - SCORED) / sequences_per_second + SEQUENCES * SCORED * scoring / len(samples)
+    hours = EPOCHS * per_epoch / 3600
+    note = f"{hours:,.0f} h for {EPOCHS} epochs (extrapolated)" + (f", {memory:.1f} GiB" if memory is not None else "")
+    inputs = size * (2 if recipe.samples_per_sequence < recipe.views else 1)
+    figure = Figure(
+        "+".join(choices.values()),
+        inputs / taken,
+        "samples/s",
+        limited_by="a large matrix product",
+        limit=best / operations(network, batch),
+        repeats=repeats,
+        note=note,
+    )
+    return figure, hours

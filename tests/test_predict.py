@@ -1,0 +1,178 @@
+"""`prixfixe predict`: the text that it writes, chunk by chunk, and nothing of it where the input is bad."""
+
+import gzip
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+import yaml
+from conftest import demo, random_strings
+from safetensors.torch import save_file
+
+import prixfixe
+from prixfixe.bins import Bins
+from prixfixe.cli import main
+from prixfixe.commands.predict import rows_of_text
+from prixfixe.contract import TargetSpec
+from prixfixe.data import tables
+from prixfixe.data.sequences import Sequences
+from prixfixe.experiment import build_recipe, save_targets
+from prixfixe.model import Model
+from prixfixe.network import build
+from prixfixe.run_folder import RunFolder
+
+STRINGS = [string[: 60 + row % 21] for row, string in enumerate(random_strings(100))]
+NAMES = [f"promoter {row} é" for row in range(len(STRINGS))]
+
+
+def make_run(path: Path, tasks: tuple[str, ...], final: str) -> Path:
+    """A run folder with weights, as training would leave it."""
+    config = demo("autosome", "conv", "efficientnet", final, "first.channels=8", "core.widths=[8]")
+    targets = TargetSpec(tasks, (8.0,) * len(tasks), (3.0,) * len(tasks), Bins())
+    torch.manual_seed(0)
+    network = build(build_recipe(config), config, targets)
+    folder = RunFolder(path)
+    folder.path.mkdir()
+    folder.config_file.write_text(yaml.safe_dump(config))
+    save_targets(folder, targets)
+    save_file(network.state_dict(), folder.weights_file)
+    return path
+
+
+@pytest.fixture(scope="module")
+def one_task(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_run(tmp_path_factory.mktemp("runs") / "one", ("expression",), "soft_bins")
+
+
+@pytest.fixture(scope="module")
+def two_tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_run(tmp_path_factory.mktemp("runs") / "two", ("Dev", "Hk"), "mlp")
+
+
+def expected_text(run: Path, names: list[str], batch_size: int) -> str:
+    """What the command must write, one row after the other."""
+    model = prixfixe.load(run, device="cpu")
+    predictions = model.predict(STRINGS, batch_size=batch_size).reshape(len(STRINGS), -1)
+    columns = ["prediction"] if len(model.tasks) == 1 else [f"prediction_{task}" for task in model.tasks]
+    lines = ["\t".join(["name", "sequence", *columns])]
+    for name, string, values in zip(names, STRINGS, predictions, strict=True):
+        lines.append("\t".join([name, string, *(f"{value:.6g}" for value in values)]))
+    return "".join(f"{line}\n" for line in lines)
+
+
+def write_table(path: Path) -> list[str]:
+    path.write_text("".join(f"{string.lower()}\n" for string in STRINGS))
+    return [str(row) for row in range(len(STRINGS))]
+
+
+def write_gzip(path: Path) -> list[str]:
+    text = "id,seq,expression\n" + "".join(f"{name},{string},1\n" for name, string in zip(NAMES, STRINGS, strict=True))
+    path.write_bytes(gzip.compress(text.encode()))
+    return NAMES
+
+
+def write_parquet(path: Path) -> list[str]:
+    pq.write_table(pa.table({"name": range(len(STRINGS)), "sequence": STRINGS}), path, row_group_size=30)
+    return [str(row) for row in range(len(STRINGS))]
+
+
+def write_fasta(path: Path) -> list[str]:
+    path.write_text("".join(f">{name}\n{s[:50]}\n{s[50:]}\n" for name, s in zip(NAMES, STRINGS, strict=True)))
+    return ["promoter"] * len(STRINGS)
+
+
+@pytest.mark.parametrize("batch_size", [7, 50, 1024])
+@pytest.mark.parametrize("write", [write_table, write_gzip, write_parquet, write_fasta])
+def test_text_is_that_of_one_row_after_the_other(write: Callable[[Path], list[str]], batch_size: int, one_task, tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "BLOCK_BYTES", 1 << 10)
+    monkeypatch.setattr(tables, "FASTA_RECORDS", 9)
+    names = write(tmp_path / "input")
+    output = tmp_path / "new folder" / "predictions.tsv"
+    assert main(["predict", str(one_task), str(tmp_path / "input"), "--device=cpu", f"--batch-size={batch_size}", "-o", str(output)]) == 0
+    assert output.read_text() == expected_text(one_task, names, batch_size)
+    assert list(output.parent.iterdir()) == [output]
+
+
+def test_several_tasks_to_standard_output(two_tasks, tmp_path, capsys):
+    names = write_table(tmp_path / "input")
+    assert main(["predict", str(two_tasks), str(tmp_path / "input"), "--device=cpu"]) == 0
+    assert capsys.readouterr() == (expected_text(two_tasks, names, 1024), "")
+
+
+def test_chunks_of_several_batches_say_the_same(one_task, tmp_path, capsys, monkeypatch):
+    names = write_table(tmp_path / "input")
+    monkeypatch.setattr(Model, "chunk_rows", lambda model, batch_size: 3 * batch_size)  # as on a GPU
+    assert main(["predict", str(one_task), str(tmp_path / "input"), "--device=cpu", "--batch-size=16"]) == 0
+    assert capsys.readouterr().out == expected_text(one_task, names, 16)
+
+
+def test_a_chunk_is_given_out_once_the_next_is_launched(one_task):
+    model = prixfixe.load(one_task, device="cpu")
+    encoded = Sequences.from_strings(STRINGS)
+    taken = []
+
+    def chunks():
+        for start in range(0, len(STRINGS), 16):
+            taken.append(start)
+            yield encoded[start : start + 16]
+
+    predictions = model.predict_chunks(chunks(), batch_size=8)
+    first = next(predictions)
+    assert taken == [0, 16]
+    np.testing.assert_array_equal(np.concatenate([first, *predictions]), model.predict(STRINGS, batch_size=8))
+
+
+def test_no_sequences(one_task, two_tasks):
+    assert prixfixe.load(one_task, device="cpu").predict([]).shape == (0,)
+    assert prixfixe.load(two_tasks, device="cpu").predict([]).shape == (0, 2)
+
+
+@pytest.mark.parametrize("value", [0.0, -0.0, 1e-5, 123456.5, 1234567.0, 1e300, float("nan"), float("-inf"), 2 / 3])
+def test_numbers_are_written_as_python_does(value):
+    text = rows_of_text(["a %s", "b"], Sequences.from_strings(["ACGTN", "A"]), np.array([[value, 1.0], [2.0, value]]))
+    assert text == f"a %s\tACGTN\t{value:.6g}\t1\nb\tA\t2\t{value:.6g}\n"
+
+
+@pytest.mark.parametrize("to_file", [False, True])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("".join(f"{string}\n" for string in STRINGS) + "ACXT\nACGT\n", ":101: position 3 of the sequence is 'X'"),
+        ("".join(f">p\n{string}\n" for string in STRINGS) + ">q\nACXT\n", ":202: position 3 of the line is 'X'"),
+        ("sequence\n", "a header but no rows"),
+    ],
+    ids=["table", "fasta", "empty"],
+)
+def test_nothing_is_written_where_the_input_is_bad(content, message, to_file, one_task, tmp_path, capsys):
+    folder = tmp_path / "results"
+    (tmp_path / "input").write_text(content)
+    output = ["-o", str(folder / "predictions.tsv")] if to_file else []
+    assert main(["predict", str(one_task), str(tmp_path / "input"), "--device=cpu", "--batch-size=10", *output]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert message in err
+    assert err.count("\n") == 1
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("bad", [False, True])
+def test_a_pipe_is_read_once(bad, one_task, tmp_path, capsys):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    text = "".join(f"{string}\n" for string in STRINGS) + ("ACXT\n" if bad else "")
+    writer = threading.Thread(target=pipe.write_text, args=(text,))
+    writer.start()
+    code = main(["predict", str(one_task), str(pipe), "--device=cpu"])
+    writer.join()
+    out, err = capsys.readouterr()
+    if bad:
+        assert (code, out) == (2, "")
+        assert err == f"prixfixe: {pipe}:101: position 3 of the sequence is 'X', which is no nucleotide (A C G T N).\n"
+    else:
+        assert (code, out) == (0, expected_text(one_task, [str(row) for row in range(len(STRINGS))], 1024))
