@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -69,7 +68,7 @@ def _wanted(block: nn.Module, batch: Batch) -> Batch:
 def build(recipe: Recipe, parts: Mapping[str, Mapping[str, Any]], targets: TargetSpec) -> Network:
     """Builds the network of a recipe and the nodes `first`, `core` and `final` of the configuration.
 
-    Shapes are inferred block by block on meta tensors, nothing is computed. Raises ContractError, with both blocks and
+    Shapes are inferred block by block, from two samples of zeros. Raises ContractError, with both blocks and
     their shapes, where one does not fit the other, and InputError where a hyperparameter does not fit its block.
     """
     nodes = {slot: {k: v for k, v in parts[slot].items() if k != "max_lr"} for slot in ("first", "core", "final")}
@@ -129,10 +128,10 @@ def _check_keys(block: nn.Module, recipe: Recipe, who: str) -> None:
 
 
 def _infer(block: nn.Module, given: InputSpec, recipe: Recipe, giver: str, taker: str) -> InputSpec:
-    """What `block` makes of (batch, channels, length), from one pass on meta tensors."""
+    """What `block` makes of (batch, channels, length), tried with zeros."""
     shape = (2, given.channels, given.length)
     try:
-        result = _on_meta(block)(torch.empty(shape, device="meta"), **_meta_keys(block, recipe))
+        result = _tried(block, shape, {key: recipe.keys[key] for key in getattr(block, "requires", ()) if key in recipe.keys})
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
         raise ContractError(f"{taker} does not take what {giver} gives, {describe(shape)}: {error}") from error
     if not isinstance(result, Tensor) or result.ndim != 3 or len(result) != 2:
@@ -148,7 +147,7 @@ def _check_prediction(network: Network, given: InputSpec, targets: TargetSpec, n
     shape = (2, given.channels, given.length)
     taker, giver = f"final block {names['final']}", f"core block {names['core']}"
     try:
-        prediction = _on_meta(network.final)(torch.empty(shape, device="meta"))
+        prediction = _tried(network.final, shape, {})
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
         raise ContractError(f"{taker} does not take what {giver} gives, {describe(shape)}: {error}") from error
     tasks = () if len(targets.tasks) == 1 else (len(targets.tasks),)
@@ -163,10 +162,14 @@ def _check_prediction(network: Network, given: InputSpec, targets: TargetSpec, n
         raise ContractError(f"{taker} must give log_probs of shape {describe(expected)}, but gives {describe(prediction.log_probs.shape)}")
 
 
-def _on_meta(block: nn.Module) -> nn.Module:
-    return copy.deepcopy(block).to("meta").eval()
+@torch.no_grad()
+def _tried(block: nn.Module, shape: tuple[int, int, int], keys: Mapping[str, tuple[int, ...]]) -> Any:
+    """What a block gives at scoring for zeros.
 
-
-def _meta_keys(block: nn.Module, recipe: Recipe) -> Batch:
-    shapes = recipe.keys
-    return {key: torch.empty((2, *shapes[key]), device="meta") for key in getattr(block, "requires", ()) if key in shapes}
+    Two samples on the CPU take less time than meta tensors, for which torch imports its compiler and takes an LSTM apart step by step.
+    """
+    block.eval()
+    try:
+        return block(torch.zeros(shape), **{key: torch.zeros((2, *key_shape)) for key, key_shape in keys.items()})
+    finally:
+        block.train()

@@ -176,7 +176,7 @@ def make_grid(
             np.savez(path / "validation.npz", measured=measured, predicted=predicted)
         if test_set is not None:
             _evaluate(path, test_set, correlated(test_set.expression, target, generator), simulated, keep_subsets)
-    write_json(folder / "sweep.json", {"started": 1.8e9, "current": list(jobs), "jobs": jobs})
+    write_json(folder / "sweep.json", {"jobs": jobs})
     return folder
 
 

@@ -57,11 +57,11 @@ def show(section: str, figures: list[Figure]) -> None:
     for figure in figures:
         shown.add_row(
             figure.name,
-            f"{number(figure.value)} {figure.unit}",
+            "not measured" if figure.value is None else f"{number(figure.value)} {figure.unit}",
             number(figure.compared),
             "" if figure.gain is None else f"{figure.gain:.3g} x",
             number(figure.limit),
-            "" if figure.limit is None else f"{100 * figure.value / figure.limit:.3g} %",
+            "" if figure.limit is None or figure.value is None else f"{100 * figure.value / figure.limit:.3g} %",
         )
     console.print(shown)
     for words, sources in (("compared with", [f.compared_with for f in figures]), ("limit:", [f.limited_by for f in figures])):

@@ -23,12 +23,12 @@ class Options:
 class Figure:
     """One row of the table.
 
-    value, compared: in `unit`, medians over `repeats`. limit: the best that the machine could do, in the same unit, by `limited_by`.
-    gain: how many times better than what it is compared with. note: what else is needed to read it.
+    value, compared: in `unit`, medians over `repeats`; None where it could not be measured here.
+    limit: the best that the machine could do, in the same unit, by `limited_by`. gain: how many times better than what it is compared with. note: what else is needed to read it.
     """
 
     name: str
-    value: float
+    value: float | None
     unit: str
     compared_with: str | None = None
     compared: float | None = None

@@ -34,7 +34,7 @@ def measure(options: Options) -> list[Figure]:
     size, repeats = (1024, options.repeats) if on_gpu else (16, 1)
     precision = torch.bfloat16 if on_gpu else torch.float32
     best = peak(options.device, precision)
-    data = promoters(max(4 * size, 400))
+    data = promoters(4 * size)
     combinations = list(itertools.product(*SLOTS.values()))
     figures, hours = [], 0.0
     for choices in combinations[:: 40 if options.quick else 1]:

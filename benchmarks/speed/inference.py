@@ -43,13 +43,13 @@ def measure(options: Options) -> list[Figure]:
     on_gpu = options.device.type == "cuda"
     batch_size = 16 if options.quick else 1024 if on_gpu else 256
     rows = 2 * batch_size if options.quick else 1_000_000 if on_gpu else 4 * batch_size
-    sizes = (2_000, 4_000) if options.quick else (20_000, 200_000, 1_000_000)
+    sizes = (2_000, 4_000) if options.quick else (200_000, 1_000_000, 3_000_000)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         tables = {count: table(folder / f"{count}.tsv", count) for count in {rows, *sizes}}
         model = prixfixe.load(random_run(folder / "dream_cnn", "experiment=dream_cnn"), device=str(options.device))
         rate = against_bare(model, tables[rows], rows, batch_size, options)
-        outside = outside_network(model, tables[sizes[1]], sizes[1], 1e6 / (rate.compared or rate.value), options)
+        outside = outside_network(model, tables[sizes[0]], sizes[0], 1e6 / (rate.compared or rate.value), options)
         tiny = random_run(folder / "tiny", *TINY)
         return [rate, outside, *(memory(tiny, tables[count], count, options) for count in sizes)]
 

@@ -178,7 +178,7 @@ MODELS = {
 def shared_gpu(here: Path, options: Options) -> list[Figure]:
     """Samples a second of all jobs together, with 1, 2, 4 and 8 of them on one GPU at a time."""
     if options.device.type != "cuda":
-        return [Figure("jobs that share a GPU", float("nan"), "samples/s", note="not measured: this machine has no GPU that torch can use")]
+        return [Figure("jobs that share a GPU", None, "samples/s", note="not measured: this machine has no GPU that torch can use")]
     table = write_table(here / "shared.tsv", 2000 if options.quick else 50_000)
     figures = []
     for model, choices in MODELS.items():

@@ -43,17 +43,29 @@ def steps(model: str, size: int, options: Options) -> list[Figure]:
 
     compared = plain.like(plain.network(model), network).to(device)
     works: dict[str, Callable[[], object]] = {}
+    precisions = dict(PRECISIONS)
     for name, precision in {"plain": None, **PRECISIONS}.items():
         step, given = stepper(compared if precision is None else network, precision), batches()
         works[name] = lambda step=step, given=given: step(next(given))
+    if device.type == "cuda":
+        _, twin, _ = built(configuration(f"experiment={model}"), data, device)
+        twin.compile(dynamic=False)
+        step, given = stepper(twin, torch.bfloat16), batches()
+        works["bf16, compiled"] = lambda: step(next(given))
+        precisions["bf16, compiled"] = torch.bfloat16
+        compiling = seconds(works["bf16, compiled"], device)
     with_loader = loader_rate(compared, data, size, device) if device.type == "cuda" else None
     times = in_turns(works, options.repeats, device)
     agreement = curves(model, size, options)
     flops = operations(network, next(batches()))
     figures = []
-    for name, precision in PRECISIONS.items():
+    for name, precision in precisions.items():
         rate = size / times[name]
-        notes = [f"batches of {size}", f"loss over {agreement['steps']} steps within {agreement[name]:.1g} of the plain one's"]
+        notes = [f"batches of {size}"]
+        if name in agreement:
+            notes.append(f"loss over {agreement['steps']} steps within {agreement[name]:.1g} of the plain one's")
+        else:
+            notes.append(f"the first step, with compiling, took {compiling:.0f} s")
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
             works[name]()
@@ -68,7 +80,7 @@ def steps(model: str, size: int, options: Options) -> list[Figure]:
                 compared_with="plain eager fp32 on ready batches",
                 compared=size / times["plain"],
                 gain=times["plain"] / times[name],
-                limited_by=f"a large {name} matrix product",
+                limited_by=f"a large {name.partition(',')[0]} matrix product",
                 limit=peak(device, precision) / flops,
                 repeats=options.repeats,
                 note="; ".join(notes),

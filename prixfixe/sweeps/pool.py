@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-# what every job needs and is slow to import; torch._dynamo is what torch itself imports at the first use of a meta tensor
+# what every job needs and is slow to import; torch._dynamo is what an optimiser imports when it is made
 PRELOADED = ["prixfixe.app", "prixfixe.simulation", "prixfixe.data.splits", "prixfixe.data.prepared", "torch._dynamo"]
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # what ends the pool, and every job in it
 GRACE = 30.0  # seconds that a job has to save where it is, once it is told to stop
