@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
+import signal
 import sys
 from typing import Any
 
@@ -22,6 +24,9 @@ def main(arguments: list[str] | None = None) -> int:
             return _module("train").run(argparse.Namespace(overrides=arguments[1:]))
         args = _parser().parse_args(arguments)
         return args.run(args)
+    except BrokenPipeError:  # who read the output has seen enough, as in prixfixe results | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain once more at its end
+        return 128 + signal.SIGPIPE
     except (InputError, TrainingError, SweepError, BusyError, InterruptedRunError, OSError) as error:
         if debug:
             raise

@@ -26,11 +26,10 @@ from prixfixe.progress import TrainingProgress
 from prixfixe.recipe import Recipe, Samples
 from prixfixe.run_folder import RunFolder
 from prixfixe.run_log import RunLog
-from prixfixe.scoring import autocast, predict, score
+from prixfixe.scoring import AT_ONCE, autocast, predict, score
 from prixfixe.signals import StopRequest
 from prixfixe.training_state import TrainingState
 
-SCORED_AT_ONCE = 256  # sequences; more where a step has more, fewer where a step did not fit into memory
 CHECK_EVERY = 20  # steps between two looks at the losses, each of which waits for the device
 
 
@@ -136,7 +135,7 @@ def fit(
 
             if processes.is_first:
                 began = time.monotonic()
-                at_once = account.micro_batch or max(loop.batch_size, SCORED_AT_ONCE)
+                at_once = min(AT_ONCE[device.type], account.micro_batch or AT_ONCE[device.type])
                 expression, log_probs = predict(network, recipe, data.validation, batch_size=at_once, precision=loop.precision)
                 account.scoring_seconds += time.monotonic() - began
                 account.scored += len(expression)

@@ -17,9 +17,9 @@ from prixfixe.experiment import build_recipe, find_device, load_targets
 from prixfixe.network import Network, build
 from prixfixe.recipe import Recipe
 from prixfixe.run_folder import RunFolder
-from prixfixe.scoring import predict_on_device, to_host
+from prixfixe.scoring import AT_ONCE, predict_on_device, to_host
 
-GPU_BATCHES = 32  # launched at a time, so that a GPU has work while the host reads and writes
+BATCHES = 32  # launched at a time, so that a GPU has work while the host reads and writes
 
 
 class Model:
@@ -28,8 +28,9 @@ class Model:
     def __init__(self, network: Network, recipe: Recipe, tasks: tuple[str, ...], device: torch.device) -> None:
         self.network, self.recipe, self.tasks, self.device = network.to(device).eval(), recipe, tasks, device
 
-    def predict(self, sequences: Sequence[str], *, batch_size: int = 1024) -> np.ndarray:
+    def predict(self, sequences: Sequence[str], *, batch_size: int | None = None) -> np.ndarray:
         """sequences: n strings over A C G T N, either case, of any lengths: the recipe pads and trims as it must.
+        batch_size: how many enter the network at a time; None is what suits the device.
 
         Returns float64 (n,), or (n, tasks) for several tasks. Raises InputError for any other character.
         """
@@ -39,22 +40,23 @@ class Model:
             raise InputError(str(error)) from error
         return self.predict_sequences(encoded, batch_size=batch_size)
 
-    def predict_sequences(self, sequences: Sequences, *, batch_size: int = 1024) -> np.ndarray:
+    def predict_sequences(self, sequences: Sequences, *, batch_size: int | None = None) -> np.ndarray:
         """The same for sequences that are encoded already. Only one chunk of them is on the device at a time."""
         rows = self.chunk_rows(batch_size)
         chunks = (sequences[start : start + rows] for start in range(0, len(sequences), rows))
         none = np.empty((0,) if len(self.tasks) == 1 else (0, len(self.tasks)))
         return np.concatenate([none, *self.predict_chunks(chunks, batch_size=batch_size)])
 
-    def chunk_rows(self, batch_size: int) -> int:
+    def chunk_rows(self, batch_size: int | None = None) -> int:
         """How many sequences to give to `predict_chunks` at a time: whole batches, so that only the last of all is smaller."""
-        return batch_size * (GPU_BATCHES if self.device.type == "cuda" else 1)
+        return BATCHES * (batch_size or AT_ONCE[self.device.type])
 
-    def predict_chunks(self, chunks: Iterable[Sequences], *, batch_size: int = 1024) -> Iterator[np.ndarray]:
+    def predict_chunks(self, chunks: Iterable[Sequences], *, batch_size: int | None = None) -> Iterator[np.ndarray]:
         """The predictions of one chunk after the other, each as from `predict_sequences`, in memory that does not grow with their number.
 
         A chunk's predictions are given out once the next chunk has been launched, so that a GPU computes while they are used.
         """
+        batch_size = batch_size or AT_ONCE[self.device.type]
         launched: Tensor | None = None
         for chunk in chunks:
             samples = self.recipe.load(chunk, self.device)

@@ -13,6 +13,8 @@ from prixfixe.bins import Bins
 from prixfixe.network import Network
 from prixfixe.recipe import Recipe, Samples
 
+AT_ONCE = {"cpu": 32, "cuda": 1024}  # sequences; a CPU takes up to twice the time where a batch's layers do not fit its caches
+
 
 def predict(
     network: Network, recipe: Recipe, samples: Samples, *, batch_size: int, precision: torch.dtype = torch.float32

@@ -2,6 +2,8 @@
 
 import gzip
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -176,3 +178,11 @@ def test_a_pipe_is_read_once(bad, one_task, tmp_path, capsys):
         assert err == f"prixfixe: {pipe}:101: position 3 of the sequence is 'X', which is no nucleotide (A C G T N).\n"
     else:
         assert (code, out) == (0, expected_text(one_task, [str(row) for row in range(len(STRINGS))], 1024))
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(one_task: Path, tmp_path: Path) -> None:
+    table = tmp_path / "many.tsv"
+    table.write_text("".join(f"{string}\n" for string in random_strings(3000)))
+    command = f"{sys.executable} -m prixfixe predict {one_task} {table} --batch-size 64 | head -n 2"
+    process = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True)
+    assert process.stdout.count("\n") == 2 and process.stderr == "" and process.returncode == 141

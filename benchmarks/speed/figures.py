@@ -24,7 +24,8 @@ class Figure:
     """One row of the table.
 
     value, compared: in `unit`, medians over `repeats`; None where it could not be measured here.
-    limit: the best that the machine could do, in the same unit, by `limited_by`. gain: how many times better than what it is compared with. note: what else is needed to read it.
+    limit: the best that the machine could do, in the same unit, by `limited_by`. gain: how many times better than what it is
+    compared with. note: what else is needed to read it.
     """
 
     name: str

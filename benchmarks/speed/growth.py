@@ -23,7 +23,7 @@ GOAL_GIGABYTES = 4.0
 
 def measure(options: Options) -> list[Figure]:
     """A real `prixfixe train` with a small network, so that the share of the data counts; stopped after a while, on a prepared table."""
-    seconds = 5 if options.quick else 60
+    seconds = 5 if options.quick else 40
     figures: list[Figure] = []
     for size in (1_000, 2_000) if options.quick else SIZES:
         with tempfile.TemporaryDirectory() as folder:

@@ -24,6 +24,7 @@ from prixfixe.files import write_json
 from prixfixe.model import Model
 from prixfixe.network import build
 from prixfixe.run_folder import RunFolder
+from prixfixe.scoring import AT_ONCE
 
 TINY = ("recipe=bhi", "first=kmer", "first.k=10", "first.stride=10", "first.channels=4", "core=efficientnet", "core.widths=[4]")
 READY = 16  # batches that are encoded beforehand and taken in turns: a million sequences would be 7 GB
@@ -41,8 +42,8 @@ sys.exit(code)
 
 def measure(options: Options) -> list[Figure]:
     on_gpu = options.device.type == "cuda"
-    batch_size = 16 if options.quick else 1024 if on_gpu else 256
-    rows = 2 * batch_size if options.quick else 1_000_000 if on_gpu else 4 * batch_size
+    batch_size = AT_ONCE[options.device.type]
+    rows = 64 if options.quick else 1_000_000 if on_gpu else 2048
     sizes = (2_000, 4_000) if options.quick else (200_000, 1_000_000, 3_000_000)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

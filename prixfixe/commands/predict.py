@@ -30,14 +30,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write there as TSV, not to standard output")
     parser.add_argument("--sequence", metavar="COLUMN", help="the table's sequence column, where it is not found by itself")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N; default: %(default)s")
-    parser.add_argument("--batch-size", type=int, default=1024, metavar="N", help="sequences at a time; default: %(default)s")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="sequences at a time; default: what suits the device")
 
 
 def run(args: argparse.Namespace) -> int:
     import prixfixe
     from prixfixe.errors import InputError
 
-    if args.batch_size < 1:
+    if args.batch_size is not None and args.batch_size < 1:
         raise InputError(f"--batch-size {args.batch_size}: at least 1")
     model = prixfixe.load(args.run_folder, device=args.device)
     with readable_twice(args.sequences) as path:
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def predict_file(model: Model, path: Path, output: Path | None, *, sequence: str | None = None, batch_size: int = 1024) -> None:
+def predict_file(model: Model, path: Path, output: Path | None, *, sequence: str | None = None, batch_size: int | None = None) -> None:
     """Writes the predictions for a table or FASTA as TSV: name, sequence and one column a task. Memory does not grow with the file.
 
     output: None is standard output. The file is read twice: first to find any row that cannot be used, before anything is written and
