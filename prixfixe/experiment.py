@@ -65,7 +65,7 @@ def run(config: Mapping[str, Any], path: Path, *, show_progress: bool) -> dict[s
             print(f"warning: {warning}", file=sys.stderr)
         log.event("start", parameters=network.parameter_count(), sequences=len(taken), device=device_name(device), versions=versions())
         torch.backends.cudnn.deterministic = True  # the same seed, the same numbers
-        train = recipe.load(split.train.sequences[taken], device, split.train.expression[taken])
+        train = recipe.load(split.train.sequences, device, split.train.expression[taken], taken)
         validation = recipe.load(split.validation.sequences, device)
         network.to(device)
         loop = Loop(

@@ -75,13 +75,25 @@ class Recipe(ABC):
 
     # what the framework calls
 
-    def load(self, sequences: Sequences, device: torch.device, expression: np.ndarray | None = None) -> Samples:
-        """Moves sequences, and what was measured of them, to the device and does there what is done once."""
-        parts = (sequences[start : start + CHUNK] for start in range(0, max(len(sequences), 1), CHUNK))
-        windows = [self.window(_tensor(part.codes).to(device), _tensor(part.lengths).to(device)) for part in parts]
-        codes, lengths = (torch.cat(tensors) for tensors in zip(*windows, strict=True))
+    def load(
+        self, sequences: Sequences, device: torch.device, expression: np.ndarray | None = None, rows: np.ndarray | None = None
+    ) -> Samples:
+        """Moves sequences, and what was measured of them, to the device and does there what is done once.
+
+        rows: int64 (m,), which of the sequences are taken; None is all. expression: (m,) or (m, tasks). The host never holds all of them
+        twice: millions may lie in a file that is mapped.
+        """
+        count = len(sequences) if rows is None else len(rows)
+        codes = lengths = torch.empty(0)
+        for start in range(0, max(count, 1), CHUNK):
+            chunk = slice(start, start + CHUNK)
+            part = sequences[chunk if rows is None else rows[chunk]]
+            part_codes, part_lengths = self.window(_tensor(part.codes).to(device), _tensor(part.lengths).to(device))
+            if start == 0:
+                codes, lengths = part_codes.new_empty((count, part_codes.shape[1])), part_lengths.new_empty(count)
+            codes[chunk], lengths[chunk] = part_codes, part_lengths
         y = None if expression is None else torch.from_numpy(np.asarray(expression, dtype=np.float32)).to(device)
-        singleton = np.zeros(len(sequences), dtype=bool) if expression is None else is_singleton(expression)
+        singleton = np.zeros(count, dtype=bool) if expression is None else is_singleton(expression)
         return Samples(codes, lengths, torch.from_numpy(singleton).to(device), y)
 
     def training_batch(self, samples: Samples, chosen: Tensor, bins: Bins, generator: torch.Generator) -> Batch:

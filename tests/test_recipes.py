@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from conftest import compose
+from conftest import compose, random_strings
 
+from prixfixe import recipe as recipe_module
 from prixfixe.bins import Bins
 from prixfixe.construct import DISTAL, LEFT_FLANK, PROXIMAL, RIGHT_FLANK, UPSTREAM
 from prixfixe.contract import Batch
@@ -153,3 +154,16 @@ def test_loading_in_chunks_changes_nothing(name: str, monkeypatch: pytest.Monkey
     chunked = loaded(recipe_of(name))
     assert torch.equal(whole.codes, chunked.codes)
     assert torch.equal(whole.lengths, chunked.lengths)
+
+
+@pytest.mark.parametrize("name", ["autosome", "bhi", "unlockdna"])
+def test_chosen_rows_are_loaded_as_if_they_were_all(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    strings = [string[: 60 + row % 9] for row, string in enumerate(random_strings(50))]
+    recipe, sequences = recipe_of(name), Sequences.from_strings(strings)
+    rows, expression = np.array([4, 7, 30, 31, 49]), np.array([1.0, 2.5, 3.0, 4.0, 5.5])
+    whole = recipe.load(sequences[rows], torch.device("cpu"), expression)
+    monkeypatch.setattr(recipe_module, "CHUNK", 2)
+    parts = recipe.load(sequences, torch.device("cpu"), expression, rows)
+    for field in ("codes", "lengths", "is_singleton", "y"):
+        assert torch.equal(getattr(parts, field), getattr(whole, field)), field
+    assert len(recipe.load(sequences[:0], torch.device("cpu"))) == 0

@@ -122,6 +122,7 @@ class Nothing(nn.Module):
 
 def memory(run: Path, path: Path, rows: int, options: Options) -> Figure:
     command = [sys.executable, "-c", MEMORY, str(run), str(path), "-o", str(path.with_suffix(".out")), "--device", str(options.device)]
+    command += ["--batch-size", "1024"]  # a tiny network's millions would take long by 32
     kibibytes = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     size = path.stat().st_size / 1e6
     note = f"of the process, with Python and torch, through a tiny network; the table has {size:,.0f} MB"
