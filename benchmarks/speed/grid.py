@@ -31,7 +31,7 @@ SLOTS = {
 
 def measure(options: Options) -> list[Figure]:
     on_gpu = options.device.type == "cuda"
-    size, repeats = (1024, options.repeats) if on_gpu else (16, 1)
+    size, repeats = (1024, options.repeats) if on_gpu else (8, 1)
     precision = torch.bfloat16 if on_gpu else torch.float32
     best = peak(options.device, precision)
     data = promoters(4 * size)

@@ -43,7 +43,7 @@ sys.exit(code)
 def measure(options: Options) -> list[Figure]:
     on_gpu = options.device.type == "cuda"
     batch_size = AT_ONCE[options.device.type]
-    rows = 64 if options.quick else 1_000_000 if on_gpu else 2048
+    rows = 64 if options.quick else 1_000_000 if on_gpu else 1024
     sizes = (2_000, 4_000) if options.quick else (200_000, 1_000_000, 3_000_000)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
