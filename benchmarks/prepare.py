@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -20,7 +19,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pyarrow
+from machine import machine
 
 from prixfixe.construct import LEFT_FLANK, RIGHT_FLANK
 from prixfixe.files import write_json
@@ -86,18 +85,8 @@ def main() -> None:
             results[step] = {name: round(statistics.median(run[name] for run in runs), 3) for name in ("seconds", "gigabytes")}
             print(f"{step:<24}{results[step]['seconds']:>10.2f}{results[step]['gigabytes']:>10.2f}", flush=True)
     if arguments.output:
-        machine = {"machine": platform.machine(), "processor": _processor(), "cpus": os.cpu_count(), "system": platform.platform()}
-        versions = {"python": platform.python_version(), "numpy": np.__version__, "pyarrow": pyarrow.__version__}
         content = {"rows": arguments.rows, "table_gigabytes": round(size, 3), "median_of": arguments.repeats, "results": results}
-        write_json(arguments.output, {**content, **machine, **versions})
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor()
+        write_json(arguments.output, {**content, **machine("numpy", "pyarrow")})
 
 
 if __name__ == "__main__":
