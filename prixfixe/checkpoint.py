@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,9 +53,13 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | 
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints of a folder, newest first."""
-    found = {path: match for path in folder.glob("checkpoint-*") if (match := NAME.fullmatch(path.name))}
-    return sorted(found, key=lambda path: (int(found[path][1]), path.stat().st_mtime), reverse=True)
+    """The checkpoints of a folder, newest first. Its run may be writing and removing some at this moment."""
+    found = []
+    for path in folder.glob("checkpoint-*"):
+        if match := NAME.fullmatch(path.name):
+            with suppress(FileNotFoundError):
+                found.append((int(match[1]), path.stat().st_mtime, path))
+    return [path for _, _, path in sorted(found, reverse=True)]
 
 
 def remove_checkpoints(folder: Path) -> None:

@@ -264,3 +264,9 @@ def test_checkpoints_hold_no_code(promoters: Path, tmp_path: Path) -> None:
     assert int.from_bytes(path.read_bytes()[:8], "little") < 10**6  # safetensors: the length of a JSON header
     assert checkpoint.KEPT == 2
     assert training_state.PREDICTED == "predicted"
+
+
+def test_a_checkpoint_that_goes_while_the_folder_is_read_is_passed_over(tmp_path: Path) -> None:
+    path = save_checkpoint(tmp_path, 7, {"weight": torch.ones(2)}, {})
+    (tmp_path / f"checkpoint-000000005-{'0' * 16}.safetensors").symlink_to(tmp_path / "gone")  # listed, but not there
+    assert checkpoints(tmp_path) == [path]
