@@ -11,16 +11,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import random
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from machine import machine
 
 from prixfixe.files import write_json
 from prixfixe.lock import holder
@@ -137,8 +137,7 @@ def main() -> None:
         began = time.monotonic()
         done_to_it = disturbed(words[1], folders[1], arguments.every, random.Random(arguments.seed))
         result = {
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
-            "versions": {"python": platform.python_version(), **{name: version(name) for name in ("prixfixe", "torch", "numpy")}},
+            **machine("torch", "numpy"),
             "command": " ".join(["python", "benchmarks/chaos.py", *sys.argv[1:]]),
             "combinations": len(list(folders[0].glob("*/metrics.json"))),
             "undisturbed_seconds": round(undisturbed_seconds, 1),

@@ -8,13 +8,12 @@ The test set is made of random numbers in the published sizes; times do not depe
 from __future__ import annotations
 
 import argparse
-import platform
 import statistics
 import time
 from pathlib import Path
 
 import numpy as np
-import scipy
+from machine import machine
 
 from prixfixe.data.sequences import Sequences
 from prixfixe.data.testset import TestSet
@@ -47,8 +46,7 @@ def main() -> None:
     test_set = random_test_set(generator)
     predictions = test_set.expression + generator.normal(size=ROWS)
     result = {
-        "machine": f"{platform.machine()}, {platform.processor() or platform.system()}",
-        "versions": {"python": platform.python_version(), "numpy": np.__version__, "scipy": scipy.__version__},
+        **machine("numpy", "scipy"),
         "rows": ROWS,
         "subsets": {**SIZES, **PAIR_SIZES},
         "repeats": arguments.repeats,

@@ -15,7 +15,6 @@ import argparse
 import json
 import math
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -24,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+from machine import machine
 
 import prixfixe
 from prixfixe import metrics
@@ -116,7 +115,7 @@ def main() -> None:
                 print(json.dumps(run), flush=True)
                 content["runs"].append(run)
                 if arguments.output:
-                    content |= {"machine": f"{platform.machine()}, one core", "torch": torch.__version__}
+                    content |= {**machine("torch"), "threads": 1}
                     write_json(arguments.output, content)
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import sys
 import tempfile
 import time
@@ -21,9 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import scipy
-import statsmodels
+from machine import machine
 from scipy.stats import rankdata
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
@@ -92,16 +89,9 @@ def main() -> None:
             many = make_grid(Path(temporary) / f"seeds{seeds}", seeds=range(seeds), n=20, predictions=False)
             timed(f"{81 * seeds:,} folders: read", seconds, lambda many=many: collect([many]))
     result = {
-        "machine": f"{platform.machine()}, {platform.processor() or platform.system()}, {os.cpu_count()} CPU cores",
+        **machine("numpy", "scipy", "pandas", "statsmodels"),
         "threads": os.environ.get("OMP_NUM_THREADS", "all"),
         "load": round(os.getloadavg()[0], 1),
-        "versions": {
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "scipy": scipy.__version__,
-            "pandas": pd.__version__,
-            "statsmodels": statsmodels.__version__,
-        },
         "sequences": arguments.sequences,
         "seconds": seconds,
         "spearman_with_ranks_of_all_sequences": spearman,

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
-from importlib.metadata import version
 from pathlib import Path
+
+from machine import machine
 
 from prixfixe.files import write_json
 
@@ -60,11 +59,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     result = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
-        "versions": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("numpy", "scipy", "pyarrow")},
-        },
+        **machine(*PACKAGES),
         "size": arguments.size,
         "test_size": arguments.test_size,
         "repeats": arguments.repeats,

@@ -50,10 +50,11 @@ def main() -> None:
 
 
 def show(section: str, figures: list[Figure]) -> None:
-    console = Console(width=150, highlight=False)
+    console = Console(width=170, highlight=False)
     shown = Table(title=section, title_justify="left", title_style="bold", box=None, pad_edge=False)
     for heading in ("", "", "compared", "gain", "limit", "of limit"):
         shown.add_column(heading, justify="left" if not shown.columns else "right", no_wrap=True)
+    shown.add_column("", style="dim")
     for figure in figures:
         shown.add_row(
             figure.name,
@@ -62,14 +63,12 @@ def show(section: str, figures: list[Figure]) -> None:
             "" if figure.gain is None else f"{figure.gain:.3g} x",
             number(figure.limit),
             "" if figure.limit is None or figure.value is None else f"{100 * figure.value / figure.limit:.3g} %",
+            figure.note,
         )
     console.print(shown)
     for words, sources in (("compared with", [f.compared_with for f in figures]), ("limit:", [f.limited_by for f in figures])):
         for source in dict.fromkeys(filter(None, sources)):
             console.print(f"  {words} {source}", style="dim")
-    for figure in figures:
-        if figure.note:
-            console.print(f"  {figure.name}: {figure.note}", style="dim")
     console.print()
 
 

@@ -36,23 +36,32 @@ def measure(options: Options) -> list[Figure]:
     best = peak(options.device, precision)
     data = promoters(4 * size)
     combinations = list(itertools.product(*SLOTS.values()))
-    figures, hours = [], 0.0
+    figures, hours, work = [], 0.0, 0.0
     for choices in combinations[:: 40 if options.quick else 1]:
-        figure, cost = combination(dict(zip(SLOTS, choices, strict=True)), data, size, repeats, precision, best, options.device)
+        figure, cost, count = combination(dict(zip(SLOTS, choices, strict=True)), data, size, repeats, precision, best, options.device)
         hours += cost
+        work += count
         figures.append(figure)
         Console(stderr=True).print(f"[dim]{len(figures)} of {len(combinations)}  {figure.name}  {figure.value:,.0f} samples/s[/dim]")
         gc.collect()
     device = torch.cuda.get_device_name(options.device) if on_gpu else f"{torch.get_num_threads()} CPU cores"
-    total = f"the full grid, {len(figures)} combinations x {EPOCHS} epochs x {SEQUENCES:,} sequences on {device}"
-    note = "extrapolated in proportion to the samples from the measured rates above; without stops, one combination after the other"
-    return [*figures, Figure(total, hours, "hours", note=note)]
+    extrapolated = f"extrapolated from the measured rates: {len(figures)} combinations x {EPOCHS} epochs x {SEQUENCES:,} sequences, "
+    return [
+        *figures,
+        Figure("the full grid", hours, "hours", note=f"{extrapolated}one after the other without stops, on {device}"),
+        Figure(
+            "the full grid, operations",
+            work / 1e18,
+            "10^18",
+            note="counted, of training alone: as many on any device",
+        ),
+    ]
 
 
 def combination(
     choices: dict[str, str], data: Measurements, size: int, repeats: int, precision: torch.dtype, best: float, device: torch.device
-) -> tuple[Figure, float]:
-    """One combination's rate, and the hours that its training would take in full."""
+) -> tuple[Figure, float, float]:
+    """One combination's rate, and the hours and operations that its training would take in full."""
     config = configuration(*(f"{slot}={choice}" for slot, choice in choices.items()))
     recipe, network, samples = built(config, data, device)
     generator = torch.Generator(device).manual_seed(0)
@@ -74,15 +83,17 @@ def combination(
     sequences_per_second = size / recipe.samples_per_sequence / taken
     per_epoch = SEQUENCES * (1 - SCORED) / sequences_per_second + SEQUENCES * SCORED * scoring / len(samples)
     hours = EPOCHS * per_epoch / 3600
-    note = f"{hours:,.0f} h for {EPOCHS} epochs (extrapolated)" + (f", {memory:.1f} GiB" if memory is not None else "")
     inputs = size * (2 if recipe.samples_per_sequence < recipe.views else 1)
+    each = operations(network, batch)
+    count = EPOCHS * SEQUENCES * (1 - SCORED) * recipe.samples_per_sequence * inputs / size * each
+    note = f"{hours:,.0f} h for {EPOCHS} epochs (extrapolated)" + (f", {memory:.1f} GiB" if memory is not None else "")
     figure = Figure(
         "+".join(choices.values()),
         inputs / taken,
         "samples/s",
         limited_by="a large matrix product",
-        limit=best / operations(network, batch),
+        limit=best / each,
         repeats=repeats,
         note=note,
     )
-    return figure, hours
+    return figure, hours, count
