@@ -103,6 +103,6 @@ def describe_part(part: Part, parts: Sequence[Part]) -> tuple[str, str, str]:
 
     for slot in ("first", "core", "final"):
         getattr(network, slot).register_forward_hook(note(slot))
-    network.to("meta").eval()
-    network({"x": torch.empty((1, recipe.inputs.channels, recipe.inputs.length), device="meta")})
+    with torch.no_grad():
+        network.eval()({"x": torch.zeros((1, recipe.inputs.channels, recipe.inputs.length))})
     return *shapes[part.slot], f"{sum(p.numel() for p in getattr(network, part.slot).parameters()):,}"

@@ -9,7 +9,7 @@
 
 A block is a `torch.nn.Module` whose constructor takes the `InputSpec` of what it will be given and then keyword-only
 hyperparameters (the YAML in `conf/` is the one place for their values). First and core blocks state `out_channels`; lengths are
-inferred from the block itself, tried with zeros, when the network is built. Nothing changes a batch in place.
+inferred from the block itself, on meta tensors, when the network is built. Nothing changes a batch in place.
 """
 
 from __future__ import annotations

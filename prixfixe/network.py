@@ -7,11 +7,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from prixfixe.contract import BASE_KEYS, AuxiliaryHead, Batch, FinalBlock, InputSpec, Prediction, TargetSpec, describe
 from prixfixe.errors import ContractError, InputError
 from prixfixe.parts import factory
 from prixfixe.recipe import Recipe
+
+DOES_NOT_FIT = (RuntimeError, ValueError, IndexError, TypeError)  # what torch and a block raise for an input of another shape
 
 
 class Network(nn.Module):
@@ -68,7 +71,7 @@ def _wanted(block: nn.Module, batch: Batch) -> Batch:
 def build(recipe: Recipe, parts: Mapping[str, Mapping[str, Any]], targets: TargetSpec) -> Network:
     """Builds the network of a recipe and the nodes `first`, `core` and `final` of the configuration.
 
-    Shapes are inferred block by block, from two samples of zeros. Raises ContractError, with both blocks and
+    Shapes are inferred block by block on meta tensors, nothing is computed. Raises ContractError, with both blocks and
     their shapes, where one does not fit the other, and InputError where a hyperparameter does not fit its block.
     """
     nodes = {slot: {k: v for k, v in parts[slot].items() if k != "max_lr"} for slot in ("first", "core", "final")}
@@ -128,11 +131,11 @@ def _check_keys(block: nn.Module, recipe: Recipe, who: str) -> None:
 
 
 def _infer(block: nn.Module, given: InputSpec, recipe: Recipe, giver: str, taker: str) -> InputSpec:
-    """What `block` makes of (batch, channels, length), tried with zeros."""
+    """What `block` makes of (batch, channels, length)."""
     shape = (2, given.channels, given.length)
     try:
         result = _tried(block, shape, {key: recipe.keys[key] for key in getattr(block, "requires", ()) if key in recipe.keys})
-    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+    except DOES_NOT_FIT as error:
         raise ContractError(f"{taker} does not take what {giver} gives, {describe(shape)}: {error}") from error
     if not isinstance(result, Tensor) or result.ndim != 3 or len(result) != 2:
         got = describe(result.shape) if isinstance(result, Tensor) else type(result).__name__
@@ -148,7 +151,7 @@ def _check_prediction(network: Network, given: InputSpec, targets: TargetSpec, n
     taker, giver = f"final block {names['final']}", f"core block {names['core']}"
     try:
         prediction = _tried(network.final, shape, {})
-    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+    except DOES_NOT_FIT as error:
         raise ContractError(f"{taker} does not take what {giver} gives, {describe(shape)}: {error}") from error
     tasks = () if len(targets.tasks) == 1 else (len(targets.tasks),)
     if not isinstance(prediction, Prediction):
@@ -164,12 +167,17 @@ def _check_prediction(network: Network, given: InputSpec, targets: TargetSpec, n
 
 @torch.no_grad()
 def _tried(block: nn.Module, shape: tuple[int, int, int], keys: Mapping[str, tuple[int, ...]]) -> Any:
-    """What a block gives at scoring for zeros.
+    """What a block gives at scoring, on meta tensors: shapes without numbers. A block that needs numbers is given two samples of zeros."""
 
-    Two samples on the CPU take less time than meta tensors, for which torch imports its compiler and takes an LSTM apart step by step.
-    """
+    def given(device: str) -> Any:
+        weights = {name: tensor.to(device) for name, tensor in (*block.named_parameters(), *block.named_buffers())}
+        arrays = {key: torch.zeros((2, *key_shape), device=device) for key, key_shape in keys.items()}
+        return functional_call(block, weights, (torch.zeros(shape, device=device),), arrays)
+
     block.eval()
     try:
-        return block(torch.zeros(shape), **{key: torch.zeros((2, *key_shape)) for key, key_shape in keys.items()})
+        return given("meta")
+    except DOES_NOT_FIT:
+        return given("cpu")
     finally:
         block.train()

@@ -1,5 +1,7 @@
 """The network: published sizes, what a build refuses, expression heads, learning rates."""
 
+from typing import ClassVar
+
 import pytest
 import torch
 from conftest import compose, demo
@@ -62,6 +64,33 @@ class NeedsProfile(Halving):
     """Needs a key that no published recipe gives."""
 
     requires = ("profile",)
+
+
+class Witness(Halving):
+    """Says what it was given."""
+
+    devices: ClassVar[list[str]] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.devices.append(x.device.type)
+        return super().forward(x)
+
+
+class LooksAtNumbers(Witness):
+    """Does what depends on a number, and meta tensors have none."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * (1 if x.abs().max().item() > 0 else 2)
+
+
+@pytest.mark.parametrize(("block", "devices"), [(Witness, ["meta"]), (LooksAtNumbers, ["meta", "cpu"])])
+def test_nothing_is_computed_to_infer_shapes(block: type[Witness], devices: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Witness, "devices", [])
+    config = demo("autosome", "conv", "efficientnet", "soft_bins")
+    config["core"] = {"_target_": f"test_network.{block.__name__}"}
+    network = build(build_recipe(config), config, targets())
+    assert block.devices == devices
+    assert {tensor.device.type for tensor in network.state_dict().values()} == {"cpu"}
 
 
 def test_mismatch_names_both_blocks_and_their_shapes() -> None:

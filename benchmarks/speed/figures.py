@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -53,3 +54,9 @@ def in_turns(works: dict[str, Callable[[], object]], repeats: int, device: torch
     """The median seconds of each, measured in turns, so that a machine's moods fall on all alike; the first turn is not counted."""
     turns = [{name: seconds(work, device) for name, work in works.items()} for _ in range(repeats + 1)][1:]
     return {name: statistics.median(turn[name] for turn in turns) for name in works}
+
+
+def peak_memory(process: int | str = "self") -> int:
+    """The most bytes that a process has held so far. ru_maxrss would count what its parent had when it forked."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM")))

@@ -31,14 +31,16 @@ SLOTS = {
 
 def measure(options: Options) -> list[Figure]:
     on_gpu = options.device.type == "cuda"
-    size, repeats = (1024, options.repeats) if on_gpu else (8, 1)
+    size = 1024 if on_gpu else 8
     precision = torch.bfloat16 if on_gpu else torch.float32
     best = peak(options.device, precision)
     data = promoters(4 * size)
     combinations = list(itertools.product(*SLOTS.values()))
     figures, hours, work = [], 0.0, 0.0
     for choices in combinations[:: 40 if options.quick else 1]:
-        figure, cost, count = combination(dict(zip(SLOTS, choices, strict=True)), data, size, repeats, precision, best, options.device)
+        figure, cost, count = combination(
+            dict(zip(SLOTS, choices, strict=True)), data, size, options.repeats, precision, best, options.device
+        )
         hours += cost
         work += count
         figures.append(figure)

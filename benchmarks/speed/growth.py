@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from figures import Figure, Options, in_turns
+from figures import Figure, Options, in_turns, peak_memory
 from prepare import write_table
 
 from prixfixe.checkpoint import checkpoints, load_checkpoint
@@ -56,13 +56,14 @@ def train(table: Path, run: Path, options: Options, seconds: float) -> tuple[flo
     while process.poll() is None and RunFolder(run).status().get("state") != "running":
         time.sleep(0.1)
     time.sleep(seconds)
+    memory = peak_memory(process.pid)
     process.send_signal(signal.SIGTERM)  # the run saves itself
-    _, _, usage = os.wait4(process.pid, 0)
+    process.wait()
     saved = load_checkpoint(run) if checkpoints(run) else None
     if saved is None:
         raise SystemExit(f"the run on {table.name} ended without a checkpoint; run it by hand: prixfixe train {' '.join(overrides)}")
     account = saved[1]["account"]
-    return account["inputs"] / account["training_seconds"], usage.ru_maxrss * 1024 / 1e9
+    return account["inputs"] / account["training_seconds"], memory / 1e9
 
 
 def reading(options: Options) -> list[Figure]:

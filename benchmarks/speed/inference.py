@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -31,11 +32,10 @@ READY = 16  # batches that are encoded beforehand and taken in turns: a million 
 ROWS_AT_A_TIME = 100_000
 MEMORY = """
 import sys
-from pathlib import Path
+from figures import peak_memory
 from prixfixe.cli import main
 code = main(["predict", *sys.argv[1:]])
-status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-print(status["VmHWM"].split()[0])  # ru_maxrss would count what the parent had when it forked
+print(peak_memory())
 sys.exit(code)
 """
 
@@ -123,10 +123,11 @@ class Nothing(nn.Module):
 def memory(run: Path, path: Path, rows: int, options: Options) -> Figure:
     command = [sys.executable, "-c", MEMORY, str(run), str(path), "-o", str(path.with_suffix(".out")), "--device", str(options.device)]
     command += ["--batch-size", "1024"]  # a tiny network's millions would take long by 32
-    kibibytes = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    here = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    held = int(subprocess.run(command, check=True, capture_output=True, text=True, env=here).stdout)
     size = path.stat().st_size / 1e6
     note = f"of the process, with Python and torch, through a tiny network; the table has {size:,.0f} MB"
-    return Figure(f"inference, peak host memory, {rows:,} sequences", kibibytes * 1024 / 1e6, "MB", note=note)
+    return Figure(f"inference, peak host memory, {rows:,} sequences", held / 1e6, "MB", note=note)
 
 
 def table(path: Path, rows: int) -> Path:

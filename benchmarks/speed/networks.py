@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import statistics
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -92,13 +91,13 @@ def peak(device: torch.device, precision: torch.dtype) -> float:
     """Floating-point operations per second of a large matrix product, the best this machine does."""
     size = 8192 if device.type == "cuda" else 2048
     a = torch.randn(size, size, device=device, dtype=precision)
-    times = [seconds(lambda: a @ a, device) for _ in range(6)][1:]
-    return 2 * size**3 / statistics.median(times)
+    times = [seconds(lambda: a @ a, device) for _ in range(10)]
+    return 2 * size**3 / min(times)
 
 
 def bandwidth(device: torch.device) -> float:
     """Bytes per second that are read and written while a large tensor is copied."""
     source = torch.ones(1 << 28, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    times = [seconds(lambda: target.copy_(source), device) for _ in range(6)][1:]
-    return 2 * len(source) / statistics.median(times)
+    times = [seconds(lambda: target.copy_(source), device) for _ in range(10)]
+    return 2 * len(source) / min(times)

@@ -33,7 +33,10 @@ class BiLSTM(Block):
             remember_(self.lstm, longest=inputs.length)
 
     def forward(self, x: Tensor) -> Tensor:
-        states, _ = self.lstm(x.transpose(1, 2))  # (B, L, 2 * hidden)
+        if x.is_meta:  # torch would take every step apart
+            states = x.new_empty((len(x), x.shape[2], 2 * self.lstm.hidden_size))
+        else:
+            states, _ = self.lstm(x.transpose(1, 2))  # (B, L, 2 * hidden)
         return self.dropout(self.convs(states.transpose(1, 2)))
 
 
