@@ -27,10 +27,10 @@ from prixfixe.files import write_json
 ROWS_AT_A_TIME = 100_000
 STEPS = {
     "parse": "from prixfixe.data.tables import read_measurements as read; result = read(path)",
-    "first start": "from prixfixe.data.prepared import prepare; result = prepare(path, {}, cache)",
-    "second start": "from prixfixe.data.prepared import prepare; result = prepare(path, {}, cache)",
+    "first start": "from prixfixe.data.prepared import prepare; result = prepare(path, {}, cache)[0]",
+    "second start": "from prixfixe.data.prepared import prepare; result = prepare(path, {}, cache)[0]",
     "second start and split": (
-        "from prixfixe.data.prepared import prepare; from prixfixe.data.splits import split; result = split(prepare(path, {}, cache))[0]"
+        "from prixfixe.data.prepared import prepare; from prixfixe.data.splits import split; result = split(prepare(path, {}, cache)[0])[0]"
     ),
 }
 MEASURE = """

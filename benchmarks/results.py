@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from fabricated_runs import make_grid
 
 from prixfixe.analysis import ranks
-from prixfixe.analysis.effects import findings
+from prixfixe.analysis.effects import analyse
 from prixfixe.analysis.ranks import bootstrap_ranks, bootstrap_scores, draws, model_cd, read_predictions
 from prixfixe.analysis.results import collect
 from prixfixe.analysis.tables import as_text
@@ -78,7 +78,7 @@ def main() -> None:
         grid = make_grid(Path(temporary) / "grid81", n=arguments.sequences)
         results = timed("81 runs: read", seconds, lambda: collect([grid]))
         timed("81 runs: table", seconds, lambda: as_text(comparison(results, None, None, by_run=False, all_columns=False)))
-        timed("81 runs: effects, variance, findings", seconds, lambda: findings(results.rows, "pearson_r"))
+        timed("81 runs: effects, variance, findings", seconds, lambda: analyse(results.rows, "pearson_r"))
         runs = [RunFolder(Path(row["run"])) for row in results.done]
         kept = timed("81 runs: predictions read", seconds, lambda: read_predictions(runs))
         timed("81 runs: critical difference", seconds, lambda: model_cd(kept))

@@ -22,7 +22,8 @@ from prixfixe.errors import InputError, InterruptedRunError
 from prixfixe.experiment import run
 from prixfixe.paths import conf_folder, own_conf
 from prixfixe.run_folder import RunFolder, flatten, run_name
-from prixfixe.sweeps.plan import end_line, resolved
+from prixfixe.simulated import mark
+from prixfixe.sweeps.plan import end_line, number, resolved
 
 OmegaConf.register_new_resolver("run_name", run_name, replace=True)
 
@@ -30,7 +31,7 @@ OmegaConf.register_new_resolver("run_name", run_name, replace=True)
 def train(arguments: list[str]) -> None:
     """Runs `prixfixe train ARGUMENTS`: one combination, or with -m a sweep. Raises InputError for what Hydra refuses."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us as they are
-    arguments = ["force=true" if argument == "--force" else argument for argument in arguments]
+    arguments = [f"force={time.time_ns()}" if argument == "--force" else argument for argument in arguments]
     sys.argv = ["prixfixe train", *with_own_blocks(arguments)]
     try:
         hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="train")(job)()
@@ -67,7 +68,9 @@ def job(config: DictConfig) -> dict[str, Any] | None:
         return None
     if os.environ.get("RANK", "0") != "0":  # of several processes the first one speaks
         return metrics
-    print(f"{nearest(folder)}: KL {metrics['kl']:.4f}, Pearson r {metrics['pearson_r']:.4f}, Spearman rho {metrics['spearman_rho']:.4f}")
+    labels = {"kl": "KL", "pearson_r": "Pearson r", "spearman_rho": "Spearman rho"}
+    scores = ", ".join(f"{label} {number(metrics.get(key), 4)}" for key, label in labels.items())
+    print(f"{nearest(folder)}: {scores}{mark(metrics.get('simulated'))}")
     return metrics
 
 

@@ -12,7 +12,7 @@ import torch
 from prixfixe.bins import Bins
 from prixfixe.contract import Batch, TargetSpec, describe
 from prixfixe.data.sequences import Sequences
-from prixfixe.errors import ContractError, InputError
+from prixfixe.errors import InputError
 from prixfixe.experiment import build_recipe
 from prixfixe.menu import Part, partners
 from prixfixe.network import Network, build
@@ -32,9 +32,17 @@ def violations(config: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     try:
         recipe = build_recipe(config)
         network = build(recipe, config, targets())
-    except (ContractError, InputError) as error:
-        yield str(error)
+    except Exception as error:
+        yield _reason(error)
         return
+    try:
+        yield from _broken_rules(config, recipe, network)
+    except Exception as error:
+        yield f"it cannot be trained and scored: {_reason(error)}"
+
+
+def _broken_rules(config: Mapping[str, Mapping[str, Any]], recipe: Recipe, network: Network) -> Iterator[str]:
+    """Rules 2 to 6, of a network that builds."""
     samples, batch = example(recipe)
     before = {key: value.clone() for key, value in batch.items()}
     network.train()
@@ -62,6 +70,11 @@ def violations(config: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         yield "in eval mode a sequence's prediction depends on the other sequences of its batch"
 
 
+def _reason(error: Exception) -> str:
+    """The contract's own messages as they are; of what a part raises, its kind too."""
+    return str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+
+
 def example(recipe: Recipe) -> tuple[Samples, Batch]:
     """A few sequences and a training batch of them."""
     generator = np.random.default_rng(0)
@@ -85,14 +98,17 @@ def expressions(network: Network, recipe: Recipe, samples: Samples, batch_size: 
 
 def describe_part(part: Part, parts: Sequence[Part]) -> tuple[str, str, str]:
     """What a part takes, gives and how many parameters it has, beside the first choices of the other slots."""
-    config = partners(parts, part)
     try:
-        recipe = build_recipe(config)
-        if part.slot == "recipe":
-            return "sequences", describe((0, recipe.inputs.channels, recipe.inputs.length)), "-"
-        network = build(recipe, config, targets())
-    except InputError as error:
-        return "-", f"broken: {error}", "-"
+        return _description(part, partners(parts, part))
+    except Exception as error:
+        return "-", f"broken: {_reason(error)}", "-"
+
+
+def _description(part: Part, config: Mapping[str, Mapping[str, Any]]) -> tuple[str, str, str]:
+    recipe = build_recipe(config)
+    if part.slot == "recipe":
+        return "sequences", describe((0, recipe.inputs.channels, recipe.inputs.length)), "-"
+    network = build(recipe, config, targets())
     shapes: dict[str, tuple[str, str]] = {}
 
     def note(slot: str) -> Callable[..., None]:

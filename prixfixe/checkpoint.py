@@ -41,14 +41,12 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | 
     from safetensors import SafetensorError, safe_open
 
     for path in checkpoints(folder):
-        if path.name.endswith(f"-{_hash(path.read_bytes())}.safetensors"):
-            try:
+        with suppress(SafetensorError, KeyError, TypeError, ValueError, FileNotFoundError):  # of several processes one removes it first
+            if path.name.endswith(f"-{_hash(path.read_bytes())}.safetensors"):
                 with safe_open(path, framework="pt") as file:
                     return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["facts"])  # noqa: SIM118
-            except (SafetensorError, KeyError, TypeError, ValueError):
-                pass
         print(f"warning: {path} is damaged and removed; going on from the one before", file=sys.stderr)
-        path.unlink()
+        path.unlink(missing_ok=True)
     return None
 
 

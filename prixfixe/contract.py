@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +40,13 @@ class InputSpec:
     length: int
     strand_boundary: int | None = None
     heads: int = 0
+
+
+class KeySpec(NamedTuple):
+    """What stands under a key of a recipe's own in its batches: tensors of shape (B, *shape)."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
 
 
 @dataclass(frozen=True)

@@ -68,41 +68,55 @@ class Table(Dataset):
         fold: int | None,
         folds: int | None,
     ) -> None:
+        if validation is not None and (fold is not None or folds is not None):
+            raise InputError(
+                f"dataset.validation={validation} and dataset.{'folds' if fold is None else 'fold'} both say what to validate on: "
+                "leave one of them out"
+            )
+        if folds is not None and fold is None:
+            raise InputError(f"dataset.folds={folds} needs the fold to validate on: give dataset.fold=N, 0 to {folds - 1}")
         self.path, self.validation = path, validation
         self.validation_fraction, self.split_seed, self.fold = validation_fraction, split_seed, fold
         self.folds = folds
         self.columns = {"sequence": sequence, "expression": expression}
 
     def read(self) -> Split:
-        from prixfixe.data.prepared import content_hash, prepare
-        from prixfixe.data.splits import cluster_folds, fold_split, shared, split
+        from prixfixe.data.prepared import prepare
+        from prixfixe.data.splits import FEWEST_VALIDATION, shared
 
-        measurements = prepare(self.path, self.columns)
-        content = content_hash(self.path)
+        measurements, content = prepare(self.path, self.columns)
         if self.validation is not None:
-            validation = prepare(self.validation, self.columns)
+            validation, other_content = prepare(self.validation, self.columns)
             if validation.tasks != measurements.tasks:
                 raise InputError(
                     f"{self.validation} measures {', '.join(validation.tasks)} but {self.path} measures {', '.join(measurements.tasks)}; "
                     "both tables need the same expression columns"
                 )
-            both = shared(measurements.sequences, validation.sequences)
-            warnings = (
-                (
-                    f"{both} of the {len(validation)} validation sequences stand in the training table as well "
-                    "(or as their reverse complement)",
-                )
-                if both
-                else ()
-            )
-            return Split(measurements, validation, content=f"{content} {content_hash(self.validation)}", warnings=warnings)
-        if self.fold is not None:
-            if self.folds is not None:
-                measurements = replace(measurements, fold=cluster_folds(measurements, self.folds, seed=self.split_seed))
-            train, held_out = fold_split(measurements, self.fold)
+            train, content = measurements, f"{content} {other_content}"
         else:
-            train, held_out = split(measurements, validation_fraction=self.validation_fraction, seed=self.split_seed)
-        return Split(measurements[train], measurements[held_out], content=content)
+            rows, held_out = self._split(measurements)
+            train, validation = measurements[rows], measurements[held_out]
+        if len(validation) < FEWEST_VALIDATION:
+            where = self.validation or f"dataset.fold={self.fold} of {self.path}"
+            raise InputError(f"{where}: too few sequences to validate on ({len(validation)}); at least {FEWEST_VALIDATION} are needed")
+        drawn = self.validation is None and self.fold is None  # by sequence, so that none stands on both sides
+        both = 0 if drawn else shared(train.sequences, validation.sequences)
+        warning = f"{both} of the {len(validation)} validation sequences stand in training as well (or as their reverse complement)"
+        return Split(train, validation, content=content, warnings=(warning,) if both else ())
+
+    def _split(self, measurements: Measurements) -> tuple[np.ndarray, np.ndarray]:
+        """The rows of one table to train on and those to validate on."""
+        from prixfixe.data.splits import cluster_folds, fold_split, split
+
+        if self.fold is None:
+            return split(measurements, validation_fraction=self.validation_fraction, seed=self.split_seed)
+        if self.folds is not None:
+            if measurements.fold is not None:
+                raise InputError(
+                    f"{self.path} has folds of its own: leave dataset.folds={self.folds} out to use them, or remove their column"
+                )
+            measurements = replace(measurements, fold=cluster_folds(measurements, self.folds, seed=self.split_seed))
+        return fold_split(measurements, self.fold)
 
 
 def expression_range(expression: np.ndarray, given: tuple[float, float] | None) -> tuple[float, float]:

@@ -18,8 +18,6 @@ Where this differs from the published evaluation:
 
 from __future__ import annotations
 
-import csv
-import gzip
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,7 +27,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from prixfixe import metrics
-from prixfixe.data.tables import ID_NAMES, SEQUENCE_NAMES, read_measurements
+from prixfixe.data.tables import ID_NAMES, SEQUENCE_NAMES, first_row, read_measurements
 from prixfixe.data.testset import TestSet
 from prixfixe.errors import InputError
 
@@ -109,9 +107,13 @@ def evaluate(
     bootstrap: number of samples for the intervals, 0 for none. same_scale: predictions and the test set's expression
     are in the same units, so that the mean squared error means something.
     """
-    predicted = _as_models(test_set, predictions)[0]
-    resampled = _bootstrap_correlations(test_set, predicted[None], bootstrap, seed)[0]  # (samples, subsets, 2)
-    weights = _weights(test_set)
+    predicted = np.asarray(predictions, dtype=np.float64)
+    if predicted.shape != (len(test_set),):
+        raise ValueError(f"expected one prediction for each of {len(test_set)} sequences, got shape {predicted.shape}")
+    if not np.isfinite(predicted).all():
+        raise ValueError("predictions must be finite")
+    resampled = _bootstrap_correlations(test_set, predicted, bootstrap, seed)
+    weights = np.array([WEIGHTS[name] for name in test_set.subsets])
 
     subsets = []
     for column, (name, rows) in enumerate(test_set.subsets.items()):
@@ -141,16 +143,6 @@ def evaluate(
     )
 
 
-def bootstrap_scores(test_set: TestSet, predictions: ArrayLike, *, samples: int = BOOTSTRAP_SAMPLES, seed: int = 0) -> np.ndarray:
-    """Weighted Pearson and Spearman scores of several models on the same bootstrap samples.
-
-    predictions: shape (models, n). Returns (models, samples, 2), Pearson score and Spearman score. A model's scores do
-    not depend on the other models: calls with one seed share their samples.
-    """
-    models = _as_models(test_set, predictions)
-    return _weighted_scores(_bootstrap_correlations(test_set, models, samples, seed), _weights(test_set))
-
-
 def subset_values(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """What a subset compares: the values of its rows (m,), or of its pairs (m, 2) alternative minus reference."""
     chosen: np.ndarray = values[rows]
@@ -163,13 +155,13 @@ def subset_values(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
 def read_predictions(path: str | Path, test_set: TestSet, *, column: str | None = None) -> np.ndarray:
     """The prediction of each of the test set's n sequences, shape (n,), from any program's table.
 
-    The table (TSV or CSV, or gzip of it) has a sequence column and a column of predictions: named `column`, or as in
+    The table (any that `read_measurements` reads) has a sequence column and a column of predictions: named `column`, or as in
     `PREDICTION_NAMES`, or the only other one; without a header they are the first two. Rows are matched by sequence,
     never by position; rows of other sequences are passed over. Raises InputError where a sequence has no prediction, or
     two that differ by more than rounding (1e-4 of their size).
     """
     path = Path(path)
-    table = read_measurements(path, expression=_prediction_column(path, column))
+    table = read_measurements(path, expression=_prediction_column(path, column), advice="Choose one with --column NAME")
     found: dict[str, float] = {}
     for row, (sequence, value) in enumerate(zip(table.sequences.to_strings(), table.expression.tolist(), strict=True)):
         first = found.setdefault(sequence, value)
@@ -187,19 +179,10 @@ def read_predictions(path: str | Path, test_set: TestSet, *, column: str | None 
 
 def _prediction_column(path: Path, column: str | None) -> str | None:
     """The name of the column of predictions; None where the table has no header."""
-    try:
-        with open(path, "rb") as file:
-            zipped = file.read(2) == b"\x1f\x8b"
-        with gzip.open(path, "rt") if zipped else open(path) as text:
-            line = text.readline()
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as a table of text: {error}") from None
-    cells = [cell.strip() for cell in next(csv.reader([line], delimiter="\t" if "\t" in line else ","), [])]
+    cells, is_header = first_row(path)
+    if not is_header and len(cells) > 1:
+        return column
     lower = [cell.lower() for cell in cells]
-    if len(cells) > 1 and cells[0] and not cells[0].strip("ACGTNacgtn"):
-        if column is not None:
-            raise InputError(f"{path}: no header, so there is no column {column!r}")
-        return None
     if not any(name in lower for name in SEQUENCE_NAMES):
         raise InputError(
             f"{path}: no column named {' or '.join(SEQUENCE_NAMES)}; predictions are matched to the test set by "
@@ -216,20 +199,6 @@ def _prediction_column(path: Path, column: str | None) -> str | None:
     return known[0] if len(known) == 1 else others[0]
 
 
-def _as_models(test_set: TestSet, predictions: ArrayLike) -> np.ndarray:
-    """Finite float64 predictions, shape (models, n)."""
-    models = np.atleast_2d(np.asarray(predictions, dtype=np.float64))
-    if models.ndim != 2 or models.shape[1] != len(test_set):
-        raise ValueError(f"expected one prediction for each of {len(test_set)} sequences, got shape {models.shape}")
-    if not np.isfinite(models).all():
-        raise ValueError("predictions must be finite")
-    return models
-
-
-def _weights(test_set: TestSet) -> np.ndarray:
-    return np.array([WEIGHTS[name] for name in test_set.subsets])
-
-
 def _weighted_scores(correlations: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Pearson and Spearman score (..., 2) from r and rho of each subset (..., subsets, 2)."""
     r, rho = correlations[..., 0], correlations[..., 1]
@@ -237,18 +206,18 @@ def _weighted_scores(correlations: np.ndarray, weights: np.ndarray) -> np.ndarra
     return scores
 
 
-def _bootstrap_correlations(test_set: TestSet, models: np.ndarray, samples: int, seed: int) -> np.ndarray:
-    """r and rho of every model in every subset of every bootstrap sample: (models, samples, subsets, 2)."""
-    result = np.empty((len(models), samples, len(test_set.subsets), 2))
+def _bootstrap_correlations(test_set: TestSet, predicted: np.ndarray, samples: int, seed: int) -> np.ndarray:
+    """r and rho in every subset of every bootstrap sample: (samples, subsets, 2)."""
+    result = np.empty((samples, len(test_set.subsets), 2))
     generators = np.random.default_rng(seed).spawn(len(test_set.subsets))
     for column, (rows, generator) in enumerate(zip(test_set.subsets.values(), generators, strict=True)):
         truth = subset_values(test_set.expression, rows)
-        # in order of the measured values, drawn row numbers sort the measured values, too: one sort less a model
+        # in order of the measured values, drawn row numbers sort the measured values, too: one sort less
         ascending = np.argsort(truth, kind="stable")
         truth = truth[ascending]
         truth_codes = _value_codes(truth)
-        guesses = [subset_values(model, rows)[ascending] for model in models]
-        guess_codes = [_value_codes(guess) for guess in guesses]
+        guess = subset_values(predicted, rows)[ascending]
+        guess_codes = _value_codes(guess)
 
         size = max(2, round(BOOTSTRAP_FRACTION * len(rows)))
         block = max(1, 2**15 // size)  # samples at a time: what fits the processor's cache
@@ -256,10 +225,8 @@ def _bootstrap_correlations(test_set: TestSet, models: np.ndarray, samples: int,
             part = slice(start, min(start + block, samples))
             drawn = generator.integers(0, len(rows), (part.stop - start, size), dtype=np.int32)
             drawn.sort(axis=-1)
-            truth_drawn, truth_ranks = truth[drawn], _ranks_of_sorted(truth_codes[drawn])
-            for model, (guess, codes) in enumerate(zip(guesses, guess_codes, strict=True)):
-                result[model, part, column, 0] = metrics.correlate(truth_drawn, guess[drawn])
-                result[model, part, column, 1] = _spearman(truth_ranks, codes[drawn])
+            result[part, column, 0] = metrics.correlate(truth[drawn], guess[drawn])
+            result[part, column, 1] = _spearman(_ranks_of_sorted(truth_codes[drawn]), guess_codes[drawn])
     return result
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -31,9 +33,10 @@ from prixfixe.processes import Processes, processes
 from prixfixe.recipe import Recipe
 from prixfixe.run_folder import RunFolder, identity, versions
 from prixfixe.run_log import NoLog, open_log
+from prixfixe.scoring import PRECISIONS
 from prixfixe.signals import StopRequest, stop_request
+from prixfixe.simulated import SIMULATED
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 WORTH_COMPILING = 20_000  # steps; compiling takes minutes, and on a CPU it does not pay at all (benchmarks/speed)
 
 
@@ -54,6 +57,10 @@ def run(config: Mapping[str, Any], path: Path, *, show_progress: bool) -> dict[s
     targets = target_spec(split.train[taken], bins_of(config["bins"], split.train))
     torch.manual_seed(config["seed"])
     network = build(recipe, config, targets)
+    samples = len(taken) * recipe.samples_per_sequence
+    steps_per_epoch = math.ceil(samples / settings["batch_size"])
+    steps = settings["epochs"] * steps_per_epoch
+    optimizer, scheduler = build_optimizer(network, config, steps)
     folder, fingerprint = RunFolder(path), identity(config, split.content)
     with ExitStack() as stack:
         together, device = stack.enter_context(processes(settings["device"]))
@@ -63,8 +70,11 @@ def run(config: Mapping[str, Any], path: Path, *, show_progress: bool) -> dict[s
         log = stack.enter_context(open_log(folder, config) if together.is_first else nullcontext(NoLog()))
         for warning in split.warnings if together.is_first else ():
             print(f"warning: {warning}", file=sys.stderr)
+        if split.simulated and show_progress and together.is_first:
+            print(SIMULATED, file=sys.stderr)
         log.event("start", parameters=network.parameter_count(), sequences=len(taken), device=device_name(device), versions=versions())
-        torch.backends.cudnn.deterministic = True  # the same seed, the same numbers
+        if device.type == "cuda":
+            compute_deterministically()
         train = recipe.load(split.train.sequences, device, split.train.expression[taken], taken)
         validation = recipe.load(split.validation.sequences, device)
         network.to(device)
@@ -78,13 +88,10 @@ def run(config: Mapping[str, Any], path: Path, *, show_progress: bool) -> dict[s
             config["seed"],
             60 * settings["checkpoint_minutes"],
         )
-        samples = len(train) * recipe.samples_per_sequence
-        steps_per_epoch = math.ceil(samples / loop.batch_size)
-        if compiles(settings["compile"], device, loop.epochs * steps_per_epoch):
+        if compiles(settings["compile"], device, steps):
             network.compile(dynamic=False)
         if samples // steps_per_epoch < together.count:
             raise InputError(f"training.batch_size={loop.batch_size} is too few samples a step for {together.count} processes")
-        optimizer, scheduler = build_optimizer(network, config, loop.epochs * steps_per_epoch)
         if together.is_first:
             save_targets(folder, targets)
         data = Data(train, validation, split.validation.expression, targets.bins)
@@ -191,12 +198,23 @@ def target_spec(train: Measurements, bins: Bins) -> TargetSpec:
     return TargetSpec(tuple(train.tasks), tuple(expression.mean(axis=0).tolist()), tuple(std.tolist()), bins)
 
 
+def compute_deterministically() -> None:
+    """The same seed, the same numbers, on a GPU too; where torch has no such way of computing something, it takes another."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS and cuDNN's LSTM need for it
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # which takes time, and helps to find errors
+    warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation")
+
+
 def build_optimizer(network: Network, config: Mapping[str, Any], steps: int) -> tuple[Optimizer, LRScheduler]:
     """The optimiser over one parameter group a block, and its schedule."""
     make_optimizer = factory(config["optim"]["optimizer"], Optimizer, where="optim.optimizer", given=1)
-    optimizer = make_optimizer(learning_rate_groups(network, config))
-    schedule = factory(config["optim"]["schedule"], Schedule, where="optim.schedule")()
-    return optimizer, schedule(optimizer, total_steps=steps, width=network.width)
+    make_schedule = factory(config["optim"]["schedule"], Schedule, where="optim.schedule")
+    try:
+        optimizer = make_optimizer(learning_rate_groups(network, config))
+        return optimizer, make_schedule()(optimizer, total_steps=steps, width=network.width)
+    except ValueError as error:
+        raise InputError(f"optim: {error}") from error
 
 
 def training_settings(node: Mapping[str, Any]) -> dict[str, Any]:
@@ -214,8 +232,8 @@ def training_settings(node: Mapping[str, Any]) -> dict[str, Any]:
     device = find_device(node["device"])
     if node["precision"] not in ("auto", *PRECISIONS):
         raise InputError(f"training.precision={node['precision']!r}: choose auto, {' or '.join(PRECISIONS)}")
-    auto = torch.bfloat16 if device.type == "cuda" else torch.float32
-    return {**node, "device": device, "precision": PRECISIONS.get(node["precision"], auto)}
+    auto = "bf16" if device.type == "cuda" else "fp32"
+    return {**node, "device": device, "precision": auto if node["precision"] == "auto" else node["precision"]}
 
 
 def compiles(setting: str | bool, device: torch.device, steps: int) -> bool:
@@ -239,6 +257,8 @@ def find_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise InputError(f"training.device={name!r} is no device; choose auto, cpu, cuda or cuda:N") from error
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"training.device={name}: networks run on cpu, cuda or cuda:N; choose one of these, or auto")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise InputError(
             f"training.device={name}: this machine has {torch.cuda.device_count()} GPUs that torch can use; choose auto or cpu"

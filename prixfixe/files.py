@@ -8,11 +8,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from prixfixe.errors import InputError
+
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yields a temporary path in the target's own folder; on success it replaces `path`, on failure it is removed."""
+    """Yields a temporary path in the target's own folder; on success it replaces `path`, on failure it is removed.
+
+    A link stays, and the file that it names is replaced. What is there and no file, as /dev/stdout or a pipe, is written into
+    as it is: `path` itself is yielded.
+    """
     path = Path(path)
+    standard = path.parent in (Path("/dev"), Path("/dev/fd"))  # a file where the shell has redirected it; others write there too
+    if path.exists() and (standard or not path.is_file()):
+        yield path
+        return
+    path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(handle)
@@ -25,6 +36,14 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def output_file(name: str) -> Path:
+    """The path that a command is to write to; InputError, before any work is done, where it is a folder."""
+    path = Path(name)
+    if path.is_dir():
+        raise InputError(f"-o {path} is a folder; give a file in it, such as {path / 'output.txt'}")
+    return path
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

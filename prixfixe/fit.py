@@ -26,7 +26,7 @@ from prixfixe.progress import TrainingProgress
 from prixfixe.recipe import Recipe, Samples
 from prixfixe.run_folder import RunFolder
 from prixfixe.run_log import RunLog
-from prixfixe.scoring import AT_ONCE, autocast, predict, score
+from prixfixe.scoring import AT_ONCE, PRECISIONS, autocast, predict, score
 from prixfixe.signals import StopRequest
 from prixfixe.training_state import TrainingState
 
@@ -40,7 +40,7 @@ class Loop:
     epochs: int
     batch_size: int
     micro_batch: int | None
-    precision: torch.dtype
+    precision: str
     clip_norm: float | None
     clip_value: float | None
     seed: int
@@ -89,7 +89,9 @@ def fit(
         if show_progress:
             print(f"going on after step {state.account.step} of {total_steps}", file=sys.stderr)
     account = state.account
-    account.micro_batch = account.micro_batch or loop.micro_batch
+    account.micro_batch = loop.micro_batch or account.micro_batch
+    account.precision = account.precision or loop.precision  # a run that goes on elsewhere keeps to the one that it began with
+    precision = PRECISIONS[account.precision]
     generator = torch.Generator(device)
     unchecked: list[tuple[int, float, Tensor]] = []  # step, learning rate, loss
     saved = time.monotonic()
@@ -103,7 +105,7 @@ def fit(
                 began = time.monotonic()
                 seed, part = mixed(loop.seed, account.step, processes.rank, 1), processes.part(chosen)
                 batch = recipe.training_batch(data.train, part, data.bins, generator.manual_seed(seed))
-                loss, micro_batch = backward(network, batch, account.micro_batch, loop.precision, len(part) / len(chosen), seed)
+                loss, micro_batch = backward(network, batch, account.micro_batch, precision, len(part) / len(chosen), seed)
                 if micro_batch != account.micro_batch:
                     log.event("out_of_memory", step=account.step, micro_batch=micro_batch)
                     account.micro_batch = micro_batch
@@ -136,7 +138,7 @@ def fit(
             if processes.is_first:
                 began = time.monotonic()
                 at_once = min(AT_ONCE[device.type], account.micro_batch or AT_ONCE[device.type])
-                expression, log_probs = predict(network, recipe, data.validation, batch_size=at_once, precision=loop.precision)
+                expression, log_probs = predict(network, recipe, data.validation, batch_size=at_once, precision=precision)
                 account.scoring_seconds += time.monotonic() - began
                 account.scored += len(expression)
                 scores = score(data.measured, expression, log_probs, data.bins)
@@ -166,6 +168,7 @@ def fit(
         "epochs": loop.epochs,
         "steps": account.step,
         "micro_batch": account.micro_batch,
+        "precision": account.precision,
     }
 
 
@@ -187,23 +190,30 @@ def backward(
 ) -> tuple[Tensor, int | None]:
     """The loss of a batch, its gradients added up from as many parts as memory needs; and the part size that fitted.
 
-    Gradients are those of the whole batch, times `share`. Only blocks that normalise over the batch see the parts. What did not fit leaves
-    no trace: random numbers and the running statistics of such blocks begin anew.
+    Gradients are those of the whole batch, times `share`; only what is averaged over something else than samples, such as batch norm
+    and the masked positions of mask filling, sees the parts. What did not fit leaves no trace: random numbers and the running
+    statistics begin anew, and its tensors are let go.
     """
     size = len(batch["y"])
     before = [buffer.clone() for buffer in network.buffers()]
     while True:
         seed_dropout(seed, batch["y"].device)
+        prediction = loss = None
         try:
             total = torch.zeros((), device=batch["y"].device)
-            for start in range(0, size, micro_batch or size):
-                part = {key: value[start : start + (micro_batch or size)] for key, value in batch.items()}
+            count = math.ceil(size / (micro_batch or size))
+            for parts in zip(*(value.tensor_split(count) for value in batch.values()), strict=True):  # equal: none of a few samples
+                part = dict(zip(batch, parts, strict=True))
                 with autocast(total.device, precision):
                     prediction = network(part)
                 loss = network.loss(prediction, part) * (len(part["y"]) / size * share)
                 loss.backward()
                 total += loss.detach()
             return total, micro_batch
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise TrainingError(f"one sample at a time is too few for {what_failed(error, network, batch)}") from error
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -211,7 +221,7 @@ def backward(
             for buffer, old in zip(network.buffers(), before, strict=True):
                 buffer.copy_(old)
             if (micro_batch or size) == 1:
-                raise TrainingError(f"out of memory with one sample at a time: {what_did_not_fit(error, network, batch)}") from error
+                raise TrainingError(f"out of memory with one sample at a time: {what_failed(error, network, batch)}") from error
             micro_batch = math.ceil((micro_batch or size) / 2)
 
 
@@ -221,7 +231,7 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in signs)
 
 
-def what_did_not_fit(error: BaseException, network: Network, batch: Batch) -> str:
+def what_failed(error: BaseException, network: Network, batch: Batch) -> str:
     """The block in whose forward pass an error came, with the shape of its input; else the backward pass."""
     where = f"the backward pass of an input of shape {(1, *batch['x'].shape[1:])}"
     for frame, _ in traceback.walk_tb(error.__traceback__):

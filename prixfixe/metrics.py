@@ -57,11 +57,6 @@ def scores(measured: ArrayLike, predicted: ArrayLike) -> dict[str, float]:
     }
 
 
-def scores_by_task(measured: ArrayLike, predicted: ArrayLike) -> list[dict[str, float]]:
-    """`scores` of each task on its own, in the order of the columns."""
-    return [scores(truth, guess) for truth, guess in zip(*_by_task(measured, predicted), strict=True)]
-
-
 def correlate(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Pearson correlation along the last axis: float64 (..., n) and (..., n) give (...)."""
     if a.shape[-1] < 2:

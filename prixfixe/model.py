@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -32,10 +33,15 @@ class Model:
         """sequences: n strings over A C G T N, either case, of any lengths: the recipe pads and trims as it must.
         batch_size: how many enter the network at a time; None is what suits the device.
 
-        Returns float64 (n,), or (n, tasks) for several tasks. Raises InputError for any other character.
+        Returns float64 (n,), or (n, tasks) for several tasks. Raises InputError for any other character and for an empty string.
         """
+        if isinstance(sequences, str):
+            raise InputError("predict takes a list of sequences: give [sequence] for a single one")
+        strings = list(sequences)
+        if "" in strings:
+            raise InputError(f"sequence {strings.index('') + 1} is empty")
         try:
-            encoded = Sequences.from_strings(list(sequences))
+            encoded = Sequences.from_strings(strings)
         except ValueError as error:
             raise InputError(str(error)) from error
         return self.predict_sequences(encoded, batch_size=batch_size)
@@ -81,9 +87,13 @@ def load(run: str | os.PathLike[str], *, device: str = "auto") -> Model:
         raise InputError(f"{folder.path} has no weights yet (its state is {state}); finish the run first")
     targets = load_targets(folder)
     try:
+        weights = load_file(folder.weights_file)
+    except SafetensorError as error:
+        raise InputError(f"{folder.weights_file} is damaged ({error}): copy it again, or train the run again with --force") from error
+    try:
         recipe = build_recipe(config)
         network = build(recipe, config, targets)
-        network.load_state_dict(load_file(folder.weights_file))
+        network.load_state_dict(weights)
     except (KeyError, RuntimeError) as error:
         raise InputError(f"{folder.weights_file} does not fit {folder.config_file}: {error}") from error
     return Model(network, recipe, targets.tasks, find_device(device))

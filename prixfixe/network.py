@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from prixfixe.contract import BASE_KEYS, AuxiliaryHead, Batch, FinalBlock, InputSpec, Prediction, TargetSpec, describe
+from prixfixe.contract import BASE_KEYS, AuxiliaryHead, Batch, FinalBlock, InputSpec, KeySpec, Prediction, TargetSpec, describe
 from prixfixe.errors import ContractError, InputError
 from prixfixe.parts import factory
 from prixfixe.recipe import Recipe
@@ -41,7 +41,8 @@ class Network(nn.Module):
         if self.heads is not None:
             features = _in_front(self.heads, features)
         features = self.core(features, **_wanted(self.core, batch))
-        prediction: Prediction = self.final(features)
+        with torch.autocast(features.device.type, enabled=False):  # a prediction has more digits than bf16
+            prediction: Prediction = self.final(features.to(batch["x"].dtype))
         if self.training:
             positions = features if self.heads is None else features[:, :, self.heads.shape[1] :]
             prediction.auxiliary = {name: head(positions) for name, head in self.auxiliary.items()}
@@ -166,12 +167,12 @@ def _check_prediction(network: Network, given: InputSpec, targets: TargetSpec, n
 
 
 @torch.no_grad()
-def _tried(block: nn.Module, shape: tuple[int, int, int], keys: Mapping[str, tuple[int, ...]]) -> Any:
+def _tried(block: nn.Module, shape: tuple[int, int, int], keys: Mapping[str, KeySpec]) -> Any:
     """What a block gives at scoring, on meta tensors: shapes without numbers. A block that needs numbers is given two samples of zeros."""
 
     def given(device: str) -> Any:
         weights = {name: tensor.to(device) for name, tensor in (*block.named_parameters(), *block.named_buffers())}
-        arrays = {key: torch.zeros((2, *key_shape), device=device) for key, key_shape in keys.items()}
+        arrays = {key: torch.zeros((2, *spec.shape), dtype=spec.dtype, device=device) for key, spec in keys.items()}
         return functional_call(block, weights, (torch.zeros(shape, device=device),), arrays)
 
     block.eval()

@@ -25,6 +25,8 @@ def find_class(target: str, kind: type[T]) -> type[T]:
         found = getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(f"_target_: {target} cannot be imported ({error}); is its folder the current one or installed?") from error
+    except Exception as error:  # whatever a module of the user's own raises
+        raise InputError(f"_target_: {target} cannot be imported: {type(error).__name__}: {error}") from error
     if not (isinstance(found, type) and issubclass(found, kind)):
         raise ContractError(f"_target_: {target} is no subclass of {kind.__module__}.{kind.__qualname__}")
     return found

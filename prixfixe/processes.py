@@ -66,14 +66,15 @@ def count_started() -> int:
 @contextmanager
 def processes(device: torch.device) -> Iterator[tuple[Processes, torch.device]]:
     """This process among those of its run, and its own device: the N-th GPU for the N-th process of a machine."""
-    if count_started() == 1:
-        yield Processes(), device
-        return
+    alone = count_started() == 1
     if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        device = torch.device("cuda", (device.index or 0) if alone else int(os.environ["LOCAL_RANK"]))
         if torch.cuda.device_count() <= device.index:
             raise InputError(f"torchrun has started more processes than the {torch.cuda.device_count()} GPUs here: --nproc-per-node gpu")
-        torch.cuda.set_device(device)
+        torch.cuda.set_device(device)  # the one that torch.cuda.manual_seed means
+    if alone:
+        yield Processes(), device
+        return
     torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield Processes(torch.distributed.get_rank(), torch.distributed.get_world_size()), device

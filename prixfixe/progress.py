@@ -1,14 +1,19 @@
-"""What a run says while it trains: a bar on a terminal, a line an epoch elsewhere, nothing inside a sweep."""
+"""What is said while something takes its time: a bar on a terminal, lines elsewhere; of a run's training, one an epoch."""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+QUIET = 2.0  # seconds that work may take without a word
+EVERY = 5.0  # seconds between two lines about it, where standard error is no terminal
 
 
 class TrainingProgress:
@@ -71,6 +76,28 @@ class TrainingProgress:
 
     def seconds_left(self) -> float:
         return (time.monotonic() - self.began) / max(self.step - self.begun, 1) * (self.total_steps - self.step)
+
+
+@contextmanager
+def slow_work(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Yields a function to call with each amount of work that is done, of `total`. What takes long says on standard error how far it is:
+    in one line on a terminal, in a line every few seconds elsewhere."""
+    began = time.monotonic()
+    done, next_line, on_terminal = 0, began + QUIET, sys.stderr.isatty()
+
+    def advance(amount: int) -> None:
+        nonlocal done, next_line
+        done, now = done + amount, time.monotonic()
+        if next_line <= now and done < total:
+            text = f"{what}: {100 * done / total:.0f} %, left {duration((now - began) / done * (total - done))}"
+            print(f"\r{text}\x1b[K" if on_terminal else text, end="" if on_terminal else "\n", file=sys.stderr, flush=True)
+            next_line = now + (0.5 if on_terminal else EVERY)
+
+    try:
+        yield advance
+    finally:
+        if on_terminal and next_line != began + QUIET:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 def duration(seconds: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from types import MappingProxyType
 from typing import ClassVar
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from prixfixe.bins import Bins
-from prixfixe.contract import AuxiliaryHead, Batch, InputSpec
+from prixfixe.contract import AuxiliaryHead, Batch, InputSpec, KeySpec
 from prixfixe.data.sequences import ASCII_TO_CODE, N, Sequences
 
 CHUNK = 1 << 16  # sequences whose windows are cut at a time, so that indices of millions are never in memory at once
@@ -44,13 +45,13 @@ class Recipe(ABC):
     views: how many inputs a sequence has: 2 where each strand is fed by itself, 1 where both stand in one input.
     samples_per_sequence: how many training samples a sequence is. With 2 views and 2 samples each strand is a sample of its
     own; with 2 views and 1 sample both strands of a sequence enter the same step and the loss is the mean over them.
-    keys: the batch keys beside x, y and y_probs, with their shape per sample.
+    keys: the batch keys beside x, y and y_probs.
     """
 
     inputs: InputSpec
     views: ClassVar[int] = 1
     samples_per_sequence: ClassVar[int] = 1
-    keys: Mapping[str, tuple[int, ...]] = MappingProxyType({})
+    keys: Mapping[str, KeySpec] = MappingProxyType({})
 
     def fits(self, lengths: np.ndarray) -> np.ndarray:
         """Which sequences can be trained on, by their lengths in nucleotides: bool (n,). Scoring takes every sequence."""
@@ -125,9 +126,10 @@ def is_singleton(expression: np.ndarray) -> np.ndarray:
     return whole if whole.ndim == 1 else whole.all(axis=1)
 
 
-def codes_of(sequence: str) -> Tensor:
-    """A constant sequence as codes: uint8 (length,)."""
-    return torch.from_numpy(ASCII_TO_CODE[np.frombuffer(sequence.encode(), dtype=np.uint8)])
+@cache
+def codes_of(sequence: str, device: torch.device) -> Tensor:
+    """A constant sequence as codes: uint8 (length,). Copied to a device once, since a GPU would be waited for."""
+    return torch.from_numpy(ASCII_TO_CODE[np.frombuffer(sequence.encode(), dtype=np.uint8)]).to(device)
 
 
 def place(codes: Tensor, lengths: Tensor, start: Tensor, width: int, *, left: str = "", right: str = "") -> Tensor:
@@ -136,8 +138,8 @@ def place(codes: Tensor, lengths: Tensor, start: Tensor, width: int, *, left: st
     codes: uint8 (n, longest); lengths: (n,). start: (n,), where the window begins, in the sequence's own coordinates: negative
     ones reach into `left`, those past the end into `right`, and what lies beyond these is N. Returns uint8 (n, width).
     """
-    before, after = codes_of(left).to(codes.device), codes_of(right).to(codes.device)
-    surroundings = torch.cat([before, after, torch.tensor([N], dtype=torch.uint8, device=codes.device)])
+    before, after, unknown = (codes_of(sequence, codes.device) for sequence in (left, right, "N"))
+    surroundings = torch.cat([before, after, unknown])
     beyond = len(surroundings) - 1  # where the N stands
     position = start[:, None] + torch.arange(width, device=codes.device)
     past_end = position - lengths[:, None]

@@ -100,11 +100,11 @@ class RunFolder:
         """The resolved configuration; InputError where this is no run folder."""
         try:
             content = yaml.load(self.config_file.read_text(encoding="utf-8"), Loader=SafeLoader)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise InputError(
                 f"{self.path} is no run folder: it has no config.yaml; give one such as runs/demo/autosome+conv+bilstm+mlp"
             ) from None
-        except yaml.YAMLError as error:
+        except (UnicodeDecodeError, yaml.YAMLError) as error:
             raise InputError(f"{self.config_file} cannot be read: {error}") from error
         if not isinstance(content, dict):
             raise InputError(f"{self.config_file} holds no configuration")
@@ -145,11 +145,14 @@ class RunFolder:
         return False
 
     def begin(self, config: Mapping[str, Any], fingerprint: str) -> None:
-        """Makes the folder that of a run; `force` in the configuration removes what an earlier one has left."""
-        if config.get("force"):
+        """Makes the folder that of a run. `force` in the configuration removes what an earlier one has left, once: a job that its launcher
+        starts again, with the same `force`, goes on.
+        """
+        before, force = self.status(), config.get("force")
+        if force and (before.get("configuration_hash"), before.get("force")) != (fingerprint, force):
             self.clear()
         write_text(self.config_file, yaml.safe_dump(dict(config), sort_keys=False))
-        self.write_status("running", configuration_hash=fingerprint)
+        self.write_status("running", configuration_hash=fingerprint, force=force)
 
     def clear(self) -> None:
         """Removes a run's files, and nothing else."""

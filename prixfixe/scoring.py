@@ -13,6 +13,7 @@ from prixfixe.bins import Bins
 from prixfixe.network import Network
 from prixfixe.recipe import Recipe, Samples
 
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 AT_ONCE = {"cpu": 32, "cuda": 1024}  # sequences; a CPU takes up to twice the time where a batch's layers do not fit its caches
 
 
@@ -37,11 +38,10 @@ def predict_on_device(
     expressions, log_probs = [], []
     for views in recipe.scoring_batches(samples, batch_size):
         with autocast(samples.codes.device, precision):
-            predictions = [network(batch) for batch in views]
+            predictions = [network.forward(batch) for batch in views]  # a compiled one would be compiled anew
         expressions.append(torch.stack([p.expression.float() for p in predictions]).mean(0))
-        if predictions[0].log_probs is not None:
-            stacked = torch.stack([p.log_probs.float() for p in predictions])
-            log_probs.append(stacked.logsumexp(0) - np.log(len(predictions)))
+        if binned := [p.log_probs.float() for p in predictions if p.log_probs is not None]:
+            log_probs.append(torch.stack(binned).logsumexp(0) - np.log(len(binned)))
     return torch.cat(expressions), torch.cat(log_probs) if log_probs else None
 
 

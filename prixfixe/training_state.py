@@ -113,6 +113,7 @@ class Account:
     scored: int = 0
     scoring_seconds: float = 0.0
     micro_batch: int | None = None
+    precision: str = ""
     best: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
 

@@ -73,7 +73,7 @@ optim:
   clip_norm: 1.0
   clip_value: null
 dataset:
-  _target_: prixfixe.datasets.SimulatedDataset
+  _target_: prixfixe.datasets.{dataset}
   size: 6500
   seed: 1
   validation: null
@@ -152,7 +152,8 @@ def make_grid(
         path = folder / name
         path.mkdir(parents=True)
         state = "failed" if name in failed else "running" if name in running else "done"
-        text = CONFIG.format(**parts, sweep=folder.name, seed=run_seed, variant="null", epochs=epochs)
+        dataset = "Simulated" if simulated else "Table"
+        text = CONFIG.format(**parts, dataset=dataset, sweep=folder.name, seed=run_seed, variant="null", epochs=epochs)
         (path / "config.yaml").write_text(text)
         write_json(path / "status.json", _status(state, failed.get(name)))
         if name in alive:

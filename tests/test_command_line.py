@@ -204,7 +204,7 @@ def test_a_shared_validation_file_is_warned_of(promoters: Path, tmp_path: Path) 
     done = prixfixe_command(
         "train", "recipe=bhi", TABLE, f"dataset.path={promoters}", f"dataset.validation={promoters}", *SMALL, cwd=tmp_path
     )
-    assert "120 of the 120 validation sequences stand in the training table as well" in done.stderr
+    assert "120 of the 120 validation sequences stand in training as well" in done.stderr
 
 
 def test_debug_shows_the_stack_trace(tmp_path: Path) -> None:

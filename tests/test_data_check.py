@@ -150,6 +150,9 @@ def test_what_is_no_table_is_refused(tmp_path):
     path.write_text("")
     with pytest.raises(InputError, match="is empty"):
         call(path)
+    path.write_text("promoter\tlevel\nACGT\t1\n")
+    with pytest.raises(InputError, match="Choose one with --sequence NAME; the columns are: promoter, level"):
+        call(path)
     with pytest.raises(SystemExit):
         call(path, "--mismatches", "-1")
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import demo
+from conftest import demo, random_strings, reverse_complement
 
 import prixfixe
 from prixfixe.datasets import Simulated, Table, expression_range
@@ -39,6 +39,53 @@ def test_folds_are_made_where_there_is_no_column(promoters: Path) -> None:
         table(promoters, fold=0).read()
     held_out = [table(promoters, fold=k, folds=5).read().validation.sequences.to_strings() for k in range(5)]
     assert sorted(sequence for fold in held_out for sequence in fold) == sorted(columns(promoters).sequence)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"folds": 5}, "dataset.folds=5 needs .* dataset.fold=N, 0 to 4"),
+        ({"validation": "other.tsv", "fold": 1}, "dataset.validation=other.tsv and dataset.fold both .* leave one of them out"),
+        ({"validation": "other.tsv", "folds": 5}, "dataset.validation=other.tsv and dataset.folds both"),
+    ],
+    ids=["folds-alone", "validation-and-fold", "validation-and-folds"],
+)
+def test_options_that_would_be_ignored_are_refused(values: dict[str, Any], message: str, promoters: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        table(promoters, **values)
+
+
+def test_folds_are_not_made_over_a_fold_column(promoters: Path) -> None:
+    columns(promoters).assign(fold=lambda f: np.arange(len(f)) % 4).to_csv(promoters, sep="\t", index=False)
+    with pytest.raises(InputError, match=r"has folds of its own: leave dataset.folds=5 out"):
+        table(promoters, fold=1, folds=5).read()
+
+
+def test_sequences_of_the_held_out_fold_in_training_are_warned_of(promoters: Path) -> None:
+    frame = columns(promoters).assign(fold=lambda f: np.arange(len(f)) % 4)
+    frame.to_csv(promoters, sep="\t", index=False)
+    assert table(promoters, fold=2).read().warnings == ()
+    twins = frame[frame.fold == 2].head(2).assign(fold=1)
+    twins.loc[twins.index[0], "sequence"] = reverse_complement(twins.sequence.iloc[0])
+    pd.concat([frame, twins]).to_csv(promoters, sep="\t", index=False)
+    (warning,) = table(promoters, fold=2).read().warnings
+    assert warning.startswith("2 of the 30 validation sequences stand in training as well")
+    assert table(promoters).read().warnings == table(promoters, validation_fraction=0.5).read().warnings == ()
+
+
+def test_too_few_sequences_to_validate_on(promoters: Path, tmp_path: Path) -> None:
+    columns(promoters).assign(fold=lambda f: np.minimum(np.arange(len(f)), 2)).to_csv(promoters, sep="\t", index=False)
+    with pytest.raises(InputError, match=r"dataset.fold=0 of .*: too few sequences to validate on \(1\); at least 3"):
+        table(promoters, fold=0).read()
+    few = tmp_path / "few.tsv"
+    for count in (2, 3):
+        few.write_text("sequence\texpression\n" + "".join(f"{string}\t{row}\n" for row, string in enumerate(random_strings(count))))
+        if count == 2:
+            with pytest.raises(InputError, match=r"few.tsv: too few sequences to validate on \(2\)"):
+                table(promoters, validation=str(few)).read()
+    assert len(table(promoters, validation=str(few)).read().validation) == 3
+    assert len(table(promoters, validation_fraction=0.001).read().validation) == 3
+    assert len(Simulated(size=20, seed=0, validation_fraction=0.01).read().validation) == 3
 
 
 def test_several_expression_columns_are_several_tasks(promoters: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from prixfixe.commands import evaluate as command
 from prixfixe.data.sequences import Sequences
 from prixfixe.data.testset import PUBLISHED_FILES, SUBSETS, TestSet, read_test_set
 from prixfixe.errors import InputError
-from prixfixe.evaluation import WEIGHTS, bootstrap_scores, evaluate, read_predictions
+from prixfixe.evaluation import WEIGHTS, evaluate, read_predictions
 from prixfixe.files import write_text
 
 PAIRS = ("SNVs", "motif_perturbation", "motif_tiling")
@@ -146,9 +146,24 @@ def test_bad_subsets_are_named_with_their_line(tmp_path: Path, name: str, conten
 def test_folders_that_are_no_test_set(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"needs test_sequences\.tsv or filtered"):
         read_test_set(tmp_path)
-    write_folder(tmp_path, random_test_set(), names=())
-    with pytest.raises(InputError, match=r"without any subset; it needs one of high\.csv"):
+    write_table(tmp_path / "high.csv", random_test_set(), np.zeros(N))
+    with pytest.raises(InputError, match=r"needs test_sequences\.tsv or filtered"):
         read_test_set(tmp_path)
+    (tmp_path / "test_sequences.tsv").write_text("promoter\tlevel\nACGT\t1\n")
+    with pytest.raises(InputError, match=r"no column is named sequence or seq\. Rename one; the columns are: promoter, level"):
+        read_test_set(tmp_path)
+
+
+def test_a_test_set_of_sequences_alone_is_scored_as_a_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    test_set = random_test_set()
+    folder = write_folder(tmp_path / "test", test_set, names=())
+    assert list(read_test_set(folder).subsets) == ["all"]
+    table = write_table(tmp_path / "p.tsv", test_set, noisy(test_set), "prediction")
+    assert call(table, folder, "--bootstrap", 0) == 0
+    printed = capsys.readouterr().out
+    r = scipy.stats.pearsonr(test_set.expression, noisy(test_set)).statistic
+    assert f"Pearson score   {r**2:.4f}" in printed
+    assert f"Not in this test set: {', '.join(SUBSETS)}; the weights are renormalised" in printed
 
 
 # Scores
@@ -211,9 +226,9 @@ def test_predictions_must_fit(predictions: np.ndarray) -> None:
 def test_bootstrap_samples_agree_with_scipy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every correlation of every sample, recomputed from the rows drawn."""
     test_set = random_test_set()
-    models = np.stack([noisy(test_set, 1), noisy(test_set, 2)])
+    predicted = noisy(test_set)
     samples = 7
-    found = module._bootstrap_correlations(test_set, models, samples, seed=3)
+    found = module._bootstrap_correlations(test_set, predicted, samples, seed=3)
     generators = np.random.default_rng(3).spawn(len(test_set.subsets))
     for column, (rows, generator) in enumerate(zip(test_set.subsets.values(), generators, strict=True)):
         truth = module.subset_values(test_set.expression, rows)
@@ -221,11 +236,10 @@ def test_bootstrap_samples_agree_with_scipy(monkeypatch: pytest.MonkeyPatch) -> 
         drawn = generator.integers(0, len(rows), (samples, round(0.1 * len(rows))), dtype=np.int32)
         for sample in range(samples):
             chosen = ascending[drawn[sample]]
-            for model in range(2):
-                guess = module.subset_values(models[model], rows)
-                r = scipy.stats.pearsonr(truth[chosen], guess[chosen]).statistic
-                rho = scipy.stats.spearmanr(truth[chosen], guess[chosen]).statistic
-                np.testing.assert_allclose(found[model, sample, column], [r, rho], rtol=0, atol=1e-12)
+            guess = module.subset_values(predicted, rows)
+            r = scipy.stats.pearsonr(truth[chosen], guess[chosen]).statistic
+            rho = scipy.stats.spearmanr(truth[chosen], guess[chosen]).statistic
+            np.testing.assert_allclose(found[sample, column], [r, rho], rtol=0, atol=1e-12)
 
 
 def test_bootstrap_spreads_as_a_tenth_of_the_data_should() -> None:
@@ -243,16 +257,11 @@ def test_bootstrap_spreads_as_a_tenth_of_the_data_should() -> None:
     assert np.arctanh(high) - np.arctanh(low) == pytest.approx(2 * 1.96 / np.sqrt(397), rel=0.15)
 
 
-def test_models_are_compared_on_the_same_samples() -> None:
+def test_a_seed_decides_the_samples() -> None:
     test_set = random_test_set()
-    first, second = noisy(test_set, 1), noisy(test_set, 2)
-    both = bootstrap_scores(test_set, np.stack([first, second, first]), samples=300, seed=5)
-    assert both.shape == (3, 300, 2)
-    np.testing.assert_array_equal(both[0], both[2])
-    np.testing.assert_array_equal(both[1], bootstrap_scores(test_set, second[None], samples=300, seed=5)[0])
-    assert not np.array_equal(both[0], bootstrap_scores(test_set, first[None], samples=300, seed=6)[0])
-    interval = evaluate(test_set, first, bootstrap=300, seed=5).pearson_score.interval
-    assert interval == pytest.approx(np.percentile(both[0, :, 0], [2.5, 97.5]))
+    first, again, other = (evaluate(test_set, noisy(test_set), bootstrap=300, seed=seed).pearson_score for seed in (5, 5, 6))
+    assert first == again
+    assert first.interval != other.interval
 
 
 # Tables of predictions
@@ -295,8 +304,26 @@ def test_predictions_that_cannot_be_matched(tmp_path: Path) -> None:
     table.write_text("\n".join(line.split()[1] for line in lines))
     with pytest.raises(InputError, match="matched to the test set by sequence"):
         read_predictions(table, test_set)
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="does not exist"):
         read_predictions(tmp_path / "nothing.tsv", test_set)
+
+
+@pytest.mark.parametrize("kind", ["mark", "semicolon", "spaces", "parquet"])
+def test_predictions_are_read_as_measurements_are(kind: str, tmp_path: Path) -> None:
+    test_set = random_test_set()
+    predicted = noisy(test_set)
+    frame = pd.DataFrame({"id": np.arange(N), "sequence": test_set.sequences.to_strings(), "prediction": predicted, "measured": 0.0})
+    path = tmp_path / "p"
+    if kind == "parquet":
+        frame.to_parquet(path, index=False)
+    else:
+        frame.to_csv(
+            path, index=False, sep={"mark": "\t", "semicolon": ";", "spaces": " "}[kind], encoding="utf-8-sig" if kind == "mark" else None
+        )
+    np.testing.assert_array_equal(read_predictions(path, test_set), predicted)
+    np.testing.assert_array_equal(read_predictions(path, test_set, column="measured"), np.zeros(N))
+    with pytest.raises(InputError, match="Choose one with --column NAME; the columns are: id, sequence, prediction, measured"):
+        read_predictions(path, test_set, column="nothing")
 
 
 # The command

@@ -121,6 +121,29 @@ def test_a_key_that_the_recipe_lacks_is_a_build_time_error() -> None:
         build(build_recipe(config), config, targets())
 
 
+class ReadsTokens(Halving):
+    """Takes keys of the recipe's own as the types that they are."""
+
+    requires = ("tokens", "mask")
+
+    def __init__(self, inputs: InputSpec) -> None:
+        super().__init__(inputs)
+        self.embedding = nn.Embedding(6, inputs.channels)
+
+    def forward(self, x: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
+        known = self.embedding(tokens.int()).transpose(1, 2).masked_fill(mask[:, None], 0)
+        return super().forward(x + known)
+
+
+def test_a_block_is_tried_with_keys_of_their_own_type() -> None:
+    config = demo("unlockdna", "conv", "efficientnet", "mlp")
+    config["core"] = {"_target_": "test_network.ReadsTokens"}
+    recipe = build_recipe(config)
+    _, batch = example(recipe)
+    assert all((batch[key].shape[1:], batch[key].dtype) == spec for key, spec in recipe.keys.items())
+    assert torch.isfinite(build(recipe, config, targets())(batch).expression).all()
+
+
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [

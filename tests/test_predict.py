@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -24,6 +25,7 @@ from prixfixe.commands.predict import rows_of_text
 from prixfixe.contract import TargetSpec
 from prixfixe.data import tables
 from prixfixe.data.sequences import Sequences
+from prixfixe.errors import InputError
 from prixfixe.experiment import build_recipe, save_targets
 from prixfixe.model import Model
 from prixfixe.network import build
@@ -130,6 +132,43 @@ def test_a_chunk_is_given_out_once_the_next_is_launched(one_task):
     np.testing.assert_array_equal(np.concatenate([first, *predictions]), model.predict(STRINGS, batch_size=8))
 
 
+@pytest.mark.parametrize(
+    ("sequences", "message"),
+    [("ACGT", r"a list of sequences: give \[sequence\]"), ([""], "sequence 1 is empty"), (["ACGT", ""], "sequence 2 is empty")],
+    ids=["string", "empty", "one-empty"],
+)
+def test_what_is_no_list_of_sequences_is_refused(sequences, message, one_task):
+    with pytest.raises(InputError, match=message):
+        prixfixe.load(one_task, device="cpu").predict(sequences)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "no header", "empty"])
+def test_damaged_weights_are_named(damage, one_task, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(one_task, run)
+    file = run / "weights.safetensors"
+    content = file.read_bytes()
+    file.write_bytes({"truncated": content[: len(content) // 2], "no header": b"\xff" * 100, "empty": b""}[damage])
+    write_table(tmp_path / "input")
+    assert main(["predict", str(run), str(tmp_path / "input"), "--device=cpu"]) == 2
+    assert f"{file} is damaged" in capsys.readouterr().err
+
+
+def test_what_is_no_run_folder(one_task, tmp_path, capsys):
+    write_table(tmp_path / "input")
+    assert main(["predict", str(tmp_path / "input"), str(tmp_path / "input")]) == 2
+    assert "is no run folder: it has no config.yaml" in capsys.readouterr().err
+    (tmp_path / "config.yaml").write_bytes(b"seed: \xff\n")
+    assert main(["predict", str(tmp_path), str(tmp_path / "input")]) == 2
+    assert f"{tmp_path / 'config.yaml'} cannot be read" in capsys.readouterr().err
+
+
+def test_the_advice_on_columns_is_the_commands_own(one_task, tmp_path, capsys):
+    (tmp_path / "input").write_text("promoter,level\nACGT,1\n")
+    assert main(["predict", str(one_task), str(tmp_path / "input"), "--device=cpu"]) == 2
+    assert "Choose one with --sequence NAME; the columns are: promoter, level" in capsys.readouterr().err
+
+
 def test_no_sequences(one_task, two_tasks):
     assert prixfixe.load(one_task, device="cpu").predict([]).shape == (0,)
     assert prixfixe.load(two_tasks, device="cpu").predict([]).shape == (0, 2)
@@ -171,7 +210,8 @@ def test_a_pipe_is_read_once(bad, one_task, tmp_path, capsys):
     writer = threading.Thread(target=pipe.write_text, args=(text,))
     writer.start()
     code = main(["predict", str(one_task), str(pipe), "--device=cpu"])
-    writer.join()
+    writer.join(60)
+    assert not writer.is_alive(), "all of the pipe was read"
     out, err = capsys.readouterr()
     if bad:
         assert (code, out) == (2, "")

@@ -55,14 +55,15 @@ def folders(cache: Path) -> list[Path]:
 
 def test_parsed_once_and_memory_mapped(table, tmp_path, parsed):
     cache = tmp_path / "cache"
-    first = prepare(table, {}, cache)
-    second = prepare(str(table), {"sequence": None}, cache)
+    first, content = prepare(table, {}, cache)
+    second, _ = prepare(str(table), {"sequence": None}, cache)
     assert len(parsed) == 1
+    assert content == content_hash(table, cache)
     assert_same(first, read_measurements(table))
     assert_same(second, first)
     assert isinstance(second.sequences.codes, np.memmap)
     assert not second.sequences.codes.flags.writeable
-    other = prepare(table, {"expression": ["other", "expression"]}, cache)
+    other, _ = prepare(table, {"expression": ["other", "expression"]}, cache)
     assert other.tasks == ("other", "expression")
     assert other.expression.shape == (300, 2)
     assert len(parsed) == 2
@@ -71,17 +72,34 @@ def test_parsed_once_and_memory_mapped(table, tmp_path, parsed):
 def test_a_copy_of_the_content_under_another_name_is_not_parsed_again(table, tmp_path, parsed):
     prepare(table, {}, tmp_path / "cache")
     shutil.copy(table, tmp_path / "copy.txt")
-    assert_same(prepare(tmp_path / "copy.txt", {}, tmp_path / "cache"), read_measurements(table))
+    assert_same(prepare(tmp_path / "copy.txt", {}, tmp_path / "cache")[0], read_measurements(table))
     assert len(parsed) == 1
 
 
 def test_changed_content_is_other_data(table, tmp_path):
     old = table.stat()
-    assert len(prepare(table, {}, tmp_path / "cache")) == 300
+    assert len(prepare(table, {}, tmp_path / "cache")[0]) == 300
     with open(table, "a") as file:
         file.write("ACGT\t1\t2\t0\n")
     os.utime(table, ns=(old.st_atime_ns, old.st_mtime_ns))
-    assert len(prepare(table, {}, tmp_path / "cache")) == 301
+    assert len(prepare(table, {}, tmp_path / "cache")[0]) == 301
+
+
+def test_a_file_replaced_after_it_was_hashed_is_not_kept_under_the_old_hash(table, tmp_path, monkeypatch):
+    """The change falls between the hash, which names the folder, and the reading."""
+    cache, old = tmp_path / "cache", table.read_text()
+    load = prepared._load
+
+    def replacing(folder):
+        table.write_text(old.replace("A", "C"))
+        return load(folder)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(prepared, "_load", replacing)
+        with pytest.raises(InputError, match="changed while it was read"):
+            prepare(table, {}, cache)
+    table.write_text(old)
+    assert_same(prepare(table, {}, cache)[0], read_measurements(table))
 
 
 def test_a_recent_file_is_hashed_again_and_an_older_one_is_remembered(table, tmp_path):
@@ -115,7 +133,7 @@ def test_damage_is_noticed_and_mended(name, damage, table, tmp_path, parsed):
         file.write_bytes(content)
     else:
         file.write_bytes({"truncated": content[:-2], "emptied": b"", "extended": content + b"x"}[damage])
-    assert_same(prepare(table, {}, cache), read_measurements(table))
+    assert_same(prepare(table, {}, cache)[0], read_measurements(table))
     assert len(parsed) == 2
     assert folders(cache) == [folder]
     prepare(table, {}, cache)
@@ -127,13 +145,13 @@ def test_a_file_where_the_folder_belongs_is_replaced(table, tmp_path):
     (folder,) = folders(tmp_path / "cache")
     shutil.rmtree(folder)
     folder.write_text("not a folder")
-    assert_same(prepare(table, {}, tmp_path / "cache"), read_measurements(table))
+    assert_same(prepare(table, {}, tmp_path / "cache")[0], read_measurements(table))
 
 
 def test_jobs_that_start_together(table, tmp_path):
     """Several processes and no cache; then several threads and a damaged one, all arriving at the same moment."""
     cache = tmp_path / "cache"
-    code = "import sys; from prixfixe.data.prepared import prepare; print(float(prepare(sys.argv[1], {}, sys.argv[2]).expression.sum()))"
+    code = "import sys; from prixfixe.data.prepared import prepare; print(float(prepare(sys.argv[1], {}, sys.argv[2])[0].expression.sum()))"
     jobs = [subprocess.Popen([sys.executable, "-c", code, table, cache], stdout=subprocess.PIPE, text=True) for _ in range(3)]
     expected = read_measurements(table)
     assert [float(job.communicate(timeout=60)[0]) for job in jobs] == [expected.expression.sum()] * 3
@@ -145,7 +163,7 @@ def test_jobs_that_start_together(table, tmp_path):
 
         def start(barrier=barrier, results=results):
             barrier.wait()
-            results.append(prepare(table, {}, cache))
+            results.append(prepare(table, {}, cache)[0])
 
         threads = [threading.Thread(target=start) for _ in range(6)]
         for thread in threads:

@@ -93,6 +93,15 @@ def test_seeds_are_averaged_and_evaluations_shown(tmp_path: Path) -> None:
     assert "20 bootstrap samples of 10 % of the test set" in text
 
 
+def test_the_command_of_the_report_makes_the_same_report(tmp_path: Path) -> None:
+    sweep = make_grid(tmp_path / "grid", choices=SMALL, n=30)
+    page = write_report([sweep], tmp_path / "report.html", score="kl", samples=20)[0].read_text()
+    command = f"prixfixe report {sweep} -o {tmp_path / 'report.html'} --score kl --samples 20"
+    assert f"This report: {command} " in " ".join(words(page).split())
+    plain = write_report([sweep / FAILED], tmp_path / "report.html")[0].read_text()
+    assert "--samples" not in words(plain)
+
+
 def test_damage_is_named_and_passed_over(tmp_path: Path) -> None:
     sweep = make_grid(tmp_path / "grid", choices=SMALL, n=30)
     files = ("config.yaml", "status.json", "metrics.json", "history.csv", "validation.npz")

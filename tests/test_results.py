@@ -12,10 +12,12 @@ import pytest
 import yaml
 from fabricated_runs import make_grid
 
+from prixfixe.analysis.filter import keep, parse_condition
 from prixfixe.analysis.results import COLUMNS, SCORES, averaged, collect, combination
 from prixfixe.analysis.views import narrowed_command
 from prixfixe.cli import main
 from prixfixe.commands.results import SCORE_NAMES
+from prixfixe.errors import InputError
 from prixfixe.run_folder import SLOTS
 from prixfixe.sweeps.plan import Plan
 
@@ -103,6 +105,25 @@ def test_a_command_never_names_what_is_not_in_the_plan() -> None:
         "prixfixe train -m core=bilstm,proformer final=mlp,soft_bins hydra.sweep.dir=runs/x"
     )
     assert narrowed_command(Plan(Path("runs/x"), {"a": ["core=bilstm"], "b": ["final=mlp"]}), ["a", "b"]) is None
+
+
+def test_commands_say_where_the_users_own_blocks_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep = make_grid(tmp_path / "own", choices=FEW, n=10, missing=["bhi+conv+bilstm+mlp", "bhi+conv+proformer+mlp"])
+    jobs = Plan.read(sweep).jobs
+    assert Plan.read(sweep).launched_with == [], "a plan of an earlier version has none"
+    Plan(sweep, jobs, ["--config-dir", "/my conf"]).write()
+    Plan(sweep, {BHI: jobs[BHI]}).write()
+    assert Plan.read(sweep) == Plan(sweep, jobs, ["--config-dir", "/my conf"])
+    assert "\n  prixfixe train -m --config-dir '/my conf' recipe=bhi " in shown(capsys, sweep)
+    assert all(row["command"].startswith("prixfixe train --config-dir '/my conf' recipe=") for row in collect([sweep]).rows)
+
+
+@pytest.mark.parametrize("content", ["{", '{"jobs": [1]}', '{"jobs": {"a": "b"}}', '{"jobs": {}, "launched_with": 3}'])
+def test_a_damaged_plan_is_named_and_the_runs_are_shown(content: str, sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (sweep / "sweep.json").write_text(content)
+    out = shown(capsys, sweep)
+    assert "4 of 7 combinations done" in out
+    assert f"damaged: {sweep / 'sweep.json'} is damaged" in out
 
 
 DAMAGE = {
@@ -206,7 +227,8 @@ def test_filters_columns_and_order(sweep: Path, capsys: pytest.CaptureFixture[st
     assert len(table(capsys, sweep, "--where", f"pearson_r>={best['pearson_r']!r}")) == 1
     assert len(table(capsys, sweep, "--where", "core=bilstm,proformer", "--where", "pearson_r < 0.99")) == 4
     assert list(table(capsys, sweep, "--columns", "core, pearson_r,costs")[0]) == [
-        *("core", "pearson_r", "parameters", "samples_per_second", "training_seconds", "inference_per_second", "gpu_memory_bytes")
+        *("core", "pearson_r", "parameters", "samples_per_second", "training_seconds", "inference_per_second", "gpu_memory_bytes"),
+        "simulated",
     ]
     costs = [float(row["parameters"] or "inf") for row in table(capsys, sweep, "--sort", "parameters")]
     assert costs == sorted(costs)
@@ -219,6 +241,18 @@ def test_filters_by_score_are_of_the_mean_over_seeds(tmp_path: Path, capsys: pyt
     means = [row["pearson_r"] for row in averaged(collect([sweep])).rows]
     limit = sorted(means)[3]
     assert len(table(capsys, sweep, "--where", f"pearson_r>={limit!r}")) == 2 * 5
+
+
+def test_filters_by_score_are_of_the_mean_over_sweeps_that_complete_each_other(tmp_path: Path) -> None:
+    one = {slot: choices[:1] for slot, choices in FEW.items()}
+    low = make_grid(tmp_path / "a", choices=one, seeds=(0,), n=30, planted=lambda parts: 0.45, noise=0.0)
+    high = make_grid(tmp_path / "b", choices=one, seeds=(1,), n=30, planted=lambda parts: 0.75, noise=0.0)
+    results = collect([low, high])
+    assert [row["pearson_r"] for row in averaged(results).rows] == pytest.approx([0.6])
+    assert len(keep(results, [parse_condition("pearson_r>0.5")]).rows) == 2
+    assert len(keep(results, [parse_condition("seeds=2")]).rows) == 2
+    with pytest.raises(InputError, match="none of 2 runs"):
+        keep(results, [parse_condition("pearson_r>0.7")])
 
 
 @pytest.mark.parametrize(
@@ -309,6 +343,34 @@ def test_nothing_is_done_yet(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert main(["results", str(sweep), "--ranks"]) == 2
 
 
+def test_scores_that_are_simulated_say_so_before_any_run_is_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    begun = {"choices": FEW, "n": 30, "running": {BHI: 1}, "missing": [n for n in _names() if n != BHI]}
+    assert "0 of 8 combinations done. SIMULATED assay" in shown(capsys, make_grid(tmp_path / "begun", **begun))
+    real = make_grid(tmp_path / "real", simulated=False, **begun)
+    assert "SIMULATED" not in shown(capsys, real)
+    assert {row["simulated"] for row in table(capsys, tmp_path / "begun", "--where", "state=running")} == {"True"}
+
+
+def test_what_was_evaluated_on_a_simulated_test_set_is_labelled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep = make_grid(tmp_path / "real", choices=FEW, n=30, test=80, simulated=False)
+    assert "SIMULATED" not in shown(capsys, sweep)
+    for file in sweep.glob("*/evaluation.json"):
+        file.write_text(json.dumps({**json.loads(file.read_text()), "simulated": True}))
+    assert "SIMULATED" in shown(capsys, sweep)
+
+
+@pytest.mark.parametrize("view", [("--effects",), ("--ranks",), ("--pareto",), ("--against", "real"), ("--columns", "core,kl")])
+def test_tables_for_programs_have_a_column_that_says_simulated(
+    view: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    real, assay = (make_grid(tmp_path / name, choices=FEW, n=30, simulated=name == "assay") for name in ("real", "assay"))
+    assert {row["simulated"] for row in table(capsys, assay, *view)} == {"True"}
+    assert all("simulated" not in row for row in table(capsys, real, *view))
+    assert main(["results", str(assay), *view, "-o", "out.parquet"]) == 0
+    assert pd.read_parquet("out.parquet")["simulated"].all()
+
+
 def _names() -> list[str]:
     return [f"{r}+{f}+{c}+{e}" for r in FEW["recipe"] for f in FEW["first"] for c in FEW["core"] for e in FEW["final"]]
 
@@ -317,3 +379,18 @@ def test_torch_is_not_needed(sweep: Path) -> None:
     arguments = ["results", str(sweep), "--effects", "--ranks", "--against", str(sweep)]
     code = f"import sys; from prixfixe.cli import main; main({arguments!r}); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_long_work_says_how_far_it_is(sweep: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("prixfixe.progress.QUIET", 1e9)
+    assert main(["results", str(sweep), "--ranks"]) == 0
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("prixfixe.progress.QUIET", 0.0)
+    monkeypatch.setattr("prixfixe.progress.EVERY", 0.0)
+    monkeypatch.setattr("prixfixe.analysis.ranks.COUNTS_AT_ONCE", 40 * 4000)
+    assert main(["results", str(sweep), "--ranks"]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(", left ")[0] for line in lines] == [f"scores of 4 runs on 10,000 bootstrap samples: {n} %" for n in (40, 80)]
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    assert main(["results", str(sweep), "--ranks"]) == 0
+    assert capsys.readouterr().err.endswith("\r\x1b[K"), "a terminal's line is taken away again"

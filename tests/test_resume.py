@@ -19,7 +19,7 @@ from conftest import demo
 from forked import finish, start, until
 from test_fit import table, weights
 
-from prixfixe import checkpoint, training_state
+from prixfixe import checkpoint, experiment, training_state
 from prixfixe import fit as fit_module
 from prixfixe.checkpoint import checkpoints, load_checkpoint, save_checkpoint
 from prixfixe.errors import BusyError, InputError, InterruptedRunError
@@ -228,6 +228,31 @@ def test_another_configuration_is_refused_unless_forced(promoters: Path, tmp_pat
     run({**other, "force": True}, tmp_path, show_progress=False)
     assert results(tmp_path) != before
     assert RunFolder(tmp_path).config()["seed"] == 7
+
+
+def test_a_forced_run_that_is_started_again_goes_on(promoters: Path, tmp_path: Path) -> None:
+    config = table(demo("bhi", "conv", "efficientnet", "mlp"), promoters, epochs=2)
+    starts = {
+        "the user forces it": (1, 1),
+        "its launcher starts it again": (1, 2),
+        "the user forces it again": (2, 1),
+        "no force": (False, 2),
+    }
+    for who, (force, after) in starts.items():
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(InterruptedRunError, match=f"after step {after} of"):
+            interrupt_at(1, patch)
+            run({**config, "force": force}, tmp_path, show_progress=False)
+        assert load_checkpoint(tmp_path)[1]["account"]["step"] == after, who
+
+
+def test_a_run_keeps_the_precision_that_it_began_with(promoters: Path, tmp_path: Path) -> None:
+    """It may begin on a GPU, where auto is bf16, and go on without one."""
+    config = table(demo("bhi", "conv", "efficientnet", "mlp"), promoters, epochs=2)
+    with pytest.MonkeyPatch.context() as patch:
+        settings = experiment.training_settings
+        patch.setattr(experiment, "training_settings", lambda node: {**settings(node), "precision": "bf16"})
+        interrupted(config, tmp_path, 1)
+    assert run(config, tmp_path, show_progress=False)["precision"] == "bf16"
 
 
 def test_identity_is_configuration_and_content_and_nothing_else(promoters: Path, tmp_path: Path) -> None:

@@ -133,6 +133,23 @@ def answers(study: Study, *folders: Path, score: str = "pearson_r") -> list[dict
     return [dict(row) for row in answer_table(study, read_study(study, folders), score).rows]
 
 
+def test_a_factor_may_be_a_list(tmp_path: Path) -> None:
+    factors = {"kernels": Factor("first.kernel_sizes", {(9, 15): "published"}), "clipping": Factor("optim.clip_norm")}
+    study = Study(
+        "kernels", "Kernel sizes", factors, ("kernels",), ("clipping",), (Question(("kernels",), "wilcoxon", against=((9, 15),)),)
+    )
+    swept = {"first.kernel_sizes": ([21], [9, 15], [3, 5, 7]), "optim.clip_norm": (None, 1, 0.5)}
+    sweep = make_study(
+        tmp_path / "kernels", "soft_classification", swept, lambda values: 0.5 + len(values["first.kernel_sizes"]) / 10, noise=0
+    )
+    table = score_table(study, read_study(study, [sweep]), "pearson_r")
+    assert [row["kernels"] for row in table.rows] == ["published", "[3, 5, 7]", "[21]"]
+    assert table.columns[1:4] == ["0.5", "1", "None"]
+    assert [row["mean over columns"] for row in table.rows] == pytest.approx([0.7, 0.8, 0.6])
+    found = {row["part"]: (row["other"], row["difference"]) for row in answers(study, sweep)}
+    assert found == {"[3, 5, 7]": ("published", pytest.approx(0.1)), "[21]": ("published", pytest.approx(-0.1))}
+
+
 # the sweeps
 
 

@@ -16,9 +16,12 @@ import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
+from prixfixe.analysis.results import collect
+from prixfixe.app import train
+from prixfixe.errors import InputError
 from prixfixe.run_folder import RunFolder
 from prixfixe.sweeps.live_view import Cell, GridView, LineView, shown, slots, watch
-from prixfixe.sweeps.plan import Plan, quoted, record_end
+from prixfixe.sweeps.plan import Plan, end_line, quoted, record_end
 from prixfixe.sweeps.pool import JobDiedError, JobRaisedError, JobStoppedError, JobTimeoutError
 
 TINY = ("experiment=demo", "recipe=bhi", "first=conv", "final=soft_bins", "dataset.size=60")
@@ -56,12 +59,16 @@ def test_the_printed_command_runs_a_failed_combination_by_itself(tmp_path: Path)
     first = start(*sweep, cwd=tmp_path)
     _, err = first.communicate(timeout=300)
     assert first.returncode == 1, err
+    assert "2 combinations in runs/it's (mine), a=b (simulated assay): 2 to run" in err
     assert "1 of 2 combinations are not done" in err
     assert "bhi+conv+fragile+soft_bins: SystemExit: 3" in err
     assert "Traceback" not in err
     (tmp_path / "mended").touch()
     words = shlex.split(err.splitlines()[-1])
     assert words[:2] == ["prixfixe", "train"]
+    assert [shlex.split(row["command"]) for row in collect([tmp_path / folder]).others] == [
+        [*words[:-1], f"hydra.run.dir={quoted(str(tmp_path / folder / 'bhi+conv+fragile+soft_bins'))}"]
+    ]
     again = start(*words[2:], cwd=tmp_path)
     _, err = again.communicate(timeout=300)
     assert again.returncode == 0, err
@@ -176,6 +183,57 @@ def test_what_the_view_records(tmp_path: Path, capsys: pytest.CaptureFixture[str
 METRICS = {"kl": 1.0, "pearson_r": 0.5, "spearman_rho": None, "training_seconds": 2.5}
 
 
+def test_scores_of_one_run_are_labelled_and_need_no_value(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("prixfixe.app.run", lambda config, folder, show_progress: {**METRICS, "simulated": True})
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    train(["hydra.run.dir=runs/x"])
+    assert capsys.readouterr().out == "runs/x: KL 1.0000, Pearson r 0.5000, Spearman rho - (simulated assay)\n"
+    monkeypatch.setattr("prixfixe.app.run", lambda config, folder, show_progress: {**METRICS, "kl": float("nan"), "simulated": False})
+    train(["hydra.run.dir=runs/x", "dataset=table", "dataset.path=x.tsv"])
+    assert capsys.readouterr().out == "runs/x: KL -, Pearson r 0.5000, Spearman rho -\n"
+
+
+def test_scores_of_a_sweep_are_labelled() -> None:
+    assert "rho   -    simulated    2.5 s" in end_line("a+b+c+d", {**METRICS, "simulated": True}, None)
+    assert "simulated" not in end_line("a+b+c+d", {**METRICS, "simulated": False}, None)
+
+
+@pytest.mark.parametrize(
+    ("setting", "launcher"),
+    [("epochs=0", "pool"), ("batch_size=many", "pool"), ("precision=fp8", "slurm"), ("epochs=2,0", "pool"), ("device=gpu", "pool")],
+)
+def test_bad_settings_of_training_are_refused_before_anything_starts(
+    setting: str, launcher: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    with pytest.raises(InputError, match=f"training.{setting.partition('=')[0]}="):
+        train(["-m", *TINY, "core=bilstm", f"training.{setting}", "variant=v${training.epochs}", f"hydra/launcher={launcher}"])
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(("device", "gpus", "at_a_time"), [("cpu", [], 7), ("auto", ["0", "1"], 2)])
+def test_jobs_on_the_cpu_are_not_limited_by_gpus(
+    device: str, gpus: list[str], at_a_time: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_in_pool(job: object, arguments: list[tuple[object, ...]], **settings: object) -> list[object]:
+        assert (settings["gpus"], settings["at_a_time"]) == (gpus, at_a_time)
+        assert arguments[0][3] == bool(gpus)
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    monkeypatch.setattr("prixfixe.sweeps.pool.gpu_names", lambda: ["0", "1"])
+    monkeypatch.setattr("prixfixe.sweeps.pool.cpu_count", lambda: 7)
+    monkeypatch.setattr("prixfixe.sweeps.pool.run_in_pool", run_in_pool)
+    with pytest.raises(SystemExit) as stopped:
+        train(["-m", *TINY, "core=bilstm", f"training.device={device}"])
+    assert stopped.value.code == 130
+
+
 def test_a_line_costs_the_same_however_many_jobs_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read = []
     monkeypatch.setattr(RunFolder, "read_json", lambda self, file: read.append(file) or {})
@@ -284,7 +342,6 @@ def test_settings_of_the_pool_are_checked(setting: str, tmp_path: Path, monkeypa
     from omegaconf import OmegaConf
 
     from hydra_plugins.prixfixe_sweeps.pool_launcher import PoolLauncher
-    from prixfixe.errors import InputError
 
     name, value = setting.split("=")
     settings = {"jobs": None, "jobs_per_gpu": 1, "retries": 1, "timeout_minutes": None, name: yaml.safe_load(value)}

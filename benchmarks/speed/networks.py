@@ -76,7 +76,8 @@ def training_step(network: Network, precision: torch.dtype) -> Callable[[Batch],
 
 def operations(network: Network, batch: Batch) -> float:
     """Floating-point operations of one training step a sample: matrix products and convolutions forward, and twice that backward."""
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    on_a_cpu = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention}
+    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=on_a_cpu) as counter:
         network(batch)
     count = counter.get_total_flops()
     length = batch["x"].shape[2]
@@ -85,6 +86,12 @@ def operations(network: Network, batch: Batch) -> float:
             gates = 4 * layer.hidden_size * (layer.input_size + layer.hidden_size)
             count += 2 * gates * (2 if layer.bidirectional else 1) * length * len(batch["x"])
     return 3 * count / len(batch["y"])
+
+
+def attention(query: torch.Size, key: torch.Size, value: torch.Size, *_: Any, out_shape: Any = None, **__: Any) -> int:
+    """Operations of attention, which torch's counter knows on GPUs only; shapes (B, heads, L, width)."""
+    batch, heads, queries, width = query
+    return 2 * batch * heads * queries * key[2] * (width + value[3])
 
 
 def peak(device: torch.device, precision: torch.dtype) -> float:

@@ -26,7 +26,7 @@ class ExpressionHeads(ScalarFinalBlock):
 
     def forward(self, features: Tensor) -> Prediction:
         read = self.dropout(features[:, :, : self.read].transpose(1, 2))  # (B, H, C)
-        return self.to_units(self.dense(read).mean(dim=1).float())
+        return self.to_units(self.dense(read).mean(dim=1))
 
     def loss(self, prediction: Prediction, batch: Batch) -> Tensor:
         return F.mse_loss(self.standardised(prediction.expression), self.standardised(batch["y"]))

@@ -32,7 +32,7 @@ class MLP(ScalarFinalBlock):
         )
 
     def forward(self, features: Tensor) -> Prediction:
-        return self.to_units(self.layers(features).float())
+        return self.to_units(self.layers(features))
 
     def loss(self, prediction: Prediction, batch: Batch) -> Tensor:
         return F.huber_loss(self.standardised(prediction.expression), self.standardised(batch["y"]))

@@ -34,7 +34,7 @@ class SoftBins(FinalBlock):
         self.scalar_loss = {"kl": None, "mse": F.mse_loss, "huber": F.huber_loss}[loss]
 
     def forward(self, features: Tensor) -> Prediction:
-        logits = self.mapper(features).mean(dim=2).float()
+        logits = self.mapper(features).mean(dim=2)
         if self.tasks > 1:
             logits = logits.unflatten(1, (self.tasks, -1))
         log_probs = F.log_softmax(logits, dim=-1)

@@ -29,7 +29,8 @@ class BHI(Recipe):
     def __init__(self, *, length: int, pad_right: float, pad_left: float, pad_both: float) -> None:
         if min(pad_right, pad_left, pad_both) < 0 or pad_right + pad_left + pad_both == 0:
             raise ValueError("pad_right, pad_left and pad_both are shares: none below 0, not all 0")
-        self.shares = torch.tensor([pad_right, pad_left, pad_both], dtype=torch.float32)
+        total = pad_right + pad_left + pad_both
+        self.right, self.right_or_left = pad_right / total, (pad_right + pad_left) / total
         self.inputs = InputSpec(4, length)
 
     def encode(self, samples: Samples, rows: Tensor, reverse: Tensor, generator: torch.Generator | None) -> Batch:
@@ -38,7 +39,8 @@ class BHI(Recipe):
         if generator is None:
             start = torch.zeros_like(lengths)
         else:
-            side = torch.multinomial(self.shares.to(rows.device), len(rows), replacement=True, generator=generator)
+            drawn = torch.rand(len(rows), generator=generator, device=rows.device)
+            side = (drawn >= self.right).long() + (drawn >= self.right_or_left).long()
             start = -torch.stack([torch.zeros_like(padding), padding, padding // 2])[side, torch.arange(len(rows), device=rows.device)]
         placed = place(codes, lengths, start, width, left=DISTAL, right=PROXIMAL)
         return {"x": one_hot(strands(placed, reverse), 4)}

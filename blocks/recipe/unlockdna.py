@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from prixfixe.contract import AuxiliaryHead, Batch, InputSpec
+from prixfixe.contract import AuxiliaryHead, Batch, InputSpec, KeySpec
 from prixfixe.data.sequences import N
 from prixfixe.layers import Conv1d
 from prixfixe.recipe import Recipe, Samples, one_hot, place, reverse_complement
@@ -35,7 +35,7 @@ class UnlockDNA(Recipe):
         self.width, self.head, self.tail = width, head, tail
         self.mask_share, self.mask_weight = mask_share, mask_weight
         self.inputs = InputSpec(6, 2 * width, strand_boundary=width)
-        self.keys = {"tokens": (2 * width,), "mask": (2 * width,)}
+        self.keys = {"tokens": KeySpec((2 * width,), torch.uint8), "mask": KeySpec((2 * width,), torch.bool)}
 
     def fits(self, lengths: np.ndarray) -> np.ndarray:
         kept = lengths - self.head - self.tail

@@ -21,6 +21,7 @@ class GridSweeper(BasicSweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Raises SweepError where not all is done at the end, and SystemExit (130, 143) where the sweep was told to stop."""
+        from prixfixe.simulated import is_simulated, mark
         from prixfixe.sweeps.hydra_job import RememberedFiles
         from prixfixe.sweeps.plan import plan_sweep, resolved
 
@@ -44,7 +45,8 @@ class GridSweeper(BasicSweeper):
             raise SystemExit(128 + getattr(error, "signal", 2)) from error
         if failure := plan.failure():
             raise failure
-        print(f"{plan.count()}; to compare them: prixfixe results {plan.folder}", file=sys.stderr)
+        simulated = mark(any(map(is_simulated, configs)))
+        print(f"{plan.count()}{simulated}; to compare them: prixfixe results {plan.folder}", file=sys.stderr)
         return returns
 
     def launched_with(self) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 
 class PoolLauncher(Launcher):
@@ -23,12 +23,17 @@ class PoolLauncher(Launcher):
         self.jobs, self.jobs_per_gpu, self.retries, self.timeout_minutes = jobs, jobs_per_gpu, retries, timeout_minutes
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Raises InputError for a setting that makes no sense."""
+        """Raises InputError for a setting that makes no sense, and for a device that is not there."""
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
         _check("jobs", self.jobs, int, least=1, or_null=True)
         _check("jobs_per_gpu", self.jobs_per_gpu, int, least=1)
         _check("retries", self.retries, int, least=0)
         _check("timeout_minutes", self.timeout_minutes, int | float, or_null=True)
+        self.device = str(OmegaConf.select(config, "training.device", default="auto"))
+        if self.device != "auto":
+            from prixfixe.experiment import find_device
+
+            find_device(self.device)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from prixfixe.sweeps.hydra_job import job_names
@@ -36,7 +41,7 @@ class PoolLauncher(Launcher):
         from prixfixe.sweeps.pool import JobError, cpu_count, gpu_names, run_in_pool
 
         setup_globals()
-        gpus = gpu_names()
+        gpus = [] if self.device == "cpu" else gpu_names()
         at_a_time = self.jobs or len(gpus) * self.jobs_per_gpu or cpu_count()
         common = (self.hydra_context, self.task_function, self.config, bool(gpus))
         arguments = [(*common, list(overrides), initial_job_idx + i) for i, overrides in enumerate(job_overrides)]

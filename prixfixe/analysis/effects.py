@@ -85,6 +85,22 @@ class InteractionCell:
     combinations: int
 
 
+@dataclass(frozen=True)
+class Analysis:
+    """What some rows say about parts, each as the function of that name gives it; findings: the same as sentences."""
+
+    effects: list[PartEffect]
+    shares: list[VarianceShare]
+    interactions: list[InteractionCell]
+    findings: list[str]
+
+
+def analyse(rows: Sequence[Row], score: str) -> Analysis:
+    """The whole analysis of the rows that are done; what they cannot say is said in the findings, too."""
+    effects, shares, cells = part_effects(rows, score), variance_shares(rows, score), interactions(rows, score)
+    return Analysis(effects, shares, cells, _findings(rows, score, effects, shares, cells))
+
+
 def part_effects(rows: Sequence[Row], score: str) -> list[PartEffect]:
     """Every pair of parts of every slot, and every part against the others of its slot, over the rows that are done."""
     effects = [effect for slot in SLOTS for effect in _slot_effects(rows, slot, score)]
@@ -179,8 +195,9 @@ def interactions(rows: Sequence[Row], score: str) -> list[InteractionCell]:
     return sorted(cells, key=lambda cell: -abs(cell.excess))
 
 
-def findings(rows: Sequence[Row], score: str) -> list[str]:
-    """What the rows say about parts, as sentences; what they cannot say is said, too."""
+def _findings(
+    rows: Sequence[Row], score: str, effects: Sequence[PartEffect], shares: Sequence[VarianceShare], cells: Sequence[InteractionCell]
+) -> list[str]:
     label = SCORES.get(score, score)
     done = _scored(rows, score)
     if not done:
@@ -193,10 +210,9 @@ def findings(rows: Sequence[Row], score: str) -> list[str]:
             f"{_count(len(planned) - len(scored), 'combination')} of {len(planned)} not done or without a {label}: "
             "every comparison is over those that have one."
         )
-    effects = part_effects(rows, score)
     for slot in SLOTS:
         sentences += _about_slot(slot, [effect for effect in effects if effect.slot == slot], label)
-    return [*sentences, *_about_variance(rows, score, label)]
+    return [*sentences, *_about_variance(shares, cells, score, label)]
 
 
 def _about_slot(slot: str, effects: Sequence[PartEffect], label: str) -> list[str]:
@@ -229,8 +245,7 @@ def _sentence(effect: PartEffect, label: str) -> str:
     )
 
 
-def _about_variance(rows: Sequence[Row], score: str, label: str) -> list[str]:
-    shares = variance_shares(rows, score)
+def _about_variance(shares: Sequence[VarianceShare], cells: Sequence[InteractionCell], score: str, label: str) -> list[str]:
     if not shares:
         return [f"Too few finished combinations for an analysis of variance of {label}."]
     main = sorted((share for share in shares if share.term in _FACTORS), key=lambda share: -share.share)
@@ -245,7 +260,6 @@ def _about_variance(rows: Sequence[Row], score: str, label: str) -> list[str]:
 
     tested = [share for share in pairs if share.p is not None and not math.isnan(share.p)]
     adjusted = multipletests([share.p for share in tested], method="holm")[1] if tested else []
-    cells = interactions(rows, score)
     for share, p in zip(tested, adjusted, strict=True):
         if p < SIGNIFICANT:
             best = (min if score in LOWER_IS_BETTER else max)(

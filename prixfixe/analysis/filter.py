@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from prixfixe.analysis.results import COLUMNS, EVALUATION_COLUMNS, NUMBERS, SCORES, SO_FAR_COLUMNS, Results, Row, averaged, combination
+from prixfixe.analysis.results import COLUMNS, EVALUATION_COLUMNS, NUMBERS, SCORES, SO_FAR_COLUMNS, Results, Row, by_seeds, mean_row
 from prixfixe.errors import InputError
 from prixfixe.evaluation import WEIGHTS
 from prixfixe.run_folder import SLOTS
@@ -91,9 +91,9 @@ def keep(results: Results, conditions: Sequence[Condition]) -> Results:
     of_means = [condition for condition in conditions if condition not in of_runs]
     kept = Results([row for row in results.rows if all(condition.holds(row) for condition in of_runs)], results.damaged)
     if of_means:
-        means = averaged(kept).rows
-        good = {key for row, key in zip(means, _keys(means), strict=True) if all(condition.holds(row) for condition in of_means)}
-        kept = Results([row for row, key in zip(kept.rows, _keys(kept.rows), strict=True) if key in good], results.damaged)
+        good = [rows for rows in by_seeds(kept.rows) if all(condition.holds(mean_row(rows)) for condition in of_means)]
+        chosen = {row["run"] for rows in good for row in rows}
+        kept = Results([row for row in kept.rows if row["run"] in chosen], results.damaged)
     if not kept.rows:
         raise InputError(f"none of {len(results.rows)} runs is left by --where")
     return kept
@@ -116,7 +116,3 @@ def chosen_columns(text: str) -> list[str]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     columns = [column for name in names for column in (GROUPS.get(name) or (known_column(name, "--columns", *GROUPS),))]
     return list(dict.fromkeys(columns))
-
-
-def _keys(rows: Sequence[Row]) -> list[tuple[str, str]]:
-    return [(str(row["run"]).rpartition("/")[0], combination(row)) for row in rows]

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import zipfile
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from prixfixe.analysis.results import LOWER_IS_BETTER, Row
 from prixfixe.errors import InputError
 from prixfixe.evaluation import BOOTSTRAP_FRACTION, BOOTSTRAP_SAMPLES, WEIGHTS, subset_values
 from prixfixe.metrics import correlate
+from prixfixe.progress import slow_work
 from prixfixe.run_folder import RunFolder
 
 TEST, VALIDATION = "test set", "validation"
@@ -155,25 +156,37 @@ def read_predictions(runs: Sequence[RunFolder], names: Sequence[str] | None = No
 
 def bootstrap_scores(kept: Predictions, samples: int, share: float, seed: int) -> np.ndarray:
     """Pearson and Spearman score of every run on the same bootstrap samples: (samples, runs, 2)."""
-    scores = np.zeros((samples, len(kept.predicted), 2))
+    runs = len(kept.predicted)
+    scores = np.zeros((samples, runs, 2))
     weights = np.array([WEIGHTS[name] for name in kept.subsets])
     generators = np.random.default_rng(seed).spawn(len(kept.subsets))
-    for (_, rows), weight, generator in zip(kept.subsets.items(), weights / weights.sum(), generators, strict=True):
-        state = generator.bit_generator.state
-        for start in range(0, len(kept.predicted), MODELS_AT_ONCE):
-            generator.bit_generator.state = state  # the same samples for all runs
-            some = slice(start, start + MODELS_AT_ONCE)
-            r, rho = _subset_correlations(kept, some, rows, generator, samples, share)
-            # r^2 is what the challenge weighs; a single r is ranked as it is, so that a negative one is not rewarded
-            scores[:, some, 0] += weight * (r**2 if len(kept.subsets) > 1 else r)
-            scores[:, some, 1] += weight * rho
+    work = samples * runs * sum(map(len, kept.subsets.values()))
+    with slow_work(f"scores of {runs} runs on {samples:,} bootstrap samples", work) as advance:
+        for (_, rows), weight, generator in zip(kept.subsets.items(), weights / weights.sum(), generators, strict=True):
+            state = generator.bit_generator.state
+            for start in range(0, runs, MODELS_AT_ONCE):
+                generator.bit_generator.state = state  # the same samples for all runs
+                some = slice(start, start + MODELS_AT_ONCE)
+                r, rho = _subset_correlations(kept, some, rows, generator, samples, share, advance)
+                # r^2 is what the challenge weighs; a single r is ranked as it is, so that a negative one is not rewarded
+                scores[:, some, 0] += weight * (r**2 if len(kept.subsets) > 1 else r)
+                scores[:, some, 1] += weight * rho
     return np.nan_to_num(scores, nan=-2.0)  # no correlation, as of a constant prediction, is worse than any
 
 
 def _subset_correlations(
-    kept: Predictions, runs: slice, rows: np.ndarray, generator: np.random.Generator, samples: int, share: float
+    kept: Predictions,
+    runs: slice,
+    rows: np.ndarray,
+    generator: np.random.Generator,
+    samples: int,
+    share: float,
+    advance: Callable[[int], None],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """r and rho of some runs in every sample of a subset: two of (samples, runs), means over the tasks."""
+    """r and rho of some runs in every sample of a subset: two of (samples, runs), means over the tasks.
+
+    advance: is told how much is done, in samples times runs times rows.
+    """
     truths = subset_values(kept.measured, rows).reshape(len(rows), -1).T  # (tasks, m)
     guesses = np.stack([subset_values(predicted, rows).reshape(len(rows), -1).T for predicted in kept.predicted[runs]], axis=1)
     exact = _is_exact(samples, share, len(rows), guesses.shape[0] * len(kept.predicted))
@@ -191,6 +204,7 @@ def _subset_correlations(
             ranks = rankdata(truth[drawn], axis=-1)
             for run, guess in enumerate(guesses[task]):
                 result[len(truths) + task, part, run] = correlate(ranks, rankdata(guess[drawn], axis=-1))
+        advance(len(drawn) * guesses.shape[1] * len(rows))
     return result[: len(truths)].mean(axis=0), result[len(truths) :].mean(axis=0)
 
 

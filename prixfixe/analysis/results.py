@@ -19,6 +19,7 @@ import yaml
 from prixfixe.errors import InputError
 from prixfixe.evaluation import WEIGHTS
 from prixfixe.run_folder import SLOTS, RunFolder, SafeLoader
+from prixfixe.simulated import is_simulated
 from prixfixe.sweeps.plan import Plan, quoted
 
 SCORES = {
@@ -107,7 +108,10 @@ def collect(folders: Sequence[Path]) -> Results:
             raise InputError(f"{folder} is no folder; give a sweep such as runs/demo, or runs in it")
         is_run = (folder / "status.json").exists() or (folder / "config.yaml").exists()
         found = {folder} if is_run else {path.parent for path in folder.glob("*/status.json")}
-        plan = _plan(folder.parent if is_run else folder, plans, damaged)
+        home = folder.parent if is_run else folder
+        if home not in plans:
+            plans[home] = read_plan(home, damaged)
+        plan = plans[home]
         if not is_run:
             found |= {folder / name for name in plan.jobs}
         if not found and not damaged:
@@ -164,19 +168,30 @@ def origins(rows: Sequence[Row]) -> list[str]:
     return [str(Path(row["run"]).parent) if repeated else "" for row in rows]
 
 
+def labels(rows: Sequence[Row]) -> list[str]:
+    """What each row's model is called beside the others: its combination, with the sweep before it where that sets it apart."""
+    return ["/".join(filter(None, (Path(origin).name, name))) for origin, name in _groups(rows)]
+
+
+def by_seeds(rows: Sequence[Row]) -> list[list[Row]]:
+    """The rows in groups that differ by their seed alone."""
+    groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for row, group in zip(rows, _groups(rows), strict=True):
+        groups[group].append(row)
+    return [*groups.values()]
+
+
 def averaged(results: Results) -> Results:
-    """Seeds averaged: one row a combination and variant, over its runs that are done, or over all where none is.
+    """Seeds averaged: one row a combination and variant, over its runs that are done, or over all where none is; see `mean_row`."""
+    return Results(sorted(map(mean_row, by_seeds(results.rows)), key=_order), results.damaged)
+
+
+def mean_row(rows: Sequence[Row]) -> Row:
+    """One row for runs that differ by their seed alone.
 
     `seeds`: how many runs; `<score>_sd`: the sample standard deviation over them, None with fewer than two.
     `seed`, `run` and `command` are those of the first run.
     """
-    groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
-    for row, origin in zip(results.rows, origins(results.rows), strict=True):
-        groups[origin, combination(row)].append(row)
-    return Results(sorted((_mean(rows) for rows in groups.values()), key=_order), results.damaged)
-
-
-def _mean(rows: Sequence[Row]) -> Row:
     done = [row for row in rows if row["state"] == "done"]
     rows = sorted(done or rows, key=lambda row: int(row["seed"] or 0))
     mean: Row = dict(rows[0]) | {"seeds": len(rows)}
@@ -192,30 +207,31 @@ def _mean(rows: Sequence[Row]) -> Row:
     return mean
 
 
+def _groups(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    return list(zip(origins(rows), map(combination, rows), strict=True))
+
+
 def scores_of(rows: Iterable[Row]) -> list[str]:
     """The scores of SCORES that at least one row has."""
     rows = list(rows)
     return [score for score in SCORES if any(row.get(score) is not None for row in rows)]
 
 
-def _plan(folder: Path, plans: dict[Path, Plan], damaged: list[str]) -> Plan:
-    if folder not in plans:
-        try:
-            plan = Plan.read(folder)
-            if not isinstance(plan.jobs, dict) or not all(isinstance(overrides, list) for overrides in plan.jobs.values()):
-                raise InputError(f"{plan.file} is damaged: it holds no jobs with their overrides")
-        except InputError as error:
-            damaged.append(str(error))
-            plan = Plan(folder, {})
-        plans[folder] = plan
-    return plans[folder]
+def read_plan(folder: Path, damaged: list[str]) -> Plan:
+    """The plan in a sweep's folder; an empty one where it is damaged, which is added to `damaged`."""
+    try:
+        return Plan.read(folder)
+    except InputError as error:
+        damaged.append(str(error))
+        return Plan(folder, {})
 
 
 def _configuration(folder: RunFolder) -> Row:
-    """Choices, seed and variant, read from those lines of config.yaml alone: reading all of it takes most of the time."""
+    """Choices, seed, variant, and whether it is simulated, from those lines of config.yaml alone: to read all of it takes most of the
+    time."""
     try:
         text = folder.config_file.read_text(encoding="utf-8")
-        content = yaml.load("\n".join(_top_level(text, ("choices", "seed", "variant"))), SafeLoader)
+        content = yaml.load("\n".join(_top_level(text, ("choices", "seed", "variant", "dataset"))), SafeLoader)
         if not isinstance(content, dict) or "choices" not in content:
             content = folder.config()
     except FileNotFoundError:
@@ -225,7 +241,8 @@ def _configuration(folder: RunFolder) -> Row:
     choices = content.get("choices")
     if not isinstance(choices, dict) or not set(SLOTS) <= choices.keys():
         raise InputError(f"{folder.config_file} is damaged: it does not say which {', '.join(SLOTS)} were chosen")
-    return {**{slot: str(choices[slot]) for slot in SLOTS}, "seed": content.get("seed", 0), "variant": content.get("variant")}
+    others = {"seed": content.get("seed", 0), "variant": content.get("variant"), "simulated": is_simulated(content)}
+    return {**{slot: str(choices[slot]) for slot in SLOTS}, **others}
 
 
 def _top_level(text: str, keys: tuple[str, ...]) -> Iterable[str]:
@@ -262,13 +279,14 @@ def _checked(content: Mapping[str, Any], file: Path) -> Row:
 
 
 def _evaluation(folder: RunFolder) -> Row:
-    """The weighted scores and the subset scores of evaluation.json; {} where there is none."""
+    """The weighted scores and the subset scores of evaluation.json, and that they are simulated, where they are; {} where there is none."""
     file = folder.evaluation_file
     content = folder.read_json(file)
     if not content:
         return {}
     try:
-        values = {f"{score}_score": content[f"{score}_score"]["value"] for score in ("pearson", "spearman")}
+        values: Row = {"simulated": True} if content.get("simulated") else {}
+        values |= {f"{score}_score": content[f"{score}_score"]["value"] for score in ("pearson", "spearman")}
         for subset in content["subsets"]:
             values |= {f"r_{subset['name']}": subset["pearson_r"]["value"], f"rho_{subset['name']}": subset["spearman_rho"]["value"]}
     except (KeyError, TypeError) as error:

@@ -24,7 +24,7 @@ from prixfixe.analysis.effects import MIN_PAIRS, interval, signed_rank
 from prixfixe.analysis.grid import SYMBOLS
 from prixfixe.analysis.results import LOWER_IS_BETTER, SCORES, Results, Row, collect
 from prixfixe.analysis.tables import Table
-from prixfixe.analysis.views import commands, title
+from prixfixe.analysis.views import any_simulated, commands, labelled, title
 from prixfixe.errors import InputError
 from prixfixe.run_folder import SLOTS, RunFolder, decisive, flatten
 from prixfixe.sweeps.plan import Plan
@@ -37,8 +37,9 @@ Levels = tuple[Any, ...]
 
 @dataclass(frozen=True)
 class Factor:
-    """A value that varies. key: its dotted key in config.yaml. names: what some of its values are called, in the order in which they come
-    first; form: what the others are called. short: headings of the table, where they are to be shorter than names."""
+    """A value that varies; a list is a tuple here. key: its dotted key in config.yaml. names: what some of its values are called, in the
+    order in which they come first; form: what the others are called. short: headings of the table, where they are to be shorter than names.
+    """
 
     key: str
     names: Mapping[Any, str] = field(default_factory=dict)
@@ -46,11 +47,12 @@ class Factor:
     short: Mapping[Any, str] = field(default_factory=dict)
 
     def name(self, level: Any) -> str:
-        return self.names.get(level) or self.form.format(level)
+        return self.names.get(level) or self.form.format(_as_list(level))
 
     def sorted(self, levels: set[Any]) -> list[Any]:
         known = [level for level in self.names if level in levels]
-        return known + sorted(levels - set(known))
+        kind = {level: "" if isinstance(level, int | float) else type(level).__name__ for level in levels}
+        return known + sorted(levels - set(known), key=lambda level: (kind[level], level))
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ def read_study(study: Study, folders: Sequence[Path]) -> StudyRuns:
         if any(factor.key not in values for factor in study.factors.values()) or any(values.get(k) != v for k, v in study.holds.items()):
             strangers.append(row)
         else:
-            kept.append((row, {label: values[factor.key] for label, factor in study.factors.items()}, values))
+            kept.append((row, {label: _as_level(values[factor.key]) for label, factor in study.factors.items()}, values))
     if not kept:
         needed = [*(f"{key}={value}" for key, value in study.holds.items()), *(factor.key for factor in study.factors.values())]
         raise InputError(
@@ -169,6 +171,7 @@ def score_table(study: Study, runs: StudyRuns, score: str) -> Table:
         rows,
         [*runs.remarks, *_not_done(runs)],
         labels=short | {label: label for label in labels} | {"mean over columns": "mean"},
+        simulated=any_simulated(runs.results),
     )
 
 
@@ -200,7 +203,7 @@ def answer_table(study: Study, runs: StudyRuns, score: str) -> Table:
     columns = ("test", "term", "part", "other", "difference", "low", "high", "better", "n", "p", "p_adjusted")
     labels = {"term": "factor", "part": "this", "other": "against", "low": "from", "high": "to", "better": "better in"}
     return Table(
-        f"{SCORES[score]} of this minus that of the other, and whether it is chance",
+        labelled(runs.results, f"{SCORES[score]} of this minus that of the other, and whether it is chance"),
         columns,
         rows,
         [
@@ -211,6 +214,7 @@ def answer_table(study: Study, runs: StudyRuns, score: str) -> Table:
             *([f"p is - with fewer than {MIN_PAIRS} pairs or {MIN_GROUP} runs in a group."] if any(r["p"] is None for r in rows) else []),
         ],
         labels=labels,
+        simulated=any_simulated(runs.results),
     )
 
 
@@ -224,6 +228,16 @@ def _values(row: Row) -> dict[str, Any]:
     overrides = Plan.read(folder.path.parent).jobs.get(folder.name, [])
     pairs = (override.partition("=") for override in overrides)
     return {**{key: yaml.safe_load(value) for key, _, value in pairs}, **{f"choices.{slot}": row[slot] for slot in SLOTS}}
+
+
+def _as_level(value: Any) -> Any:
+    """A value of config.yaml that can be compared and looked up: its lists as tuples."""
+    return tuple(map(_as_level, value)) if isinstance(value, list) else value
+
+
+def _as_list(level: Any) -> Any:
+    """The other way round, as a level is written."""
+    return [*map(_as_list, level)] if isinstance(level, tuple) else level
 
 
 def _also_different(study: Study, configs: Sequence[Mapping[str, Any]]) -> Iterator[str]:

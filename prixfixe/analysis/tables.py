@@ -33,7 +33,10 @@ TEXT_COLUMNS = {*SLOTS, "variant", "state", "sweep", "run", "command", "reason",
 
 @dataclass(frozen=True)
 class Table:
-    """rows: of which `columns` are shown, under their labels; notes: lines below it; numbered: show each row's number."""
+    """rows: of which `columns` are shown, under their labels; notes: lines below it; numbered: show each row's number.
+
+    simulated: whether numbers of the simulated assay are among them. The title says so to readers, a column to programs.
+    """
 
     title: str
     columns: Sequence[str]
@@ -41,6 +44,7 @@ class Table:
     notes: Sequence[str] = ()
     numbered: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
+    simulated: bool = False
 
     def header(self) -> list[str]:
         names = [self.labels.get(c) or LABELS.get(c) or c.replace("_", " ") for c in self.columns]
@@ -54,6 +58,12 @@ class Table:
         """Which columns are text, and stand to the left."""
         flags = [column in TEXT_COLUMNS for column in self.columns]
         return [False, *flags] if self.numbered else flags
+
+    def for_programs(self) -> tuple[list[str], list[Mapping[str, Any]]]:
+        """Columns and rows, with a column `simulated` where it is needed."""
+        if not self.simulated or "simulated" in self.columns:
+            return [*self.columns], [*self.rows]
+        return [*self.columns, "simulated"], [{"simulated": True, **row} for row in self.rows]
 
 
 def cell(row: Mapping[str, Any], column: str) -> str:
@@ -145,9 +155,10 @@ def _latex(text: str) -> str:
 def as_csv(table: Table) -> str:
     """The values as they are, unrounded."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=table.columns, lineterminator="\n", extrasaction="ignore")
+    columns, rows = table.for_programs()
+    writer = csv.DictWriter(text, fieldnames=columns, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
-    writer.writerows(table.rows)
+    writer.writerows(rows)
     return text.getvalue()
 
 
@@ -157,9 +168,10 @@ def write_parquet(table: Table, path: Path) -> None:
 
     from prixfixe.files import atomic_path
 
-    frame = pd.DataFrame([{column: row.get(column) for column in table.columns} for row in table.rows], columns=list(table.columns))
+    columns, rows = table.for_programs()
+    frame = pd.DataFrame([{column: row.get(column) for column in columns} for row in rows], columns=columns)
     with atomic_path(path) as temporary:
-        frame.convert_dtypes().to_parquet(temporary, index=False)
+        temporary.write_bytes(frame.convert_dtypes().to_parquet(index=False))  # which a pipe takes, too
 
 
 def default_columns(rows: Sequence[Row]) -> list[str]:

@@ -11,13 +11,24 @@ from pathlib import Path
 from typing import Any
 
 from prixfixe.analysis.filter import chosen_columns, known_column, sort_rows
-from prixfixe.analysis.results import COLUMNS, EVALUATION_COLUMNS, SCORES, SO_FAR_COLUMNS, Results, Row, averaged, combination, origins
+from prixfixe.analysis.results import (
+    COLUMNS,
+    EVALUATION_COLUMNS,
+    SCORES,
+    SO_FAR_COLUMNS,
+    Results,
+    Row,
+    averaged,
+    combination,
+    labels,
+    read_plan,
+)
 from prixfixe.analysis.tables import Table, default_columns
 from prixfixe.errors import InputError
 from prixfixe.run_folder import SLOTS, RunFolder
+from prixfixe.simulated import SIMULATED
 from prixfixe.sweeps.plan import Plan, quoted
 
-SIMULATED = "SIMULATED assay: these numbers are no real measurements."
 MOST_COMMANDS = 5  # named one by one
 
 
@@ -28,7 +39,8 @@ def comparison(results: Results, columns: str | None, sort: str | None, *, by_ru
         shown = Results(sort_rows(shown.rows, known_column(sort, "--sort")), shown.damaged)
     if all_columns:
         names = [*COLUMNS, *(c for c in (*EVALUATION_COLUMNS, *SO_FAR_COLUMNS) if shown.rows and c in shown.rows[0])]
-        return Table(title(results), chosen_columns(columns) if columns else names, shown.rows, notes(results))
+        names = chosen_columns(columns) if columns else names
+        return Table(title(results), names, shown.rows, notes(results), simulated=any_simulated(results))
     started = [row for row in shown.rows if row["state"] == "done" or row.get("pearson_r_so_far") is not None]
     names = chosen_columns(columns) if columns else default_columns(started or shown.rows)
     rows = shown.rows if columns and set(names) & {"state", "reason", "command", "run"} else started
@@ -40,8 +52,16 @@ def title(results: Results) -> str:
     """How many are done; that they are simulated, where they are."""
     combinations = len({combination(row) for row in results.rows})
     what = "combinations" if combinations == len(results.rows) else f"runs of {combinations} combinations"
-    count = f"{len(results.done)} of {len(results.rows)} {what} done."
-    return f"{count} {SIMULATED}" if any(row["simulated"] for row in results.done) else count
+    return labelled(results, f"{len(results.done)} of {len(results.rows)} {what} done")
+
+
+def labelled(results: Results, text: str) -> str:
+    """A title as a sentence; that the numbers below it are simulated, where some are."""
+    return f"{text}. {SIMULATED}" if any_simulated(results) else f"{text}."
+
+
+def any_simulated(results: Results) -> bool:
+    return any(row["simulated"] for row in results.rows)
 
 
 def notes(results: Results) -> list[str]:
@@ -65,7 +85,9 @@ def commands(rows: Sequence[Row]) -> list[str]:
     lines: list[str] = []
     for folder, some in sweeps.items():
         single = [row["command"] for row in some]
-        narrowed = narrowed_command(Plan.read(folder), [Path(row["run"]).name for row in some]) if len(some) > 1 else None
+        narrowed = None
+        if len(some) > 1:
+            narrowed = narrowed_command(read_plan(folder, []), [Path(row["run"]).name for row in some])
         more = len(single) - MOST_COMMANDS
         listed = single if more <= 0 else [*single[:MOST_COMMANDS], f"... and {more} more: --format csv has all, in the column command"]
         lines += [narrowed] if narrowed else listed
@@ -85,33 +107,33 @@ def narrowed_command(plan: Plan, names: Sequence[str]) -> str | None:
     if any(frozenset(zip(values, product, strict=True)) not in planned for product in itertools.product(*values.values())):
         return None
     overrides = [f"{key}={','.join(some)}" for key, some in values.items()]
-    return f"prixfixe train -m {shlex.join([*overrides, f'hydra.sweep.dir={quoted(str(plan.folder))}'])}"
+    return f"prixfixe train -m {shlex.join([*plan.launched_with, *overrides, f'hydra.sweep.dir={quoted(str(plan.folder))}'])}"
 
 
 def effects(results: Results, score: str) -> list[Table]:
     """What each part is worth, the analysis of variance, the largest interactions, and what it all says."""
-    from prixfixe.analysis.effects import findings, interactions, part_effects, variance_shares
+    from prixfixe.analysis.effects import analyse
 
-    label = SCORES[score]
-    found = [asdict(effect) for effect in part_effects(results.rows, score)]
+    label, found = SCORES[score], analyse(results.rows, score)
     columns = ("slot", "part", "other", "mean", "low", "high", "better", "pairs", "p", "p_adjusted")
-    labels = {"other": "against", "mean": "difference", "low": "from", "high": "to", "better": "better in"}
-    cells = [asdict(cell) | {"parts": " + ".join(cell.parts), "slot": " x ".join(cell.slots)} for cell in interactions(results.rows, score)]
+    headings = {"other": "against", "mean": "difference", "low": "from", "high": "to", "better": "better in"}
+    cells = [asdict(cell) | {"parts": " + ".join(cell.parts), "slot": " x ".join(cell.slots)} for cell in found.interactions]
     return [
         Table(
-            _title(results, f"{label} of a part minus {label} of another of its slot, with all else equal"),
+            labelled(results, f"{label} of a part minus {label} of another of its slot, with all else equal"),
             columns,
-            found,
+            [asdict(effect) for effect in found.effects],
             [
-                *findings(results.rows, score),
+                *found.findings,
                 "from, to: 95 % bootstrap interval; p: signed-rank test, corrected for all tests here (Holm).",
             ],
-            labels=labels,
+            labels=headings,
+            simulated=any_simulated(results),
         ),
         Table(
             f"Analysis of variance of {label} between combinations (type II)",
             ("term", "share", "df", "p"),
-            [asdict(share) for share in variance_shares(results.rows, score)],
+            [asdict(share) for share in found.shares],
         ),
         Table(
             f"The ten largest interactions: {label} above what the two parts add up to",
@@ -127,8 +149,7 @@ def ranks(results: Results, score: str) -> list[Table]:
     from prixfixe.analysis.ranks import bootstrap_ranks, part_cd
 
     done = results.done
-    names = ["/".join(filter(None, (Path(origin).name, combination(row)))) for row, origin in zip(done, origins(done), strict=True)]
-    found = bootstrap_ranks([RunFolder(Path(row["run"])) for row in done], names=names)
+    found = bootstrap_ranks([RunFolder(Path(row["run"])) for row in done], names=labels(done))
     tied: dict[int, list[int]] = defaultdict(list)
     for i, j in found.indistinguishable:
         tied[i].append(j + 1)
@@ -156,12 +177,13 @@ def ranks(results: Results, score: str) -> list[Table]:
     ]
     tables = [
         Table(
-            _title(results, f"Average ranks on the {found.source}"),
+            labelled(results, f"Average ranks on the {found.source}"),
             ("name", "average_rank", "low_rank", "high_rank", "pearson_rank", "spearman_rank", "tied"),
             [{**row, "low_rank": row["low"], "high_rank": row["high"]} for row in rows],
             about,
             numbered=True,
             labels={"name": "combination", "low_rank": "from", "high_rank": "to", "tied": "not told apart from"},
+            simulated=any_simulated(results),
         )
     ]
     parts, remarks = [], []
@@ -189,9 +211,8 @@ def pareto(results: Results, score: str) -> list[Table]:
         fronts += [{"front": label, **row} for row in pareto_front(rows, score, cost)]
     columns = ("front", *SLOTS, score, *(cost for cost in COSTS if any(row.get(cost) is not None for row in fronts)))
     explained = "Of every cost, cheapest first: what no other combination beats in both score and that cost."
-    return [
-        Table(_title(results, f"{SCORES[score]} against cost: the Pareto fronts"), columns, fronts, [explained], labels={"front": "cost"})
-    ]
+    heading = labelled(results, f"{SCORES[score]} against cost: the Pareto fronts")
+    return [Table(heading, columns, fronts, [explained], labels={"front": "cost"}, simulated=any_simulated(results))]
 
 
 def against(new: Results, old: Results, score: str) -> list[Table]:
@@ -226,7 +247,9 @@ def against(new: Results, old: Results, score: str) -> list[Table]:
         remarks.append("unknown: no predictions of the same validation sequences on both sides, and not two seeds on both.")
     variant = ("variant",) if any(row["variant"] for row in rows) else ()
     columns = (*SLOTS, *variant, "old", "new", "difference", "noise", "noise_from", "change")
-    tables = [Table(_title(new, f"{SCORES[score]}, new against old"), columns, rows, remarks)]
+    everything = Results([*new.rows, *old.rows], [])
+    heading = labelled(everything, f"{SCORES[score]}, new against old")
+    tables = [Table(heading, columns, rows, remarks, simulated=any_simulated(everything))]
     for slot, parts in new_parts(new, old).items():
         ranking = slot_ranking(together(new, old), slot, score)
         named = ", ".join(f"{r['part']} is {i} of {len(ranking)}" for i, r in enumerate(ranking, 1) if r["part"] in parts)
@@ -238,10 +261,6 @@ def against(new: Results, old: Results, score: str) -> list[Table]:
         columns = ("part", "average_rank", "best_in", "contexts", score)
         tables.append(Table(f"New in {slot}: ranks by {SCORES[score]} with all else equal", columns, ranking, remark, numbered=True))
     return tables
-
-
-def _title(results: Results, text: str) -> str:
-    return f"{text}. {SIMULATED}" if any(row["simulated"] for row in results.done) else f"{text}."
 
 
 def _ranges(numbers: Sequence[int]) -> str:

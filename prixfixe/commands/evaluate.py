@@ -12,6 +12,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prixfixe.files import output_file
+from prixfixe.simulated import SIMULATED
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -28,14 +31,13 @@ evaluation.json and test.npz: `prixfixe results` shows and compares them.
 """
 
 FORMATS = ("table", "csv", "json")
-SIMULATED = "SIMULATED assay: these numbers are no real measurements.\n\n"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
-    parser.add_argument("predictions", metavar="RUN-or-PREDICTIONS", type=Path, help="run folder, sweep folder (all its runs), TSV or CSV")
+    parser.add_argument("predictions", metavar="RUN-or-PREDICTIONS", type=Path, help="run folder, sweep folder (all its runs), or a table")
     parser.add_argument("test_set", metavar="TESTSET", type=Path, help="folder of a test set, in either layout")
-    parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="write there, not to standard output")
+    parser.add_argument("-o", "--output", metavar="FILE", type=output_file, help="write there, not to standard output")
     parser.add_argument("--format", choices=FORMATS, help="default: by FILE's ending, or else table")
     parser.add_argument("--column", metavar="NAME", help="column of predictions, where the table has several")
     parser.add_argument("--without-leaderboard", action="store_true", help="leave out what the public leaderboard showed")
@@ -63,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         elif form == "csv":
             text = format_csv(evaluation)
         else:
-            text = (SIMULATED if test_set.simulated else "") + format_table(evaluation)
+            text = (f"{SIMULATED}\n\n" if test_set.simulated else "") + format_table(evaluation)
     if args.output:
         write_text(args.output, text)
     else:
@@ -122,7 +124,7 @@ def evaluate_sweep(args: argparse.Namespace, test_set: TestSet, form: str) -> st
         writer.writerows(rows)
         return file.getvalue()
     lines = [["run", "Pearson score", "Spearman score"], *([str(a), _number(b), _number(c)] for a, b, c in (row.values() for row in rows))]
-    return (SIMULATED if test_set.simulated else "") + "\n".join(_aligned(lines)) + "\n"
+    return (f"{SIMULATED}\n\n" if test_set.simulated else "") + "\n".join(_aligned(lines)) + "\n"
 
 
 def _predictions(args: argparse.Namespace, path: Path, test_set: TestSet) -> np.ndarray:

@@ -13,6 +13,8 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, TypeVar
 
+from prixfixe.files import output_file
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -27,7 +29,7 @@ HELP = "predict the expression of the sequences in a table or FASTA file"
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_folder", type=Path, metavar="RUN", help="a run folder with weights")
     parser.add_argument("sequences", type=Path, metavar="SEQUENCES", help="a table (TSV, CSV, Parquet) or FASTA; plain or gzip")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write there as TSV, not to standard output")
+    parser.add_argument("-o", "--output", type=output_file, metavar="FILE", help="write there as TSV, not to standard output")
     parser.add_argument("--sequence", metavar="COLUMN", help="the table's sequence column, where it is not found by itself")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N; default: %(default)s")
     parser.add_argument("--batch-size", type=int, metavar="N", help="sequences at a time; default: what suits the device")

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from prixfixe.errors import InputError
+from prixfixe.files import output_file
 
 HELP = "write one HTML file with the table, the figures, the statistics and the methods of a sweep"
 FORMATS = ("svg", "pdf", "png")
@@ -13,7 +14,7 @@ FORMATS = ("svg", "pdf", "png")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="sweep folders, such as runs/demo, or run folders")
-    parser.add_argument("-o", "--output", type=Path, default=Path("report.html"), metavar="FILE", help="default: %(default)s")
+    parser.add_argument("-o", "--output", type=output_file, default="report.html", metavar="FILE", help="default: %(default)s")
     about = "what effects, costs and curves are about; heat maps show all scores (default: %(default)s)"
     parser.add_argument("--score", default="pearson_r", metavar="SCORE", help=about)
     samples = "bootstrap samples for the ranks, 0 for no ranks (default: %(default)s)"
@@ -34,8 +35,6 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--score {args.score} is none of {', '.join(SCORES)}")
     if args.samples < 0:
         raise InputError(f"--samples {args.samples}: 0 for no ranks, or how many samples, such as 10000")
-    if args.output.is_dir():
-        raise InputError(f"-o {args.output} is a folder; give a file, such as {args.output / 'report.html'}")
     written = write_report(args.runs, args.output, score=args.score, samples=args.samples, figures=args.figures, formats=formats)
     print(written[0])
     if len(written) > 1:

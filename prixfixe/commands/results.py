@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from prixfixe.files import output_file
+
 if TYPE_CHECKING:
     from prixfixe.analysis.tables import Table
 
@@ -35,7 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = DESCRIPTION, EPILOG
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="sweep folders, such as runs/demo, or run folders")
     parser.add_argument("--format", choices=(*SUFFIXES.values(),), help="default: by FILE's ending, or else table")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write there, not to standard output")
+    parser.add_argument("-o", "--output", type=output_file, metavar="FILE", help="write there, not to standard output")
     table = parser.add_argument_group("which rows and columns")
     table.add_argument("--sort", metavar="COLUMN", help="best or least first (default: pearson_r)")
     table.add_argument("--where", metavar="CONDITION", action="append", default=[], help="only runs such as core=bilstm or 'pearson_r>0.5'")

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from prixfixe.commands.results import SCORE_NAMES
+from prixfixe.files import output_file
 
 HELP = "the table and the tests of a study: proformer_ablation, soft_classification"
 
@@ -33,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--score", choices=SCORE_NAMES, default="pearson_r", help="%(default)s where nothing is said")
     parser.add_argument("--tests", action="store_true", help="the tests alone; a CSV file holds the table, or with this the tests")
     parser.add_argument("--format", choices=(*SUFFIXES.values(),), help="default: by FILE's ending, or else table")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write there, not to standard output")
+    parser.add_argument("-o", "--output", type=output_file, metavar="FILE", help="write there, not to standard output")
 
 
 def run(args: argparse.Namespace) -> int:

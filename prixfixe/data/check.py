@@ -12,7 +12,7 @@ from prixfixe.construct import LEFT_FLANK, RIGHT_FLANK
 from prixfixe.data.measurements import Measurements
 from prixfixe.data.sequences import NUCLEOTIDES, N, Sequences
 from prixfixe.data.splits import CHUNK_ROWS, distinct, ends_with, flanks, found_in, inserts, starts_with, strand_hash, strand_hashes
-from prixfixe.data.tables import read_measurements
+from prixfixe.data.tables import OPTIONS, read_measurements
 
 SHOWN_REJECTED = 5
 HISTOGRAM_BINS = 10
@@ -220,10 +220,10 @@ def check(
     Raises InputError where a file cannot be read as a table.
     """
     rejected: list[str] = []
-    measurements = read_measurements(path, sequence=sequence, expression=expression, rejected=rejected)
+    measurements = read_measurements(path, sequence=sequence, expression=expression, rejected=rejected, advice=OPTIONS)
     overlap = None
     if against is not None:
-        other = read_measurements(against, sequence=sequence, expression=expression, rejected=[])
+        other = read_measurements(against, sequence=sequence, expression=expression, rejected=[], advice=OPTIONS)
         overlap = compare(measurements, other, mismatches=mismatches, file=str(against))
     columns = measurements.expression.reshape(len(measurements), -1).T
     return Report(

@@ -36,8 +36,9 @@ ABANDONED_SECONDS = 24 * 3600.0  # a half-built folder of this age belongs to a 
 ATTEMPTS = 10
 
 
-def prepare(path: str | Path, options: Mapping[str, Any], cache_dir: str | Path | None = None) -> Measurements:
-    """The measurements in a table, memory-mapped and read-only, from the cache, which is filled first where needed.
+def prepare(path: str | Path, options: Mapping[str, Any], cache_dir: str | Path | None = None) -> tuple[Measurements, str]:
+    """The measurements in a table, memory-mapped and read-only, from the cache, which is filled first where needed; and their
+    `content_hash`.
 
     options: the column names among the keyword arguments of `read_measurements`; None as if left out.
     cache_dir: the environment variable PRIXFIXE_CACHE or else ~/.cache/prixfixe, where it is None.
@@ -46,12 +47,13 @@ def prepare(path: str | Path, options: Mapping[str, Any], cache_dir: str | Path 
     path, cache = Path(path), _cache_folder(cache_dir)
     given = {name: value if isinstance(value, str) else list(value) for name, value in sorted(options.items()) if value is not None}
     with _writable(cache):
-        key = json.dumps([FORMAT, content_hash(path, cache), given])
+        content = content_hash(path, cache)
+        key = json.dumps([FORMAT, content, given])
         folder = cache / hashlib.sha256(key.encode()).hexdigest()[:32]
         for _ in range(ATTEMPTS):
             if (measurements := _load(folder)) is not None:
-                return measurements
-            _build(path, given, folder)
+                return measurements, content
+            _build(path, given, folder, content)
     raise InputError(f"{folder} is replaced or damaged as fast as it is written: set PRIXFIXE_CACHE to another folder.")
 
 
@@ -132,16 +134,15 @@ def _load(folder: Path) -> Measurements | None:
         return None
 
 
-def _build(path: Path, options: dict[str, Any], folder: Path) -> None:
-    """Parses the table and puts the folder in place, unless another job has put a sound one there meanwhile."""
+def _build(path: Path, options: dict[str, Any], folder: Path, content: str) -> None:
+    """Parses the table, whose hash is `content`, and puts the folder in place, unless another job has put a sound one there meanwhile."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     for abandoned in folder.parent.glob(f".{folder.name}.*"):
         with suppress(OSError):  # its job may be finishing now
             if time.time() - abandoned.stat().st_mtime > ABANDONED_SECONDS:
                 shutil.rmtree(abandoned)
-    before = _stamp(path)
     measurements = read_measurements(path, **options)
-    if _stamp(path) != before:
+    if content_hash(path, folder.parent) != content:
         raise InputError(f"{path} changed while it was read: start again when it is complete.")
     temporary = folder.parent / f".{folder.name}.{uuid.uuid4().hex}"
     damaged = temporary.with_suffix(".damaged")

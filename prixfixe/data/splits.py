@@ -14,6 +14,7 @@ from prixfixe.data.sequences import N, Sequences
 from prixfixe.errors import InputError
 
 FEWEST_GROUPS = 10  # distinct sequences below which a random split says nothing
+FEWEST_VALIDATION = 3  # sequences to validate on: of one there is no correlation, and of two it is 1 or -1
 CHUNK_ROWS = 16_384  # rows hashed at a time, so that temporary arrays stay in the processor's cache
 KMER = 20  # in the largest sets (5e8 k-mers) chance alone shares few of them
 KMER_WINDOW = 5  # one k-mer is kept of this many neighbours
@@ -27,8 +28,8 @@ SHORTEST_FLANK = 8
 def split(measurements: Measurements, *, validation_fraction: float = 0.1, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Row numbers, ascending, of a training and a validation part: int64, shapes (n_train,) and (n_validation,).
 
-    Rows of one sequence or of its reverse complement are one group; `validation_fraction` of the groups, at least one,
-    are drawn. The draw depends on the seed and on the sequences, not on their order. Raises InputError for fewer than
+    Rows of one sequence or of its reverse complement are one group; `validation_fraction` of the groups, at least
+    three, are drawn. The draw depends on the seed and on the sequences, not on their order. Raises InputError for fewer than
     ten groups.
     """
     if not 0 < validation_fraction < 1:
@@ -40,7 +41,7 @@ def split(measurements: Measurements, *, validation_fraction: float = 0.1, seed:
             f"{len(measurements)} rows with {len(groups)} different sequences are too few to split: at least {FEWEST_GROUPS} are needed. "
             "Give more data, or a validation file of its own."
         )
-    held_out = min(max(round(validation_fraction * len(groups)), 1), len(groups) - 1)
+    held_out = min(max(round(validation_fraction * len(groups)), FEWEST_VALIDATION), len(groups) - 1)
     validation = drawn <= groups[held_out - 1]
     return np.flatnonzero(~validation), np.flatnonzero(validation)
 

@@ -36,6 +36,10 @@ EXPRESSION_NAMES = ("expression", "mean_expression", "mean_value")
 FOLD_NAMES = ("fold",)
 ID_NAMES = ("id", "seq_id", "sequence_id", "name")
 
+# What to do where a column is not found: "{}" stands for sequence or expression.
+OVERRIDES = "Choose one with dataset.{}=NAME"
+OPTIONS = "Choose one with --{} NAME"
+
 SAMPLE_ROWS = 100  # rows looked at to find the delimiter and the numeric columns
 HEAD_BYTES = 1 << 20  # looked at to find out what a file is
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -51,6 +55,7 @@ def read_measurements(
     expression: str | Sequence[str] | None = None,
     fold: str | None = None,
     rejected: list[str] | None = None,
+    advice: str = OVERRIDES,
 ) -> Measurements:
     """Reads a table of sequences and expression: TSV or CSV, with or without a header, plain or gzip, or Parquet.
 
@@ -61,9 +66,9 @@ def read_measurements(
 
     Returns sequences in file order, expression of shape (n,) or (n, tasks), and the fold, if any.
     Raises InputError that names file and line (row, in Parquet) of the first row that cannot be used; where a list is
-    given as `rejected`, such rows are left out and described there instead.
+    given as `rejected`, such rows are left out and described there instead. `advice` says how a column is chosen.
     """
-    table = _open(Path(path))
+    table = _open(Path(path), advice)
     columns = _measurement_columns(table, sequence, expression, fold)
     blocks: deque[Sequences] = deque()
     values: list[np.ndarray] = []
@@ -78,6 +83,12 @@ def read_measurements(
         tasks=columns.tasks,
         fold=numbers[:, tasks].astype(np.int64) if columns.has_fold else None,
     )
+
+
+def first_row(path: str | Path) -> tuple[list[str], bool]:
+    """The cells of a table's first row, and whether they are the names of its columns."""
+    table = _open(Path(path))
+    return table.first, table.has_header
 
 
 def read_sequences(path: str | Path, *, sequence: str | None = None) -> tuple[Sequences, list[str]]:
@@ -127,8 +138,8 @@ def count_sequences(path: str | Path, *, sequence: str | None = None) -> int:
 class _Text:
     """A TSV or CSV file: its columns, its first rows, and its cells batch by batch."""
 
-    def __init__(self, path: Path, head: bytes) -> None:
-        self.path = path
+    def __init__(self, path: Path, head: bytes, advice: str) -> None:
+        self.path, self.advice = path, advice
         lines = head.removeprefix(BYTE_ORDER_MARK).splitlines()
         self._blank = next((number for number, line in enumerate(lines) if line.strip()), len(lines))
         lines = lines[self._blank : self._blank + SAMPLE_ROWS]
@@ -206,8 +217,8 @@ class _Text:
 class _Parquet:
     """A Parquet file, seen as `_Text` is."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, advice: str) -> None:
+        self.path, self.advice = path, advice
         self.has_header = True
         with _explained(path), pa.parquet.ParquetFile(path) as file:
             self.first = list(file.schema_arrow.names)
@@ -232,15 +243,15 @@ class _Parquet:
 _Table = _Text | _Parquet
 
 
-def _open(path: Path) -> _Table:
+def _open(path: Path, advice: str = OVERRIDES) -> _Table:
     head = _head(path, HEAD_BYTES)
     if head.startswith(b"PAR1"):
-        return _Parquet(path)
+        return _Parquet(path, advice)
     if b"\0" in head:
         raise InputError(f"{path} is neither text in UTF-8 nor Parquet: it holds zero bytes.")
     if _is_fasta(head):
         raise InputError(f"{path} is FASTA, which holds no expression: give a table of sequence and expression.")
-    return _Text(path, head)
+    return _Text(path, head, advice)
 
 
 def _is_fasta(head: bytes) -> bool:
@@ -368,7 +379,7 @@ def _known(table: _Table, names: tuple[str, ...]) -> int | None:
 
 
 def _choose(table: _Table, role: str) -> str:
-    return f"Choose one with dataset.{role}=NAME; the columns are: {', '.join(table.first)}."
+    return f"{table.advice.format(role)}; the columns are: {', '.join(table.first)}."
 
 
 def _is_number(cell: str) -> bool:
@@ -401,7 +412,7 @@ def _sequence_blocks(path: Path, sequence: str | None) -> Iterator[tuple[Sequenc
             raise InputError(f"{path} is FASTA: it has no columns, so none can be chosen as the sequence.")
         yield from _fasta_blocks(path)
         return
-    table = _open(path)
+    table = _open(path, OPTIONS)
     start = 0
     for block, _, ids in _blocks(table, _sequence_columns(table, sequence), None):
         yield block, [str(row) for row in range(start, start + len(block))] if ids is None else ids

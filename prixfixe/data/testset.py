@@ -76,7 +76,7 @@ class TestSet:
 
 
 def read_test_set(folder: str | Path, *, without_leaderboard: bool = False) -> TestSet:
-    """Reads a test-set folder in either layout; a subset without a file is left out.
+    """Reads a test-set folder in either layout; a subset without a file is left out, `all` is always there.
 
     without_leaderboard: leave out what the challenge's public leaderboard showed, as the published evaluation does by
     default: rows that occur there, alone or in a pair, leave `all` and the subsets of rows; pairs leave the subsets of
@@ -101,16 +101,13 @@ def read_test_set(folder: str | Path, *, without_leaderboard: bool = False) -> T
     for name, file in files.items():
         if file.exists():
             subsets[name] = _read_subset(file, len(measurements))
-    if len(subsets) == 1:
-        expected = ", ".join(file.relative_to(folder).as_posix() for file in files.values())
-        raise InputError(f"{folder}: a test set without any subset; it needs one of {expected}")
     if without_leaderboard:
         subsets = _without_leaderboard(subsets, folder / "public_leaderboard_ids", len(measurements))
     return TestSet(measurements.sequences, measurements.expression, subsets, simulated=(folder / ABOUT_SIMULATION).exists())
 
 
 def _read_sequences(path: Path) -> Measurements:
-    measurements = read_measurements(path)
+    measurements = read_measurements(path, advice="Rename one")
     if measurements.expression.ndim != 1:
         raise InputError(f"{path}: a test set has one expression column, not {', '.join(measurements.tasks)}")
     return measurements

@@ -6,13 +6,15 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+SAMPLES = 10_000
+
 
 def write_report(
     folders: Sequence[Path],
     output: Path,
     *,
     score: str = "pearson_r",
-    samples: int = 10_000,
+    samples: int = SAMPLES,
     figures: Path | None = None,
     formats: Sequence[str] = ("svg", "pdf"),
 ) -> list[Path]:
@@ -29,7 +31,8 @@ def write_report(
 
     content = gather(folders, score, samples)
     drawings = list(draw(content))
-    command = ["prixfixe", "report", *map(str, folders), "-o", str(output), *(["--score", score] if score != "pearson_r" else [])]
+    command = ["prixfixe", "report", *map(str, folders), "-o", str(output)]
+    command += [*(["--score", score] if score != "pearson_r" else []), *(["--samples", str(samples)] if samples != SAMPLES else [])]
     title = "Prix Fixe: " + ", ".join(dict.fromkeys(folder.resolve().name for folder in folders))
     write_text(output, page(content, drawings, title, shlex.join(command)))
     written = [output]

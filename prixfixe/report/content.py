@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prixfixe.analysis.effects import InteractionCell, PartEffect, VarianceShare, findings, interactions, part_effects, variance_shares
+from prixfixe.analysis.effects import InteractionCell, PartEffect, VarianceShare, analyse
 from prixfixe.analysis.history import Curve, read_history
 from prixfixe.analysis.ranks import CriticalDifference, Ranks, bootstrap_ranks, model_cd, part_cd, read_predictions
-from prixfixe.analysis.results import Results, Row, averaged, collect, combination, origins
+from prixfixe.analysis.results import Results, Row, averaged, collect, labels
 from prixfixe.errors import InputError
 from prixfixe.run_folder import SLOTS, RunFolder
 
@@ -61,15 +61,16 @@ def gather(folders: Sequence[Path], score: str, samples: int) -> Content:
         else:
             if history:
                 curves.append(Curve(row, history))
+    found = analyse(results.rows, score)
     versions, facts = _circumstances(results.rows, problems)
     return Content(
         score,
         results,
         combinations,
-        findings(results.rows, score),
-        part_effects(results.rows, score),
-        variance_shares(results.rows, score),
-        interactions(results.rows, score),
+        found.findings,
+        found.effects,
+        found.shares,
+        found.interactions,
         ranks,
         no_ranks,
         cores,
@@ -83,7 +84,7 @@ def gather(folders: Sequence[Path], score: str, samples: int) -> Content:
 
 def _ranks(done: Sequence[Row], score: str, samples: int) -> tuple[Ranks | None, str, dict[str, str], dict[str, CriticalDifference]]:
     """Ranks of the combinations, why there are none, each combination's core, and critical differences of models and of parts."""
-    names = ["/".join(filter(None, (Path(origin).name, combination(row)))) for row, origin in zip(done, origins(done), strict=True)]
+    names = labels(done)
     cores = {name: str(row["core"]) for name, row in zip(names, done, strict=True)}
     folders = [RunFolder(Path(row["run"])) for row in done]
     ranks, no_ranks, differences = None, "", {}

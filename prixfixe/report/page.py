@@ -247,9 +247,9 @@ def _front(rows: Sequence[Row], score: str, cost: str) -> list[tuple[str, str, s
 
 
 def _simulated(content: Content) -> str:
-    done = content.results.done
-    count = sum(bool(row["simulated"]) for row in done)
-    return "" if not count else "all runs" if count == len(done) else f"{count} of {len(done)} finished runs"
+    begun = [row for row in content.results.rows if row["state"] != "missing"]
+    count = sum(bool(row["simulated"]) for row in begun)
+    return "" if not count else "all runs" if count == len(begun) else f"{count} of {len(begun)} runs"
 
 
 def _facts(content: Content) -> dict[str, str]:

@@ -20,6 +20,7 @@ from prixfixe.errors import InputError, SweepError
 from prixfixe.files import write_json
 from prixfixe.lock import holder
 from prixfixe.run_folder import RunFolder, identity
+from prixfixe.simulated import is_simulated, mark
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:
@@ -41,10 +42,11 @@ def plan_sweep(
     """Plans a sweep: the plan, and the overrides of the combinations that are still to run.
 
     names, batch, configs: each combination's folder name, overrides, and resolved configuration. launched_with: see `Plan`.
-    Every dataset is read once here, so that bad input is refused before anything starts. Raises InputError where two combinations
-    would share a folder, or a folder holds a run of another configuration.
+    Every dataset is read once here and the settings of training are checked, so that bad input is refused before anything starts; only a
+    device is sought where the job runs. Raises InputError where two combinations would share a folder, or a folder holds a run of another
+    configuration.
     """
-    from prixfixe.experiment import dataset
+    from prixfixe.experiment import dataset, training_settings
     from prixfixe.loggers import configured_logger
     from prixfixe.processes import count_started
 
@@ -59,6 +61,7 @@ def plan_sweep(
     contents: dict[str, str] = {}
     still_open: dict[str, list[str]] = {}
     for name, overrides, config in zip(names, batch, configs, strict=True):
+        training_settings({**config["training"], "device": "cpu"})
         key = json.dumps(config["dataset"], sort_keys=True)
         if key not in contents:
             configured_logger(config)
@@ -69,7 +72,9 @@ def plan_sweep(
     plan.write()
     done = len(names) - len(still_open)
     print(
-        f"{len(names)} combinations in {folder}: " + (f"{done} done already, " if done else "") + f"{len(still_open)} to run",
+        f"{len(names)} combinations in {folder}{mark(any(map(is_simulated, configs)))}: "
+        + (f"{done} done already, " if done else "")
+        + f"{len(still_open)} to run",
         file=sys.stderr,
     )
     return plan, [*still_open.values()]
@@ -92,9 +97,12 @@ class Plan:
 
     @classmethod
     def read(cls, folder: Path) -> Plan:
-        """The plan in a folder; an empty one where there is none."""
+        """The plan in a folder; an empty one where there is none. InputError where it is damaged."""
         content = RunFolder(folder).read_json(folder / "sweep.json")
-        return cls(folder, content.get("jobs", {}))
+        plan = cls(folder, content.get("jobs", {}), content.get("launched_with", []))
+        if not isinstance(plan.jobs, dict) or not all(map(_are_words, (plan.launched_with, *plan.jobs.values()))):
+            raise InputError(f"{plan.file} is damaged: it holds no jobs with their overrides")
+        return plan
 
     @staticmethod
     def asked(folder: Path) -> list[str]:
@@ -102,9 +110,10 @@ class Plan:
         return [str(name) for name in RunFolder(folder).read_json(folder / "sweep.json").get("asked", [])]
 
     def write(self) -> None:
-        """Writes the plan, together with the combinations that the folder was to hold already."""
-        known = self.read(self.folder).jobs
-        write_json(self.file, {"asked": list(self.jobs), "jobs": {**known, **self.jobs}})
+        """Writes the plan, together with the combinations that the folder was to hold already, and what they were launched with."""
+        known = self.read(self.folder)
+        launched_with = [*(self.launched_with or known.launched_with)]
+        write_json(self.file, {"asked": list(self.jobs), "launched_with": launched_with, "jobs": {**known.jobs, **self.jobs}})
 
     def open(self) -> dict[str, str]:
         """The combinations that are not done, each with the reason."""
@@ -128,6 +137,10 @@ class Plan:
         lines += [f"  {name}: {reason}" for name, reason in open_ones.items()]
         lines += ["The same command again runs just these. One by itself:", f"  {self.command(next(iter(open_ones)))}"]
         return SweepError("\n".join(lines))
+
+
+def _are_words(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(word, str) for word in value)
 
 
 def why_open(folder: RunFolder) -> str | None:
@@ -167,9 +180,11 @@ def end_line(name: str, metrics: Mapping[str, Any] | None, reason: str | None) -
     """How a job of a sweep has ended: its name, with its scores or with the reason why it has none."""
     if metrics is None:
         return f"{name:<52} FAILED: {reason}"
-    scores = (f"{title} {_number(metrics.get(key))}" for title, key in (("KL", "kl"), ("r", "pearson_r"), ("rho", "spearman_rho")))
-    return f"{name:<52} {'  '.join(scores)}  {metrics.get('training_seconds', math.nan):5.1f} s"
+    scores = (f"{title} {number(metrics.get(key), 3):^5}" for title, key in (("KL", "kl"), ("r", "pearson_r"), ("rho", "spearman_rho")))
+    simulated = "  simulated" if metrics.get("simulated") else ""
+    return f"{name:<52} {'  '.join(scores)}{simulated}  {metrics.get('training_seconds', math.nan):5.1f} s"
 
 
-def _number(value: float | None) -> str:
-    return "  -  " if value is None or math.isnan(value) else f"{value:5.3f}"
+def number(value: float | None, digits: int) -> str:
+    """A score as it is printed: `-` where it has no value."""
+    return "-" if value is None or math.isnan(value) else f"{value:.{digits}f}"

@@ -1,0 +1,85 @@
+"""A user's part that breaks off, at import, when it is built or when it runs, is shown as broken, and nothing else is."""
+
+from pathlib import Path
+
+import pytest
+from conftest import demo
+
+from prixfixe.block_check import describe_part, violations
+from prixfixe.cli import main
+from prixfixe.errors import InputError
+from prixfixe.menu import menu
+from prixfixe.parts import find_class
+from prixfixe.recipe import Recipe
+
+BLOCK = """\
+from torch import nn
+from prixfixe.contract import Block
+
+class Mine(Block):
+    def __init__(self, inputs):
+        super().__init__()
+        self.out_channels = inputs.channels
+        self.scale = nn.Conv1d(inputs.channels, inputs.channels, 1)
+        self.setup()
+
+    def setup(self):
+        SETUP
+
+    def forward(self, x):
+        FORWARD
+        return self.scale(x)
+"""
+
+
+def write(folder: Path, name: str, *, top: str = "", setup: str = "pass", forward: str = "pass") -> None:
+    """A core block in `folder`, in a module that no other test has imported."""
+    (folder / f"{name}.py").write_text(top + BLOCK.replace("SETUP", setup).replace("FORWARD", forward))
+    (folder / "conf" / "core").mkdir(parents=True, exist_ok=True)
+    (folder / "conf" / "core" / f"{name}.yaml").write_text(f"_target_: {name}.Mine\n")
+
+
+def test_the_menu_shows_what_is_broken_and_all_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    write(tmp_path, "mine_syntax", top="def (\n")
+    write(tmp_path, "mine_import", top="raise RuntimeError('no licence')\n")
+    write(tmp_path, "mine_built", setup="{}['absent']")
+    write(tmp_path, "mine_sound")
+    parts = menu(tmp_path / "conf")
+    gives = {part.name: describe_part(part, parts)[1] for part in parts if part.name.startswith("mine")}
+    assert gives["mine_syntax"].endswith("cannot be imported: SyntaxError: invalid syntax (mine_syntax.py, line 1)")
+    assert gives["mine_import"].endswith("cannot be imported: RuntimeError: no licence")
+    assert gives["mine_built"] == "broken: KeyError: 'absent'"
+    assert "broken" not in gives["mine_sound"]
+    assert main(["blocks", "--config-dir", str(tmp_path / "conf")]) == 0
+    out = capsys.readouterr().out
+    assert out.count("broken: ") == 3
+    assert {*gives, "bilstm", "soft_bins"} <= set(out.split())
+
+
+@pytest.mark.parametrize(
+    ("name", "broken", "message"),
+    [
+        (
+            "mine_training",
+            "if self.training: raise ArithmeticError('it broke')",
+            "it cannot be trained and scored: ArithmeticError: it broke",
+        ),
+        ("mine_scoring", "if not self.training and x.device.type == 'cpu': raise OSError('no file')", "scored: OSError: no file"),
+    ],
+    ids=["training", "scoring"],
+)
+def test_what_a_block_raises_is_a_violation(name: str, broken: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    write(tmp_path, name, forward=broken)
+    config = {**demo("bhi", "conv", "bilstm", "mlp"), "core": {"_target_": f"{name}.Mine"}}
+    found = list(violations(config))
+    assert any(message in violation for violation in found), found
+
+
+def test_a_name_that_stands_for_nothing_is_bad_input() -> None:
+    for target in ("nowhere.Mine", "prixfixe.recipe.Absent", "Absent"):
+        with pytest.raises(InputError, match=f"{target} cannot be imported .*; is its folder the current one or installed"):
+            find_class(target, Recipe)

@@ -1,0 +1,78 @@
+"""Writing: whole or not at all, through links, and into what is no file."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from prixfixe.cli import main
+from prixfixe.files import write_arrays, write_json, write_text
+
+
+def test_a_link_stays_and_what_it_names_is_replaced(tmp_path: Path) -> None:
+    kept, link, dangling = tmp_path / "kept" / "table.tsv", tmp_path / "link.tsv", tmp_path / "dangling.tsv"
+    write_text(kept, "old")
+    link.symlink_to(kept)
+    dangling.symlink_to(tmp_path / "new.tsv")
+    for path in (link, dangling):
+        write_text(path, "new")
+        assert path.is_symlink()
+        assert path.read_text() == "new"
+    assert kept.read_text() == "new"
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["dangling.tsv", "kept", "link.tsv", "new.tsv", "table.tsv"]
+
+
+def test_a_failure_leaves_the_old_content(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"a": 1})
+    before = (tmp_path / "a.json").read_text()
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "a.json", {"a": float("nan")})
+    assert [path.read_text() for path in tmp_path.iterdir()] == [before]
+
+
+def test_a_device_stays_one(tmp_path: Path) -> None:
+    null = tmp_path / "null"  # not /dev/null itself: a test that fails must not replace it
+    null.symlink_to(os.devnull)
+    write_text(null, "x")
+    assert null.is_symlink() and null.is_char_device()
+
+
+@pytest.mark.parametrize(
+    "write", [lambda path: write_text(path, "text"), lambda path: write_arrays(path, a=[1, 2])], ids=["text", "arrays"]
+)
+def test_a_pipe_is_written_into(write: Callable[[Path], None], tmp_path: Path) -> None:
+    pipe, read = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    write(tmp_path / "file")
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()), daemon=True)
+    reader.start()
+    write(pipe)
+    reader.join(timeout=30)
+    assert pipe.is_fifo()
+    assert len(read[0]) >= len((tmp_path / "file").read_bytes()) > 0
+
+
+def test_standard_output_is_written_into(tmp_path: Path) -> None:
+    code = (
+        "from prixfixe.files import write_text; write_text('/dev/fd/1', 'text')"  # not /dev/stdout: a test that fails must not replace it
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "text"
+    with open(tmp_path / "redirected", "w+") as redirected:
+        subprocess.run([sys.executable, "-c", code], stdout=redirected, check=True)
+        assert redirected.read() == "text"  # the same file, not another of its name
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["predict", "run", "sequences"], ["evaluate", "run", "test"], ["results", "runs"], ["study", "any", "runs"], ["report", "runs"]],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_folder_as_output_is_refused_before_any_work(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*arguments, "-o", str(tmp_path)]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert f"-o {tmp_path} is a folder; give a file" in err
