@@ -38,7 +38,7 @@ def menu(own: Path | None = None) -> list[Part]:
 def read(file: Path, slot: str) -> Part:
     try:
         node = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{file} is no YAML: {error}") from error
     if not isinstance(node, dict):
         raise InputError(f"{file} must hold `_target_` and the block's values")

@@ -207,7 +207,7 @@ def test_a_pipe_is_read_once(bad, one_task, tmp_path, capsys):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     text = "".join(f"{string}\n" for string in STRINGS) + ("ACXT\n" if bad else "")
-    writer = threading.Thread(target=pipe.write_text, args=(text,))
+    writer = threading.Thread(target=pipe.write_text, args=(text,), daemon=True)
     writer.start()
     code = main(["predict", str(one_task), str(pipe), "--device=cpu"])
     writer.join(60)
