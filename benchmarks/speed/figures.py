@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch.autograd import DeviceType
+from torch.profiler import ProfilerActivity, profile
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,15 @@ def in_turns(works: dict[str, Callable[[], object]], repeats: int, device: torch
     """The median seconds of each, measured in turns, so that a machine's moods fall on all alike; the first turn is not counted."""
     turns = [{name: seconds(work, device) for name, work in works.items()} for _ in range(repeats + 1)][1:]
     return {name: statistics.median(turn[name] for turn in turns) for name in works}
+
+
+def utilisation(work: Callable[[], object], taken: float, device: torch.device) -> float:
+    """The share of the `taken` seconds that a GPU computes or copies during `work`."""
+    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+        work()
+        torch.cuda.synchronize(device)
+    on_device = [event for event in profiler.events() or () if event.device_type == DeviceType.CUDA and not event.is_user_annotation]
+    return sum(event.time_range.elapsed_us() for event in on_device) / 1e6 / taken
 
 
 def peak_memory(process: int | str = "self") -> int:

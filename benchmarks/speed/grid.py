@@ -11,7 +11,7 @@ import itertools
 import statistics
 
 import torch
-from figures import Figure, Options, seconds
+from figures import Figure, Options, seconds, utilisation
 from networks import built, configuration, operations, peak, promoters, training_step
 from rich.console import Console
 
@@ -77,7 +77,12 @@ def combination(
         torch.cuda.reset_peak_memory_stats(device)
     step()
     taken = statistics.median(seconds(step, device) for _ in range(repeats))
-    memory = torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else None
+    notes = []
+    if device.type == "cuda":
+        notes = [
+            f"{torch.cuda.max_memory_allocated(device) / 2**30:.1f} GiB",
+            f"the GPU busy {utilisation(step, taken, device):.0%} of the time",
+        ]
     scoring = statistics.median(
         seconds(lambda: predict(network, recipe, samples, batch_size=size, precision=precision), device) for _ in range(repeats)
     )
@@ -88,7 +93,6 @@ def combination(
     inputs = size * (2 if recipe.samples_per_sequence < recipe.views else 1)
     each = operations(network, batch)
     count = EPOCHS * SEQUENCES * (1 - SCORED) * recipe.samples_per_sequence * inputs / size * each
-    note = f"{hours:,.0f} h for {EPOCHS} epochs (extrapolated)" + (f", {memory:.1f} GiB" if memory is not None else "")
     figure = Figure(
         "+".join(choices.values()),
         inputs / taken,
@@ -96,6 +100,6 @@ def combination(
         limited_by="a large matrix product",
         limit=best / each,
         repeats=repeats,
-        note=note,
+        note="; ".join([f"{hours:,.0f} h for {EPOCHS} epochs (extrapolated)", *notes]),
     )
     return figure, hours, count
