@@ -25,7 +25,7 @@ from machine import machine
 from rich.console import Console
 from rich.table import Table
 
-from prixfixe.experiment import find_device
+from prixfixe.experiment import compute_deterministically, find_device
 from prixfixe.files import write_json
 
 SECTIONS = {"input": "pipeline", "training": "training", "inference": "inference", "sweep": "sweep", "growth": "growth", "grid": "grid"}
@@ -42,6 +42,8 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="a JSON file, which keeps what it has of other sections")
     arguments = parser.parse_args()
     options = Options(find_device(arguments.device), arguments.quick, 1 if arguments.quick else arguments.repeats)
+    if options.device.type == "cuda":
+        compute_deterministically()  # as `prixfixe train` does
     for section in arguments.sections or SECTIONS:
         figures = importlib.import_module(SECTIONS[section]).measure(options)
         show(section, figures)

@@ -59,7 +59,7 @@ def built(config: Mapping[str, Any], data: Measurements, device: torch.device) -
 
 
 def training_step(network: Network, precision: torch.dtype) -> Callable[[Batch], Tensor]:
-    """One step of `prixfixe.fit`: takes a batch, returns the loss without waiting for the device."""
+    """One step as `prixfixe train` takes it: takes a batch, returns the loss without waiting for the device."""
     optimizer, scheduler = build_optimizer(network, {"optim": OPTIM}, STEPS)
     numbers = itertools.count()
 
