@@ -58,7 +58,8 @@ class Bins:
         """
         mean = ((expression - self.low) / self.unit + self.shift)[..., None]
         cuts = torch.arange(self.number + 1, dtype=mean.dtype, device=mean.device)
-        cuts[0], cuts[-1] = -torch.inf, torch.inf
+        cuts[:1].fill_(-torch.inf)  # cuts[0] = ... would be a copy from the host, which waits for a GPU
+        cuts[-1:].fill_(torch.inf)
         deviates = (cuts - mean) / self.sd
         lower, upper = deviates[..., :-1], deviates[..., 1:]
         above = lower > 0

@@ -199,9 +199,9 @@ def target_spec(train: Measurements, bins: Bins) -> TargetSpec:
 
 
 def compute_deterministically() -> None:
-    """The same seed, the same numbers, on a GPU too; where torch has no such way of computing something, it takes another."""
+    """The same seed, the same numbers, on a GPU too. Where torch has no such way of computing something, `fit` allows it another."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS and cuDNN's LSTM need for it
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.use_deterministic_algorithms(True)  # not warn_only, under which attention is not deterministic
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # which takes time, and helps to find errors
     warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation")
 
@@ -232,7 +232,7 @@ def training_settings(node: Mapping[str, Any]) -> dict[str, Any]:
     device = find_device(node["device"])
     if node["precision"] not in ("auto", *PRECISIONS):
         raise InputError(f"training.precision={node['precision']!r}: choose auto, {' or '.join(PRECISIONS)}")
-    auto = "bf16" if device.type == "cuda" else "fp32"
+    auto = "bf16" if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0) else "fp32"  # older ones emulate it
     return {**node, "device": device, "precision": auto if node["precision"] == "auto" else node["precision"]}
 
 

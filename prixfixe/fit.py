@@ -215,19 +215,22 @@ def backward(
                 raise
             raise TrainingError(f"one sample at a time is too few for {what_failed(error, network, batch)}") from error
         except RuntimeError as error:
-            if not is_out_of_memory(error):
+            if "deterministic implementation" in str(error) and not torch.is_deterministic_algorithms_warn_only_enabled():
+                torch.use_deterministic_algorithms(True, warn_only=True)  # of a user's block; from now on in any order
+            elif not is_out_of_memory(error):
                 raise
+            elif (micro_batch or size) == 1:
+                raise TrainingError(f"out of memory with one sample at a time: {what_failed(error, network, batch)}") from error
+            else:
+                micro_batch = math.ceil((micro_batch or size) / 2)
             network.zero_grad()
             for buffer, old in zip(network.buffers(), before, strict=True):
                 buffer.copy_(old)
-            if (micro_batch or size) == 1:
-                raise TrainingError(f"out of memory with one sample at a time: {what_failed(error, network, batch)}") from error
-            micro_batch = math.ceil((micro_batch or size) / 2)
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether torch, cuBLAS, cuDNN or the CPU's allocator ran out of memory."""
-    signs = ("out of memory", "ALLOC_FAILED", "can't allocate memory")
+    signs = ("out of memory", "ALLOC_FAILED", "can't allocate memory", "unable to find an engine")  # the last is cuDNN without workspace
     return isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in signs)
 
 

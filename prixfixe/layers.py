@@ -35,6 +35,16 @@ class BatchNorm1d(nn.BatchNorm1d):
             raise ValueError(f"expected (batch, channels, length), got {input.ndim - 1} dimensions")
 
 
+class LSTM(nn.LSTM):
+    """nn.LSTM, in fp32 on a GPU: mixed precision would be cuDNN's fp16 there, below whose range many of the gradients fall."""
+
+    def forward(self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:  # type: ignore[override]
+        if not input.is_cuda:
+            return super().forward(input, hx)
+        with torch.autocast("cuda", enabled=False):
+            return super().forward(input.float(), hx)
+
+
 class Dropout(nn.Dropout):
     """nn.Dropout, on a CPU from 16 random bits an element, so that p is kept to 1 in 65,536.
 
@@ -75,9 +85,15 @@ class ParallelConvs(nn.Module):
 
 
 class GroupedConv(Conv1d):
-    """A convolution over groups of `group_width` channels that keeps shape and has no bias."""
+    """A convolution over groups of `group_width` channels that keeps shape and has no bias.
+
+    On a GPU with channels first: cuDNN was seen to take far longer over small groups with channels last (PyTorch issue 34977).
+    """
 
     def __init__(self, channels: int, kernel_size: int, group_width: int) -> None:
         if channels % group_width:
             raise ValueError(f"{channels} channels cannot stand in groups of {group_width}")
         super().__init__(channels, channels, kernel_size, padding="same", groups=channels // group_width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.Conv1d.forward(self, x.contiguous()) if x.is_cuda else super().forward(x)

@@ -20,7 +20,7 @@ from prixfixe.recipe import Recipe
 from prixfixe.run_folder import RunFolder
 from prixfixe.scoring import AT_ONCE, predict_on_device, to_host
 
-BATCHES = 32  # launched at a time, so that a GPU has work while the host reads and writes
+ROWS, BATCHES = 1024, 4  # at least; launched at a time, so that a GPU has work while the host reads and writes, and no more than it queues
 
 
 class Model:
@@ -55,7 +55,8 @@ class Model:
 
     def chunk_rows(self, batch_size: int | None = None) -> int:
         """How many sequences to give to `predict_chunks` at a time: whole batches, so that only the last of all is smaller."""
-        return BATCHES * (batch_size or AT_ONCE[self.device.type])
+        size = batch_size or AT_ONCE[self.device.type]
+        return size * max(BATCHES, ROWS // size)
 
     def predict_chunks(self, chunks: Iterable[Sequences], *, batch_size: int | None = None) -> Iterator[np.ndarray]:
         """The predictions of one chunk after the other, each as from `predict_sequences`, in memory that does not grow with their number.

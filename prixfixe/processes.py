@@ -42,7 +42,7 @@ class Processes:
         for p in parameters:
             p.grad = torch.zeros_like(p) if p.grad is None else p.grad
         tensors = [p.grad for p in parameters if p.grad is not None] + [loss]
-        flat = torch.cat([*(tensor.float().flatten() for tensor in tensors), loss.new_tensor([float(asked)])])
+        flat = torch.cat([*(tensor.float().flatten() for tensor in tensors), torch.full((1,), float(asked), device=loss.device)])
         torch.distributed.all_reduce(flat)
         *summed, anyone = flat.split([*(tensor.numel() for tensor in tensors), 1])
         for tensor, total in zip(tensors, summed, strict=True):

@@ -148,6 +148,30 @@ def test_parts_are_equal_and_no_rest_of_one_sample_is_left() -> None:
         backward(network, batch, 1, torch.float32, share=1.0, seed=0)
 
 
+def test_what_has_no_fixed_order_is_computed_in_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU all that can be is computed deterministically; what cannot is a user's block's, and trains all the same."""
+    config = demo("bhi", "conv", "efficientnet", "soft_bins")
+    recipe = build_recipe(config)
+    network = build(recipe, config, targets())
+    _, batch = example(recipe)
+    forward = network.forward
+
+    def without_order(part: Any) -> Any:
+        torch.zeros(3).put_(torch.tensor([1]), torch.ones(1))
+        return forward(part)
+
+    expected, _ = backward(network, batch, None, torch.float32, share=1.0, seed=0)
+    monkeypatch.setattr(network, "forward", without_order)
+    try:
+        torch.use_deterministic_algorithms(True)
+        with pytest.warns(UserWarning, match="deterministic implementation"):
+            loss, micro_batch = backward(network, batch, None, torch.float32, share=1.0, seed=0)
+        assert torch.equal(loss, expected) and micro_batch is None
+        assert torch.is_deterministic_algorithms_warn_only_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 def test_what_did_not_fit_is_let_go() -> None:
     """Memory that runs out in the backward pass is free again before a smaller part is tried."""
     config = demo("bhi", "conv", "efficientnet", "soft_bins")

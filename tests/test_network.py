@@ -7,6 +7,7 @@ import torch
 from conftest import compose, demo
 from torch import Tensor, nn
 
+from blocks.recipe.unlockdna import MaskFilling
 from prixfixe.block_check import example, targets
 from prixfixe.contract import Block, InputSpec, Prediction, TargetSpec
 from prixfixe.errors import ContractError, InputError
@@ -165,6 +166,15 @@ def test_only_blocks_are_built() -> None:
     config["core"] = {"_target_": "os.system", "command": "true"}
     with pytest.raises(ContractError, match=r"os.system is no subclass"):
         build(build_recipe(config), config, targets())
+
+
+def test_mask_filling_is_the_mean_cross_entropy_over_masked_positions() -> None:
+    torch.manual_seed(0)
+    head = MaskFilling(InputSpec(8, 20), positions=20, weight=0.5)
+    output, tokens, mask = torch.randn(3, 4, 20), torch.randint(4, (3, 20), dtype=torch.uint8), torch.rand(3, 20) < 0.3
+    probabilities = output.double().softmax(1).gather(1, tokens.long()[:, None])[:, 0]
+    expected = -0.5 * probabilities[mask].log().mean()
+    torch.testing.assert_close(head.loss(output, {"tokens": tokens, "mask": mask}).double(), expected, atol=1e-6, rtol=0)
 
 
 def test_mask_filling_works_with_a_core_that_changes_the_length() -> None:

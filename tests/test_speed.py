@@ -18,7 +18,7 @@ from prixfixe.block_check import targets
 from prixfixe.data.sequences import Sequences
 from prixfixe.experiment import build_recipe, compiles
 from prixfixe.fit import backward
-from prixfixe.layers import BatchNorm1d, Conv1d, Dropout, GroupedConv, concatenate
+from prixfixe.layers import LSTM, BatchNorm1d, Conv1d, Dropout, GroupedConv, concatenate
 from prixfixe.network import Network, build
 
 SPEED = Path(__file__).resolve().parents[1] / "benchmarks" / "speed"
@@ -61,6 +61,32 @@ def test_layers_with_channels_last_are_torchs(ours: Any, torchs: Any, layout: st
         torch.testing.assert_close(got, expected, atol=1e-12, rtol=1e-12)
     for got, expected in zip(mine.buffers(), theirs.buffers(), strict=True):
         torch.testing.assert_close(got, expected)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize(
+    "make",
+    [lambda: Conv1d(16, 8, 7, padding="same"), lambda: GroupedConv(16, 7, 2), lambda: GroupedConv(16, 15, 1), lambda: BatchNorm1d(16)],
+    ids=["conv", "groups", "depthwise", "batch norm"],
+)
+def test_layers_on_a_gpu_are_those_on_a_cpu(make: Any) -> None:
+    torch.manual_seed(0)
+    layer, x = make(), torch.randn(4, 16, 21)
+    on_cpu = with_gradients(layer, x)
+    layer.zero_grad()
+    with torch.backends.cudnn.flags(allow_tf32=False):
+        on_gpu = with_gradients(layer.cuda(), x.cuda())
+    for got, expected in zip(on_gpu, on_cpu, strict=True):
+        torch.testing.assert_close(got.cpu(), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_an_lstm_on_a_gpu_is_in_fp32_under_mixed_precision() -> None:
+    lstm, x = LSTM(16, 8, batch_first=True).cuda(), torch.randn(4, 21, 16, device="cuda")
+    with torch.autocast("cuda", dtype=torch.bfloat16):
+        states, _ = lstm(x.bfloat16())
+    assert states.dtype == torch.float32
+    torch.testing.assert_close(states, lstm(x)[0], atol=2e-2, rtol=0)
 
 
 def test_batch_norm_says_what_it_takes() -> None:

@@ -347,3 +347,28 @@ def test_settings_of_the_pool_are_checked(setting: str, tmp_path: Path, monkeypa
     settings = {"jobs": None, "jobs_per_gpu": 1, "retries": 1, "timeout_minutes": None, name: yaml.safe_load(value)}
     with pytest.raises(InputError, match=f"hydra.launcher.{name}="):
         PoolLauncher(**settings).setup(hydra_context=None, task_function=None, config=OmegaConf.create())  # type: ignore[arg-type]
+
+
+def test_a_sweep_on_one_of_several_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its jobs see that GPU alone, whose number is 0 there."""
+    from contextlib import nullcontext
+
+    from hydra_plugins.prixfixe_sweeps.pool_launcher import PoolLauncher
+
+    seen = {}
+
+    def run_in_pool(job: object, arguments: list[tuple[object, ...]], **settings: object) -> list[object]:
+        seen.update(settings, overrides=[job[4] for job in arguments])
+        return [None for _ in arguments]
+
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6")
+    monkeypatch.setattr("prixfixe.sweeps.pool.run_in_pool", run_in_pool)
+    monkeypatch.setattr("prixfixe.sweeps.hydra_job.job_names", lambda *_: ((), ()))
+    monkeypatch.setattr("prixfixe.sweeps.live_view.watch", lambda *_: nullcontext())
+    launcher = PoolLauncher(jobs=None, jobs_per_gpu=2, retries=0, timeout_minutes=None)
+    config = OmegaConf.create({"training": {"device": "cuda:1"}})
+    launcher.setup(hydra_context=None, task_function=None, config=config)  # type: ignore[arg-type]
+    launcher.launch([["core=bilstm", "training.device=cuda:1"]], 0)
+    assert seen["gpus"] == ["5"] and seen["at_a_time"] == 2
+    assert seen["overrides"] == [["core=bilstm", "training.device=cuda:1", "training.device=cuda"]]

@@ -43,18 +43,24 @@ class Figure:
     note: str | None = None
 
 
-def seconds(work: Callable[[], object], device: torch.device | None = None) -> float:
-    """How long `work` takes once, the device's part included."""
+def seconds(work: Callable[[], object], device: torch.device | None = None, times: int = 1) -> float:
+    """How long `work` takes, the device's part included, where it is done so many times on end."""
     began = time.perf_counter()
-    work()
+    for _ in range(times):
+        work()
     if device is not None and device.type == "cuda":
         torch.cuda.synchronize(device)
-    return time.perf_counter() - began
+    return (time.perf_counter() - began) / times
 
 
-def in_turns(works: dict[str, Callable[[], object]], repeats: int, device: torch.device | None = None) -> dict[str, float]:
+def at_a_time(device: torch.device) -> int:
+    """How many steps are measured on end: training waits for a GPU once in 20 of them, so that it always has work."""
+    return 20 if device.type == "cuda" else 1
+
+
+def in_turns(works: dict[str, Callable[[], object]], repeats: int, device: torch.device | None = None, times: int = 1) -> dict[str, float]:
     """The median seconds of each, measured in turns, so that a machine's moods fall on all alike; the first turn is not counted."""
-    turns = [{name: seconds(work, device) for name, work in works.items()} for _ in range(repeats + 1)][1:]
+    turns = [{name: seconds(work, device, times) for name, work in works.items()} for _ in range(repeats + 1)][1:]
     return {name: statistics.median(turn[name] for turn in turns) for name in works}
 
 

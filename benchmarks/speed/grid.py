@@ -11,7 +11,7 @@ import itertools
 import statistics
 
 import torch
-from figures import Figure, Options, seconds, utilisation
+from figures import Figure, Options, at_a_time, seconds, utilisation
 from networks import built, configuration, operations, peak, promoters, training_step
 from rich.console import Console
 
@@ -76,7 +76,7 @@ def combination(
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     step()
-    taken = statistics.median(seconds(step, device) for _ in range(repeats))
+    taken = statistics.median(seconds(step, device, at_a_time(device)) for _ in range(repeats))
     notes = []
     if device.type == "cuda":
         notes = [

@@ -50,7 +50,7 @@ def measure(options: Options) -> list[Figure]:
 def train(table: Path, run: Path, options: Options, seconds: float) -> tuple[float, float]:
     """Samples a second and peak memory in GB of a run that is told to stop after so many seconds of training."""
     overrides = ["experiment=demo", "hydra.mode=RUN", *NETWORK, "dataset=table", f"dataset.path={table}", "training.epochs=10000"]
-    overrides += ["training.batch_size=1024", f"training.device={options.device}", f"hydra.run.dir={run}"]
+    overrides += ["training.batch_size=1024", "training.compile=false", f"training.device={options.device}", f"hydra.run.dir={run}"]
     environment = {**os.environ, "PRIXFIXE_CACHE": str(table.parent / "cache")}
     process = subprocess.Popen([sys.executable, "-m", "prixfixe", "train", *overrides], env=environment, stderr=subprocess.DEVNULL)
     while process.poll() is None and RunFolder(run).status().get("state") != "running":

@@ -9,7 +9,7 @@ from typing import Any
 import hydra
 import numpy as np
 import torch
-from figures import seconds
+from figures import at_a_time, seconds
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -62,10 +62,12 @@ def training_step(network: Network, precision: torch.dtype) -> Callable[[Batch],
     """One step as `prixfixe train` takes it: takes a batch, returns the loss without waiting for the device."""
     optimizer, scheduler = build_optimizer(network, {"optim": OPTIM}, STEPS)
     numbers = itertools.count()
+    micro_batch = None
 
     def step(batch: Batch) -> Tensor:
+        nonlocal micro_batch
         network.train()
-        loss, _ = backward(network, batch, None, precision, 1.0, mixed(0, next(numbers)))
+        loss, micro_batch = backward(network, batch, micro_batch, precision, 1.0, mixed(0, next(numbers)))
         optimizer.step()
         optimizer.zero_grad()
         scheduler.step()
@@ -95,10 +97,16 @@ def attention(query: torch.Size, key: torch.Size, value: torch.Size, *_: Any, ou
 
 
 def peak(device: torch.device, precision: torch.dtype) -> float:
-    """Floating-point operations per second of a large matrix product, the best this machine does."""
+    """Floating-point operations per second of a large matrix product, the best this machine does.
+
+    On a GPU fp32 means TF32, which torch's convolutions and LSTM use.
+    """
     size = 8192 if device.type == "cuda" else 2048
     a = torch.randn(size, size, device=device, dtype=precision)
-    times = [seconds(lambda: a @ a, device) for _ in range(10)]
+    as_before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if device.type == "cuda" else as_before)
+    times = [seconds(lambda: a @ a, device, at_a_time(device)) for _ in range(10)]
+    torch.set_float32_matmul_precision(as_before)
     return 2 * size**3 / min(times)
 
 
@@ -106,5 +114,5 @@ def bandwidth(device: torch.device) -> float:
     """Bytes per second that are read and written while a large tensor is copied."""
     source = torch.ones(1 << 28, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    times = [seconds(lambda: target.copy_(source), device) for _ in range(10)]
+    times = [seconds(lambda: target.copy_(source), device, at_a_time(device)) for _ in range(10)]
     return 2 * len(source) / min(times)

@@ -7,10 +7,11 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
+from unittest.mock import patch
 
 import plain
 import torch
-from figures import Figure, Options, in_turns, seconds, utilisation
+from figures import Figure, Options, at_a_time, in_turns, seconds, utilisation
 from networks import DREAM, STEPS, built, configuration, operations, peak, promoters, training_step
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -26,8 +27,8 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 def measure(options: Options) -> list[Figure]:
     size = 1024 if options.device.type == "cuda" else 64
     models = DREAM[:1] if options.quick else DREAM
-    with tempfile.TemporaryDirectory() as compiled:
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = compiled  # nothing in it: compiling is counted from its beginning
+    # compiling is counted from its beginning: nothing is there of earlier ones
+    with tempfile.TemporaryDirectory() as empty, patch.dict(os.environ, TORCHINDUCTOR_CACHE_DIR=empty):
         return [figure for model in models for figure in steps(model, 8 if options.quick else size, options)]
 
 
@@ -51,14 +52,16 @@ def steps(model: str, size: int, options: Options) -> list[Figure]:
         torch._dynamo.reset()
         _, twin, _ = built(configuration(f"experiment={model}"), data, device)
         twin.compile(dynamic=False)
-        compiling.append(seconds(partial(stepper(twin, precisions[compiled]), next(batches())), device))
+        step, batch = stepper(twin, precisions[compiled]), next(batches())
+        # the steps of an epoch have two sizes, and each is compiled
+        compiling.append(sum(seconds(partial(step, {key: value[smaller:] for key, value in batch.items()}), device) for smaller in (0, 1)))
     networks = {"plain": compared, **dict.fromkeys(PRECISIONS, network), compiled: twin}
     works: dict[str, Callable[[], object]] = {"encoding": partial(next, batches())}
     for name, chosen in networks.items():
         step, given = stepper(chosen, precisions.get(name)), batches()
         works[name] = lambda step=step, given=given: step(next(given))
     with_loader = loader_rate(compared, data, size, device) if device.type == "cuda" else None
-    times = in_turns(works, options.repeats, device)
+    times = in_turns(works, options.repeats, device, at_a_time(device))
     agreement = curves(model, size, options)
     flops = operations(network, next(batches()))
     figures = []
@@ -100,7 +103,7 @@ def steps(model: str, size: int, options: Options) -> list[Figure]:
 def paid_back(first: float, again: float, gained: float) -> str:
     """After how many steps the seconds of compiling are won again, where a compiled step is shorter by `gained` seconds."""
     won = f"won again after {first / gained:,.0f} steps" if gained > 0 else "never won again, since its steps take longer"
-    return f"the first step takes {first:.0f} s, and {again:.0f} s once compiled before; {won}"
+    return f"compiling takes {first:.0f} s, and {again:.0f} s once it was done before; {won}"
 
 
 def stepper(network: nn.Module, precision: torch.dtype | None) -> Callable[[Batch], Tensor]:

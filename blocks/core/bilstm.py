@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from prixfixe.contract import Block, InputSpec
-from prixfixe.layers import Dropout, ParallelConvs
+from prixfixe.layers import LSTM, Dropout, ParallelConvs
 
 
 class BiLSTM(Block):
@@ -26,7 +26,7 @@ class BiLSTM(Block):
     ) -> None:
         super().__init__()
         self.out_channels = channels
-        self.lstm = nn.LSTM(inputs.channels, hidden, batch_first=True, bidirectional=True)
+        self.lstm = LSTM(inputs.channels, hidden, batch_first=True, bidirectional=True)
         self.convs = ParallelConvs(2 * hidden, channels, kernel_sizes, conv_dropout)
         self.dropout = Dropout(dropout)
         if inputs.heads:

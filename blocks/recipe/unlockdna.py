@@ -79,5 +79,6 @@ class MaskFilling(AuxiliaryHead):
 
     def loss(self, output: Tensor, batch: Batch) -> Tensor:
         target = batch["tokens"].long().masked_fill(~batch["mask"], -100)
-        total = F.cross_entropy(output.float(), target, ignore_index=-100, reduction="sum")
+        logits = output.float().transpose(1, 2).flatten(0, 1)  # (B * L, 4): a sum over two dimensions has no fixed order on a GPU
+        total = F.cross_entropy(logits, target.flatten(), ignore_index=-100, reduction="sum")
         return self.weight * total / batch["mask"].sum().clamp(min=1)

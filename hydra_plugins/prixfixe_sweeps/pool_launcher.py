@@ -42,9 +42,13 @@ class PoolLauncher(Launcher):
 
         setup_globals()
         gpus = [] if self.device == "cpu" else gpu_names()
+        its_own = []  # what each job's overrides get besides
+        if self.device.startswith("cuda:"):
+            gpus = [gpus[int(self.device.removeprefix("cuda:"))]]
+            its_own = ["training.device=cuda"]  # the only one that the job sees
         at_a_time = self.jobs or len(gpus) * self.jobs_per_gpu or cpu_count()
         common = (self.hydra_context, self.task_function, self.config, bool(gpus))
-        arguments = [(*common, list(overrides), initial_job_idx + i) for i, overrides in enumerate(job_overrides)]
+        arguments = [(*common, [*overrides, *its_own], initial_job_idx + i) for i, overrides in enumerate(job_overrides)]
         with watch(*job_names(self.hydra_context, self.config, job_overrides), at_a_time) as watcher:
             outcomes = run_in_pool(
                 _job,
