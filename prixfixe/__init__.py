@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from prixfixe.model import Model
 
-__all__ = ["load"]
+__all__ = ["__version__", "load"]
+
+
+def __getattr__(name: str) -> str:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("prixfixe")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def load(run: str | os.PathLike[str], *, device: str = "auto") -> Model:

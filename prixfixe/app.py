@@ -8,6 +8,7 @@ import re
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from prixfixe.errors import InputError, InterruptedRunError
 from prixfixe.experiment import run
+from prixfixe.files import write_text
 from prixfixe.paths import conf_folder, own_conf
 from prixfixe.run_folder import RunFolder, flatten, run_name
 from prixfixe.simulated import mark
@@ -84,7 +86,7 @@ def end_as_asked(error: InterruptedRunError, folder: Path) -> None:
 
 
 def sweep_job(config: DictConfig, folder: Path) -> dict[str, Any]:
-    """A job of a sweep: one line at its end; a failure is recorded with its reason, then raised.
+    """A job of a sweep: one line at its end; a failure is recorded with its reason and, in error.txt, its stack trace, then raised.
 
     A job in the pool leaves the line to the pool's own process, which knows how many have ended.
     """
@@ -99,6 +101,8 @@ def sweep_job(config: DictConfig, folder: Path) -> dict[str, Any]:
         status = RunFolder(folder)
         if status.status().get("state") not in ("running", "done") and not status.ended_since(began):  # else it is written, or another's
             status.write_status("failed", reason=str(error))
+        if status.status().get("state") == "failed":
+            write_text(status.error_file, traceback.format_exc())
         if speaks:
             print(end_line(folder.name, None, str(error)), file=sys.stderr, flush=True)
         raise

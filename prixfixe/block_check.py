@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.modules.module import register_module_forward_hook
 
 from prixfixe.bins import Bins
 from prixfixe.contract import Batch, TargetSpec, describe
@@ -97,7 +98,7 @@ def expressions(network: Network, recipe: Recipe, samples: Samples, batch_size: 
 
 
 def describe_part(part: Part, parts: Sequence[Part]) -> tuple[str, str, str]:
-    """What a part takes, gives and how many parameters it has, beside the first choices of the other slots."""
+    """What a part takes, gives and how many parameters it has, beside the default choices of the other slots. Nothing is computed."""
     try:
         return _description(part, partners(parts, part))
     except Exception as error:
@@ -108,17 +109,13 @@ def _description(part: Part, config: Mapping[str, Mapping[str, Any]]) -> tuple[s
     recipe = build_recipe(config)
     if part.slot == "recipe":
         return "sequences", describe((0, recipe.inputs.channels, recipe.inputs.length)), "-"
-    network = build(recipe, config, targets())
-    shapes: dict[str, tuple[str, str]] = {}
+    shapes: dict[torch.nn.Module, tuple[str, str]] = {}
 
-    def note(slot: str) -> Callable[..., None]:
-        def hook(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: Any) -> None:
-            shapes[slot] = (describe(inputs[0].shape), describe(output.shape) if isinstance(output, torch.Tensor) else "Prediction")
+    def note(module: torch.nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        if inputs and isinstance(inputs[0], torch.Tensor):
+            shapes[module] = (describe(inputs[0].shape), describe(output.shape) if isinstance(output, torch.Tensor) else "Prediction")
 
-        return hook
-
-    for slot in ("first", "core", "final"):
-        getattr(network, slot).register_forward_hook(note(slot))
-    with torch.no_grad():
-        network.eval()({"x": torch.zeros((1, recipe.inputs.channels, recipe.inputs.length))})
-    return *shapes[part.slot], f"{sum(p.numel() for p in getattr(network, part.slot).parameters()):,}"
+    with register_module_forward_hook(note):  # of every module: building a network infers all shapes
+        network = build(recipe, config, targets())
+    block = getattr(network, part.slot)
+    return *shapes[block], f"{sum(p.numel() for p in block.parameters()):,}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import signal
 import sys
@@ -19,6 +20,9 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show ± shows ? and loses nothing else
     try:
         if arguments[:1] == ["train"] and arguments[1:2] not in (["-h"], ["--help"]):  # the rest is Hydra's
             return _module("train").run(argparse.Namespace(overrides=arguments[1:]))
@@ -50,10 +54,21 @@ def _parser() -> argparse.ArgumentParser:
         description="Combine and compare models that predict gene expression from DNA sequence.",
         epilog="--debug with any command shows the stack trace of an error.",
     )
+    parser.add_argument("--version", action=Version, nargs=0, help="show the version, and leave")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name in COMMANDS:
         add_command(commands, name, name)
     return parser
+
+
+class Version(argparse.Action):
+    """Reads the version only where it is asked for: that takes longer than the rest of the help."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any, **__: Any) -> None:
+        from importlib.metadata import version
+
+        print(f"prixfixe {version('prixfixe')}")
+        parser.exit()
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, module_name: str) -> None:

@@ -1,4 +1,4 @@
-"""Subset scores of one model's predictions, the weighted scores, and their bootstrap intervals.
+"""Subset scores of one model's predictions, the weighted scores, and their bootstrap intervals; scores on a plain table.
 
 Rafi et al. 2024, Table 1 and Methods: over `all` and the eight subsets, Pearson score = sum of w r^2 / sum of w and
 Spearman score = sum of w rho / sum of w. r and rho of a subset of pairs are those of the differences in expression,
@@ -14,11 +14,15 @@ Where this differs from the published evaluation:
    in a hundred, and next to nothing of a small subset. So every sample has every subset in its true proportion; that
    some rows count in `all` and in a subset is not carried into the spread of the weighted scores. The intervals are
    those of a tenth of the data, about three times as wide as those of all of it; r^2 of a few rows is biased upwards.
+
+A plain table has no subsets and nothing of the challenge: each task is scored on all rows, nothing is summed up over tasks, and a
+bootstrap sample has as many rows as the table, so that its intervals are the usual ones of 95 %.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +49,7 @@ WEIGHTS = {
 
 BOOTSTRAP_SAMPLES = 10_000
 BOOTSTRAP_FRACTION = 0.1
+TABLE_BOOTSTRAP_SAMPLES = 1_000  # of all rows each: enough for an interval, where ranks need more
 INTERVAL_PERCENTILES = (2.5, 97.5)
 
 # column names of a table of predictions that need not be told, compared in lower case
@@ -90,7 +95,39 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON takes it: plain dictionaries and lists, null where a score has no value."""
-        content: dict[str, Any] = _without_nan(asdict(self))
+        content: dict[str, Any] = _finite(asdict(self))
+        return content
+
+
+@dataclass(frozen=True)
+class TaskScores:
+    """The scores of one task on n rows.
+
+    column: which column of the table it was compared with.
+    mse: in the measurement's own units squared; `None` where predictions are on another scale than the measurement. kl: of soft bins, in
+    nats; `None` there, too, and for what is no run, since only a run has bins.
+    """
+
+    name: str
+    column: str
+    n: int
+    pearson_r: Score
+    r_squared: float
+    spearman_rho: Score
+    mse: float | None
+    kl: float | None
+
+
+@dataclass(frozen=True)
+class TableEvaluation:
+    """All scores of one model on a plain table, a task each."""
+
+    tasks: tuple[TaskScores, ...]
+    bootstrap_samples: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON takes it; see `Evaluation.to_dict`."""
+        content: dict[str, Any] = _finite(asdict(self))
         return content
 
 
@@ -112,7 +149,7 @@ def evaluate(
         raise ValueError(f"expected one prediction for each of {len(test_set)} sequences, got shape {predicted.shape}")
     if not np.isfinite(predicted).all():
         raise ValueError("predictions must be finite")
-    resampled = _bootstrap_correlations(test_set, predicted, bootstrap, seed)
+    resampled = _bootstrap_correlations(test_set.expression, predicted, test_set.subsets, bootstrap, seed, BOOTSTRAP_FRACTION)
     weights = np.array([WEIGHTS[name] for name in test_set.subsets])
 
     subsets = []
@@ -141,6 +178,47 @@ def evaluate(
         absent=tuple(name for name in WEIGHTS if name not in test_set.subsets),
         bootstrap_samples=bootstrap,
     )
+
+
+def evaluate_table(
+    test_set: TestSet,
+    predictions: ArrayLike,
+    *,
+    names: Sequence[str] | None = None,
+    bootstrap: int = TABLE_BOOTSTRAP_SAMPLES,
+    seed: int = 0,
+    same_scale: bool = False,
+    kl: Sequence[float] | None = None,
+) -> TableEvaluation:
+    """Scores predictions, of the shape of the table's expression, (n,) or (n, tasks), task by task.
+
+    names: the tasks', where they are not those of the table's columns. kl: each task's KL divergence, where it is known.
+    The rest as in `evaluate`.
+    """
+    predicted = np.asarray(predictions, dtype=np.float64)
+    if predicted.shape != test_set.expression.shape:
+        raise ValueError(f"expected predictions of shape {test_set.expression.shape}, got {predicted.shape}")
+    if not np.isfinite(predicted).all():
+        raise ValueError("predictions must be finite")
+    n = len(test_set)
+    scored = []
+    values = zip(test_set.expression.reshape(n, -1).T, predicted.reshape(n, -1).T, strict=True)
+    for task, (name, column, (truth, guess)) in enumerate(zip(names or test_set.tasks, test_set.tasks, values, strict=True)):
+        scores = metrics.scores(truth, guess)
+        resampled = _bootstrap_correlations(truth, guess, test_set.subsets, bootstrap, seed, 1.0)[:, 0]
+        scored.append(
+            TaskScores(
+                name=name,
+                column=column,
+                n=n,
+                pearson_r=Score(scores["pearson_r"], _interval(resampled[:, 0])),
+                r_squared=scores["pearson_r"] ** 2,
+                spearman_rho=Score(scores["spearman_rho"], _interval(resampled[:, 1])),
+                mse=scores["mse"] if same_scale else None,
+                kl=kl[task] if kl is not None else None,
+            )
+        )
+    return TableEvaluation(tuple(scored), bootstrap)
 
 
 def subset_values(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -206,12 +284,14 @@ def _weighted_scores(correlations: np.ndarray, weights: np.ndarray) -> np.ndarra
     return scores
 
 
-def _bootstrap_correlations(test_set: TestSet, predicted: np.ndarray, samples: int, seed: int) -> np.ndarray:
-    """r and rho in every subset of every bootstrap sample: (samples, subsets, 2)."""
-    result = np.empty((samples, len(test_set.subsets), 2))
-    generators = np.random.default_rng(seed).spawn(len(test_set.subsets))
-    for column, (rows, generator) in enumerate(zip(test_set.subsets.values(), generators, strict=True)):
-        truth = subset_values(test_set.expression, rows)
+def _bootstrap_correlations(
+    measured: np.ndarray, predicted: np.ndarray, subsets: Mapping[str, np.ndarray], samples: int, seed: int, share: float
+) -> np.ndarray:
+    """r and rho in every subset of every bootstrap sample, which has this share of the subset's size: (samples, subsets, 2)."""
+    result = np.empty((samples, len(subsets), 2))
+    generators = np.random.default_rng(seed).spawn(len(subsets))
+    for column, (rows, generator) in enumerate(zip(subsets.values(), generators, strict=True)):
+        truth = subset_values(measured, rows)
         # in order of the measured values, drawn row numbers sort the measured values, too: one sort less
         ascending = np.argsort(truth, kind="stable")
         truth = truth[ascending]
@@ -219,7 +299,7 @@ def _bootstrap_correlations(test_set: TestSet, predicted: np.ndarray, samples: i
         guess = subset_values(predicted, rows)[ascending]
         guess_codes = _value_codes(guess)
 
-        size = max(2, round(BOOTSTRAP_FRACTION * len(rows)))
+        size = max(2, round(share * len(rows)))
         block = max(1, 2**15 // size)  # samples at a time: what fits the processor's cache
         for start in range(0, samples, block):
             part = slice(start, min(start + block, samples))
@@ -265,9 +345,9 @@ def _interval(samples: np.ndarray) -> Interval | None:
     return float(low), float(high)
 
 
-def _without_nan(content: Any) -> Any:
+def _finite(content: Any) -> Any:
     if isinstance(content, dict):
-        return {key: _without_nan(value) for key, value in content.items()}
+        return {key: _finite(value) for key, value in content.items()}
     if isinstance(content, (list, tuple)):
-        return [_without_nan(value) for value in content]
-    return None if isinstance(content, float) and math.isnan(content) else content
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content

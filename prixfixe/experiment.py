@@ -26,13 +26,14 @@ from prixfixe.errors import BusyError, InputError, InterruptedRunError
 from prixfixe.files import write_json
 from prixfixe.fit import Data, Loop, fit
 from prixfixe.lock import RunLock
+from prixfixe.metrics import scores_by_task
 from prixfixe.network import Network, build, learning_rate_groups
 from prixfixe.optim import Schedule
 from prixfixe.parts import factory
 from prixfixe.processes import Processes, processes
 from prixfixe.recipe import Recipe
 from prixfixe.run_folder import RunFolder, identity, versions
-from prixfixe.run_log import NoLog, open_log
+from prixfixe.run_log import NoLog, open_log, plain
 from prixfixe.scoring import PRECISIONS
 from prixfixe.signals import StopRequest, stop_request
 from prixfixe.simulated import SIMULATED
@@ -68,8 +69,8 @@ def run(config: Mapping[str, Any], path: Path, *, show_progress: bool) -> dict[s
         if not stack.enter_context(claimed(folder, config, fingerprint, together, stop)):
             return folder.read_json(folder.metrics_file)
         log = stack.enter_context(open_log(folder, config) if together.is_first else nullcontext(NoLog()))
-        for warning in split.warnings if together.is_first else ():
-            print(f"warning: {warning}", file=sys.stderr)
+        for remark in remarks(config, split) if show_progress and together.is_first else ():
+            print(f"warning: {remark}", file=sys.stderr)
         if split.simulated and show_progress and together.is_first:
             print(SIMULATED, file=sys.stderr)
         log.event("start", parameters=network.parameter_count(), sequences=len(taken), device=device_name(device), versions=versions())
@@ -117,7 +118,10 @@ def run(config: Mapping[str, Any], path: Path, *, show_progress: bool) -> dict[s
             "processes": together.count,
         }
         if together.is_first:
-            write_json(folder.metrics_file, {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in metrics.items()})
+            if len(targets.tasks) > 1:  # of the best epoch; history.csv and the logs have the means
+                with np.load(folder.validation_file) as best:
+                    metrics["tasks"] = scores_by_task(best["measured"], best["predicted"], targets.tasks)
+            write_json(folder.metrics_file, plain(metrics))
             folder.write_status("done")
             remove_checkpoints(path)
         return together.from_first(metrics)
@@ -179,6 +183,18 @@ def training_rows(recipe: Recipe, split: Split) -> np.ndarray:
             f"({lengths.min()} to {lengths.max()} nt); choose another recipe or change its lengths"
         )
     return taken
+
+
+def remarks(config: Mapping[str, Any], split: Split) -> list[str]:
+    """What the user should know of a dataset and of what the recipe makes of it, a sentence each."""
+    recipe = build_recipe(config)
+    name, found = type(recipe).__name__, list(split.warnings)
+    if left_out := len(split.train) - len(training_rows(recipe, split)):
+        found.append(f"{left_out:,} of the {len(split.train):,} training sequences are left out: recipe {name} cannot take their length")
+    if longer := int((np.asarray(split.validation.sequences.lengths) > recipe.longest).sum()):
+        cut = recipe.cut_off(longer, len(split.validation), "validation sequences")
+        found.append(f"{cut}, as in training; its settings widen that (prixfixe train --cfg job shows them)")
+    return found
 
 
 def bins_of(node: Mapping[str, Any], train: Measurements) -> Bins:

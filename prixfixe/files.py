@@ -38,8 +38,10 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def output_file(name: str) -> Path:
-    """The path that a command is to write to; InputError, before any work is done, where it is a folder."""
+def output_file(name: str) -> Path | None:
+    """The path that a command is to write to, None where - means standard output; InputError, before any work is done, for a folder."""
+    if name == "-":
+        return None
     path = Path(name)
     if path.is_dir():
         raise InputError(f"-o {path} is a folder; give a file in it, such as {path / 'output.txt'}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +17,16 @@ from prixfixe.run_folder import SLOTS
 
 @dataclass(frozen=True)
 class Part:
-    """One choice of one slot: the YAML file and what is in it."""
+    """One choice of one slot: the YAML file and what is in it.
+
+    problem: why the file cannot be used, with its line where the parser gives one; `node` is empty then.
+    """
 
     slot: str
     name: str
     file: Path
     node: dict[str, Any]
+    problem: str = ""
 
     @property
     def values(self) -> dict[str, Any]:
@@ -36,12 +41,19 @@ def menu(own: Path | None = None) -> list[Part]:
 
 
 def read(file: Path, slot: str) -> Part:
+    """The part of a file; one that cannot be used says so itself, so that it does not stand in the way of the others."""
     try:
         node = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        begun = f" {error.context} from line {error.context_mark.line + 1}" if error.context and error.context_mark else ""
+        return Part(slot, file.stem, file, {}, f"{file}{line}: no YAML: {error.problem}{begun}")
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{file} is no YAML: {error}") from error
+        return Part(slot, file.stem, file, {}, f"{file}: no text: {str(error).splitlines()[0]}")
+    except OSError as error:
+        return Part(slot, file.stem, file, {}, f"{file} cannot be read: {error.strerror}")
     if not isinstance(node, dict):
-        raise InputError(f"{file} must hold `_target_` and the block's values")
+        return Part(slot, file.stem, file, {}, f"{file} must hold `_target_` and the block's values")
     return Part(slot, file.stem, file, node)
 
 
@@ -53,7 +65,17 @@ def find(parts: Sequence[Part], name: str) -> list[Part]:
     return found
 
 
+@functools.cache
+def defaults() -> dict[str, str]:
+    """The choice of every slot that `prixfixe train` makes where nothing is said: slot -> name."""
+    entries = yaml.safe_load((conf_folder() / "train.yaml").read_text(encoding="utf-8"))["defaults"]
+    return {slot: name for entry in entries if isinstance(entry, dict) for slot, name in entry.items() if slot in SLOTS}
+
+
 def partners(parts: Sequence[Part], part: Part) -> dict[str, dict[str, Any]]:
-    """A configuration in which `part` can be tried: the first choice of every other slot."""
-    chosen = {slot: next(p for p in parts if p.slot == slot).node for slot in SLOTS}
-    return {**chosen, part.slot: part.node}
+    """A configuration in which `part` can be tried: the default choice of every other slot. InputError where a file cannot be used."""
+    chosen = {slot: next(p for p in parts if (p.slot, p.name) == (slot, name)) for slot, name in defaults().items()} | {part.slot: part}
+    for one in (part, *chosen.values()):
+        if one.problem:
+            raise InputError(one.problem)
+    return {slot: chosen[slot].node for slot in SLOTS}

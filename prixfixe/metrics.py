@@ -8,9 +8,10 @@ Arrays are (n,) for one task or (n, tasks); several tasks give the mean of their
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import rankdata
 
 
 def pearson_r(measured: ArrayLike, predicted: ArrayLike) -> float:
@@ -20,6 +21,8 @@ def pearson_r(measured: ArrayLike, predicted: ArrayLike) -> float:
 
 def spearman_rho(measured: ArrayLike, predicted: ArrayLike) -> float:
     """Spearman rank correlation, equal values sharing their mean rank; the mean over tasks."""
+    from scipy.stats import rankdata  # most of a second, which a listing of parts need not wait for
+
     by_task = _by_task(measured, predicted)
     return float(correlate(*(rankdata(values, axis=-1) for values in by_task)).mean())
 
@@ -48,13 +51,25 @@ def kl_divergence(target_probs: ArrayLike, log_probs: ArrayLike) -> float:
 
 
 def scores(measured: ArrayLike, predicted: ArrayLike) -> dict[str, float]:
-    """`pearson_r`, `spearman_rho` and `mse`, each the mean over tasks, and the number of sequences `n`."""
+    """`pearson_r`, `spearman_rho`, `mse` and the number of sequences `n`.
+
+    Of (n, tasks) each is the plain mean of the tasks' own scores, for MSE also where their units differ, and `n` counts a sequence once,
+    not once a task. `scores_by_task` keeps the tasks apart.
+    """
     return {
         "pearson_r": pearson_r(measured, predicted),
         "spearman_rho": spearman_rho(measured, predicted),
         "mse": mse(measured, predicted),
         "n": len(np.asarray(measured)),
     }
+
+
+def scores_by_task(measured: ArrayLike, predicted: ArrayLike, tasks: Sequence[str]) -> dict[str, dict[str, float]]:
+    """`pearson_r`, `spearman_rho` and `mse` of each task by its name; the arrays are (n, tasks), or (n,) for one."""
+    by_task = zip(*_by_task(measured, predicted), strict=True)
+    names = ("pearson_r", "spearman_rho", "mse")
+    all_scores = [scores(truth, guess) for truth, guess in by_task]
+    return {task: {name: found[name] for name in names} for task, found in zip(tasks, all_scores, strict=True)}
 
 
 def correlate(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -35,16 +36,24 @@ class Model:
 
         Returns float64 (n,), or (n, tasks) for several tasks. Raises InputError for any other character and for an empty string.
         """
-        if isinstance(sequences, str):
-            raise InputError("predict takes a list of sequences: give [sequence] for a single one")
+        if isinstance(sequences, str) or hasattr(sequences, "columns"):
+            raise InputError("predict takes a list of sequences: give [sequence] for a single one, or one column of a data frame")
         strings = list(sequences)
+        if wrong := next((number for number, string in enumerate(strings, 1) if not isinstance(string, str)), None):
+            raise InputError(f"sequence {wrong} is {strings[wrong - 1]!r}, which is no string")
         if "" in strings:
             raise InputError(f"sequence {strings.index('') + 1} is empty")
         try:
             encoded = Sequences.from_strings(strings)
         except ValueError as error:
             raise InputError(str(error)) from error
+        if longer := int((encoded.lengths > self.recipe.longest).sum()):
+            warnings.warn(self.recipe.cut_off(longer, len(encoded)), stacklevel=2)
         return self.predict_sequences(encoded, batch_size=batch_size)
+
+    def __repr__(self) -> str:
+        parts = "+".join(type(getattr(self.network, slot)).__name__ for slot in ("first", "core", "final"))
+        return f"<Model {type(self.recipe).__name__}+{parts}, predicts {', '.join(self.tasks)}, on {self.device}>"
 
     def predict_sequences(self, sequences: Sequences, *, batch_size: int | None = None) -> np.ndarray:
         """The same for sequences that are encoded already. Only one chunk of them is on the device at a time."""

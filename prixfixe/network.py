@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -119,9 +121,19 @@ def learning_rate_groups(network: Network, parts: Mapping[str, Mapping[str, Any]
 def _construct(make: Callable[..., Any], *arguments: Any, slot: str, name: str) -> Any:
     try:
         return make(*arguments)
-    except (ValueError, RuntimeError, AssertionError, ZeroDivisionError, TypeError) as error:
+    except InputError:
+        raise
+    except Exception as error:
         spec = arguments[0]
-        raise ContractError(f"{slot} block {name} cannot be built for (batch, {spec.channels}, {spec.length}): {error}") from error
+        raise ContractError(f"{slot} block {name} cannot be built for (batch, {spec.channels}, {spec.length}): {told(error)}") from error
+
+
+def told(error: Exception) -> str:
+    """An error of a block: what it says, its kind, and the line of the block (not of torch) where it came."""
+    ours = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
+    lines = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(ours)]
+    where = f", {Path(lines[-1].filename).name} line {lines[-1].lineno}" if lines else ""
+    return f"{error} ({type(error).__name__}{where})"
 
 
 def _check_keys(block: nn.Module, recipe: Recipe, who: str) -> None:
@@ -136,12 +148,14 @@ def _infer(block: nn.Module, given: InputSpec, recipe: Recipe, giver: str, taker
     shape = (2, given.channels, given.length)
     try:
         result = _tried(block, shape, {key: recipe.keys[key] for key in getattr(block, "requires", ()) if key in recipe.keys})
-    except DOES_NOT_FIT as error:
-        raise ContractError(f"{taker} does not take what {giver} gives, {describe(shape)}: {error}") from error
+    except Exception as error:
+        raise ContractError(f"{taker} does not take what {giver} gives, {describe(shape)}: {told(error)}") from error
     if not isinstance(result, Tensor) or result.ndim != 3 or len(result) != 2:
         got = describe(result.shape) if isinstance(result, Tensor) else type(result).__name__
         raise ContractError(f"{taker} is given {describe(shape)} by {giver} and must give (batch, channels, length), but gives {got}")
     stated = getattr(block, "out_channels", None)
+    if stated is None:
+        raise ContractError(f"{taker} does not set self.out_channels; it gives {describe(result.shape)} for {describe(shape)}")
     if stated != result.shape[1]:
         raise ContractError(f"{taker} states out_channels={stated} but gives {describe(result.shape)} for {describe(shape)}")
     return InputSpec(result.shape[1], result.shape[2])
@@ -152,8 +166,8 @@ def _check_prediction(network: Network, given: InputSpec, targets: TargetSpec, n
     taker, giver = f"final block {names['final']}", f"core block {names['core']}"
     try:
         prediction = _tried(network.final, shape, {})
-    except DOES_NOT_FIT as error:
-        raise ContractError(f"{taker} does not take what {giver} gives, {describe(shape)}: {error}") from error
+    except Exception as error:
+        raise ContractError(f"{taker} does not take what {giver} gives, {describe(shape)}: {told(error)}") from error
     tasks = () if len(targets.tasks) == 1 else (len(targets.tasks),)
     if not isinstance(prediction, Prediction):
         raise ContractError(f"{taker} must give a Prediction, but gives {type(prediction).__name__}")

@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Column
 
 QUIET = 2.0  # seconds that work may take without a word
 EVERY = 5.0  # seconds between two lines about it, where standard error is no terminal
+
+
+WHOLE = Column(no_wrap=True)  # all but the bar itself, which shrinks before any text does
+COLUMNS: dict[str, tuple[ProgressColumn, ...]] = {
+    "epoch": (TextColumn("{task.description}"),),
+    "bar": (BarColumn(),),
+    "steps": (MofNCompleteColumn(table_column=WHOLE),),
+    "loss": (TextColumn("steps  loss {task.fields[loss]}"),),
+    "rate": (TextColumn("{task.fields[rate]} samples/s"),),
+    "elapsed": (TimeElapsedColumn(table_column=WHOLE),),
+    "left": (TextColumn("left"), TimeRemainingColumn(table_column=WHOLE)),
+}
 
 
 class TrainingProgress:
@@ -26,18 +39,9 @@ class TrainingProgress:
         self.step, self.samples = begun, 0
         self.bar: Progress | None = None
         if show and sys.stderr.isatty():
-            self.bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("steps  loss {task.fields[loss]}"),
-                TextColumn("{task.fields[rate]} samples/s"),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(),
-                console=Console(stderr=True),
-            )
+            self.bar = Progress(console=Console(stderr=True))
             self.task = self.bar.add_task("epoch 1", total=total_steps, completed=begun, loss="-", rate="-")
+            self.fit_terminal()
 
     def __enter__(self) -> TrainingProgress:
         if self.bar:
@@ -48,10 +52,26 @@ class TrainingProgress:
         if self.bar:
             self.bar.stop()
 
+    def fit_terminal(self) -> None:
+        """Chooses the bar's columns, by the room that each may come to need."""
+        assert self.bar
+        room = {
+            "epoch": len(f"epoch {self.epochs}/{self.epochs} "),
+            "bar": 5,  # it takes what there is, up to 40
+            "steps": len(f"{self.total_steps}/{self.total_steps} "),
+            "loss": len("steps  loss 00.0000 "),
+            "rate": len("100,000 samples/s "),
+            "elapsed": len("0:00:00 "),
+            "left": len("left 0:00:00 "),
+        }
+        shown = kept(room, self.bar.console.width + 1, drop=("bar", "rate", "elapsed", "left"))
+        self.bar.columns = tuple(column for name in shown for column in COLUMNS[name])
+
     def after_step(self, epoch: int, samples: int, loss: Any) -> None:
         """loss: anything that `float` takes; read only when the bar is drawn, since a GPU has to be waited for."""
         self.step, self.samples = self.step + 1, self.samples + samples
         if self.bar and (self.step % 10 == 0 or self.step == self.total_steps):
+            self.fit_terminal()
             self.bar.update(
                 self.task,
                 completed=self.step,
@@ -61,14 +81,17 @@ class TrainingProgress:
             )
 
     def after_epoch(self, row: dict[str, Any]) -> None:
-        line = (
-            f"epoch {row['epoch']}/{self.epochs}  loss {row['loss']:.4f}  KL {row['kl']:.4f}  r {row['pearson_r']:.3f}  "
-            f"rho {row['spearman_rho']:.3f}  {self.rate():,.0f} samples/s  left {duration(self.seconds_left())}"
-        )
+        parts = {
+            "scores": f"epoch {row['epoch']}/{self.epochs}  loss {row['loss']:.4f}  KL {row['kl']:.4f}  "
+            f"r {row['pearson_r']:.3f}  rho {row['spearman_rho']:.3f}",
+            "rate": f"  {self.rate():,.0f} samples/s",
+            "left": f"  left {duration(self.seconds_left())}",
+        }
         if self.bar:
-            self.bar.console.print(line, highlight=False)
+            shown = kept({name: len(text) for name, text in parts.items()}, self.bar.console.width, drop=("rate", "left"))
+            self.bar.console.print("".join(parts[name] for name in shown), highlight=False)
         elif self.show:
-            print(line, file=sys.stderr, flush=True)
+            print("".join(parts.values()), file=sys.stderr, flush=True)
 
     def rate(self) -> float:
         """Samples a second since the start, scoring included."""
@@ -98,6 +121,15 @@ def slow_work(what: str, total: int) -> Iterator[Callable[[int], None]]:
     finally:
         if on_terminal and next_line != began + QUIET:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def kept(room: Mapping[str, int], width: int, *, drop: Sequence[str]) -> list[str]:
+    """What stands side by side in `width` characters, of names and the room that each needs; `drop`: what is left out first, second, ..."""
+    names = list(room)
+    for name in drop:
+        if sum(room[one] for one in names) > width:
+            names.remove(name)
+    return names
 
 
 def duration(seconds: float) -> str:

@@ -57,6 +57,16 @@ class Recipe(ABC):
         """Which sequences can be trained on, by their lengths in nucleotides: bool (n,). Scoring takes every sequence."""
         return np.ones(len(lengths), dtype=bool)
 
+    @property
+    def longest(self) -> int:
+        """The longest sequence, in nucleotides, that reaches the network whole, but for constant parts that the recipe removes."""
+        return self.inputs.length
+
+    def cut_off(self, longer: int, total: int, what: str = "sequences") -> str:
+        """What to say where so many are longer than that."""
+        taken = f"the {self.longest} nt that recipe {type(self).__name__} takes, and are cut to that"
+        return f"{longer:,} of {total:,} {what} are longer than {taken}"
+
     def window(self, codes: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """What of the encoding is the same every time and is done once: codes (n, longest) -> codes (n, positions)."""
         return codes, lengths

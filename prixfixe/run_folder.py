@@ -96,6 +96,10 @@ class RunFolder:
     def log_file(self) -> Path:
         return self.path / "log.jsonl"
 
+    @property
+    def error_file(self) -> Path:
+        return self.path / "error.txt"
+
     def config(self) -> dict[str, Any]:
         """The resolved configuration; InputError where this is no run folder."""
         try:
@@ -151,6 +155,7 @@ class RunFolder:
         before, force = self.status(), config.get("force")
         if force and (before.get("configuration_hash"), before.get("force")) != (fingerprint, force):
             self.clear()
+        self.error_file.unlink(missing_ok=True)
         write_text(self.config_file, yaml.safe_dump(dict(config), sort_keys=False))
         self.write_status("running", configuration_hash=fingerprint, force=force)
 
@@ -159,7 +164,7 @@ class RunFolder:
         remove_checkpoints(self.path)
         files = (self.status_file, self.config_file, self.targets_file, self.history_file, self.metrics_file, self.weights_file)
         logs = (self.log_file, self.path / "logger.json", *self.path.glob("events.out.tfevents.*"))
-        for file in (*files, *logs, self.validation_file, self.evaluation_file, self.test_file):
+        for file in (*files, *logs, self.validation_file, self.evaluation_file, self.test_file, self.error_file):
             file.unlink(missing_ok=True)
 
     def ended_since(self, began: float) -> bool:

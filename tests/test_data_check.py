@@ -62,7 +62,7 @@ def test_flanks(tmp_path):
     report = check(write(tmp_path / "table", [*rows, (random_strings(1, seed=9)[0], 1.0)]))
     assert (report.flanks.left, report.flanks.right, report.flanks.yeast_construct) == (LEFT_FLANK, RIGHT_FLANK, True)
     assert report.flanks.rows_without == 1
-    assert "the yeast construct's; 1 row lack" in report.text()
+    assert "the yeast construct's; 1 row without them" in report.text()
     other = check(write(tmp_path / "other", [("GATTACAGATTACA" + string, value) for (string, value) in rows]))
     assert other.flanks.left.startswith("GATTACAGATTACA")
     assert not other.flanks.yeast_construct
@@ -171,6 +171,25 @@ def test_a_sound_table_has_no_warning(tmp_path):
     path = write(tmp_path / "table", [(string, float(row)) for row, string in enumerate(random_strings(25))])
     assert check(path).warnings() == []
     assert "Nothing to complain about." in check(path).text()
+
+
+def test_one_value_is_said_in_one_line(tmp_path):
+    path = write(tmp_path / "table", [(string, 5.0) for string in random_strings(25)])
+    lines = check(path).text().splitlines()
+    assert [line for line in lines if "5 in every row" in line] == [
+        "expression   5 in every row",
+        "warning: expression is 5 in every row: there is nothing to learn.",
+    ]
+    assert not any("#" in line for line in lines)
+
+
+def test_one_is_counted_in_the_singular(tmp_path):
+    strings = random_strings(25)
+    path = write(tmp_path / "table", [*((string, float(row)) for row, string in enumerate(strings)), (strings[0], 3.0)])
+    report = check(path, against=path, mismatches=1)
+    assert "repeats of an earlier one in 1 row\n" in report.text()
+    assert "0 rows within 1 mismatch of a sequence in it" in report.text()
+    assert report.warnings()[0] == "1 sequence measured more than once, with results that differ by up to 3"
 
 
 def test_the_public_demo_files_are_found_equal(real_data, tmp_path):

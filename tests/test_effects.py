@@ -182,7 +182,7 @@ def test_what_the_data_do_not_allow_is_not_said() -> None:
     assert interactions(few, "pearson_r") == []
     sentences = analyse(few, "pearson_r").findings
     assert "Recipe: 1 pair with all else equal, too few to tell parts from chance." in sentences
-    assert any(s.startswith("First: no two parts") for s in sentences)
+    assert "Nothing can be said about the parts of first, core, final: no two of one slot have finished with all else equal." in sentences
     assert any(s.startswith("Too few finished combinations") for s in sentences)
     assert not any(" raises " in s or " lowers " in s for s in sentences)
 
@@ -192,7 +192,7 @@ def test_rows_without_a_score_or_not_done_do_not_count() -> None:
     spoilt = [{**rows[0], "state": "failed", "pearson_r": 9.0}, {**rows[1], "pearson_r": None}, *rows[2:]]
     assert max(e.pairs for e in part_effects(spoilt, "pearson_r")) == 27
     assert abs(part_effects(spoilt, "pearson_r")[0].mean) < 0.1
-    assert analyse(spoilt, "pearson_r").findings[1].startswith("2 combinations of 81 not done")
+    assert analyse(spoilt, "pearson_r").findings[1].startswith("2 of 81 combinations are not done, or without")
 
 
 def test_equal_scores_are_no_effect_and_no_crash() -> None:

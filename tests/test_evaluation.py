@@ -9,14 +9,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
+from conftest import demo
 
 from prixfixe import evaluation as module
+from prixfixe.analysis.results import collect
 from prixfixe.commands import evaluate as command
 from prixfixe.data.sequences import Sequences
-from prixfixe.data.testset import PUBLISHED_FILES, SUBSETS, TestSet, read_test_set
+from prixfixe.data.testset import PUBLISHED_FILES, SUBSETS, TestSet, read_test_set, read_test_table
 from prixfixe.errors import InputError
-from prixfixe.evaluation import WEIGHTS, evaluate, read_predictions
+from prixfixe.evaluation import WEIGHTS, evaluate, evaluate_table, read_predictions
+from prixfixe.experiment import run as train
 from prixfixe.files import write_text
+from prixfixe.simulation import simulate
 
 PAIRS = ("SNVs", "motif_perturbation", "motif_tiling")
 N = 400
@@ -228,7 +232,7 @@ def test_bootstrap_samples_agree_with_scipy(monkeypatch: pytest.MonkeyPatch) -> 
     test_set = random_test_set()
     predicted = noisy(test_set)
     samples = 7
-    found = module._bootstrap_correlations(test_set, predicted, samples, seed=3)
+    found = module._bootstrap_correlations(test_set.expression, predicted, test_set.subsets, samples, seed=3, share=0.1)
     generators = np.random.default_rng(3).spawn(len(test_set.subsets))
     for column, (rows, generator) in enumerate(zip(test_set.subsets.values(), generators, strict=True)):
         truth = module.subset_values(test_set.expression, rows)
@@ -417,6 +421,237 @@ def test_command_refuses_what_is_not_there(tmp_path: Path) -> None:
         call(tmp_path / "nothing", folder)
     with pytest.raises(SystemExit):
         call(tmp_path, folder, "--bootstrap", -1)
+
+
+# Plain tables
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """60 promoters with two tasks and an id, of which none is named as an expression is."""
+    measured = simulate(60, seed=8).measurements
+    frame = pd.DataFrame({"id": np.arange(60), "seq": measured.sequences.to_strings(), "dev": measured.expression})
+    frame["hk"] = (20 - frame["dev"] + np.random.default_rng(0).normal(size=60)).round(2)
+    path = tmp_path_factory.mktemp("tables") / "promoters.tsv"
+    frame.to_csv(path, sep="\t", index=False)
+    return path
+
+
+def trained(table: Path, folder: Path, final: str, expression: str) -> Path:
+    """A run that was trained on the table and validated on all of it, too, so that its metrics.json tells what must come out."""
+    columns = ("dataset=table", f"dataset.path={table}", f"dataset.validation={table}", f"dataset.expression={expression}")
+    train(demo("bhi", "conv", "efficientnet", final, *columns, "training.epochs=1"), folder, show_progress=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def two_tasks(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return trained(table, tmp_path_factory.mktemp("sweep") / "two", "soft_bins", "[dev,hk]")
+
+
+def test_a_table_is_scored_on_all_rows(table: Path) -> None:
+    test_set = read_test_table(table, expression=["dev", "hk"])
+    predicted = test_set.expression + np.random.default_rng(3).normal(0, 3, test_set.expression.shape)
+    found = evaluate_table(test_set, predicted, same_scale=True, kl=[0.5, 0.25], bootstrap=2000)
+    assert [(task.name, task.column, task.n, task.kl) for task in found.tasks] == [("dev", "dev", 60, 0.5), ("hk", "hk", 60, 0.25)]
+    for task, truth, guess in zip(found.tasks, test_set.expression.T, predicted.T, strict=True):
+        exact = scipy.stats.pearsonr(truth, guess)
+        assert task.pearson_r.value == pytest.approx(exact.statistic, abs=1e-12)
+        assert task.r_squared == pytest.approx(exact.statistic**2, abs=1e-12)
+        assert task.spearman_rho.value == pytest.approx(scipy.stats.spearmanr(truth, guess).statistic, abs=1e-12)
+        assert task.mse == pytest.approx(np.square(truth - guess).mean())
+        # samples of all rows, so that the interval is that of scipy's own bootstrap, not of a tenth of the rows
+        theirs = scipy.stats.bootstrap(
+            (truth, guess),
+            lambda a, b: scipy.stats.pearsonr(a, b).statistic,
+            paired=True,
+            vectorized=False,
+            n_resamples=2000,
+            method="percentile",
+            rng=np.random.default_rng(1),
+        ).confidence_interval
+        assert task.pearson_r.interval == pytest.approx((theirs.low, theirs.high), abs=0.03)
+
+    bare = evaluate_table(test_set, predicted, bootstrap=0)
+    assert bare.tasks[0].mse is None
+    assert bare.tasks[0].pearson_r.interval is None
+    with pytest.raises(ValueError, match=r"shape \(60, 2\), got \(60,\)"):
+        evaluate_table(test_set, predicted[:, 0])
+    with pytest.raises(ValueError, match="finite"):
+        evaluate_table(test_set, np.full((60, 2), np.inf))
+
+
+def test_constant_predictions_of_a_table_have_no_correlation(table: Path) -> None:
+    test_set = read_test_table(table, expression=["hk"])
+    found = evaluate_table(test_set, np.full(60, 0.1), bootstrap=20, kl=[np.inf])
+    (task,) = json.loads(json.dumps(found.to_dict(), allow_nan=False))["tasks"]
+    assert task["pearson_r"] == {"value": None, "interval": None}
+    assert task["kl"] is None
+
+
+def test_predictions_are_scored_on_a_table(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    test_set = read_test_table(table, expression=["dev"])
+    predicted = noisy(test_set)
+    predictions = write_table(tmp_path / "p.tsv", test_set, predicted, "prediction")
+    r = scipy.stats.pearsonr(test_set.expression, predicted).statistic
+
+    assert call(predictions, table, "--expression", "dev") == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("60 sequences\n")
+    assert f"dev   {r:.4f}  [" in printed
+    assert "1,000 bootstrap samples" in printed
+    for word in ("score", "weight", "subset", "Not in this test set", "MSE"):
+        assert word not in printed
+
+    assert call(predictions, table, "--expression", "dev", "--same-scale", "-o", tmp_path / "out.csv", "--bootstrap", 0) == 0
+    rows = pd.read_csv(tmp_path / "out.csv").set_index(["task", "score"])
+    assert rows.loc[("dev", "pearson_r"), "value"] == pytest.approx(r, abs=1e-12)
+    assert rows.loc[("dev", "mse"), "value"] == pytest.approx(np.square(test_set.expression - predicted).mean())
+    assert set(rows.index.get_level_values("score")) == {"pearson_r", "r_squared", "spearman_rho", "mse"}  # bins are a run's
+    assert set(rows["n"]) == {60}
+
+
+@pytest.mark.parametrize("kind", ["bare", "csv.gz", "parquet"])
+def test_a_test_table_is_read_as_training_reads_it(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    test_set = random_test_set()
+    frame = pd.DataFrame({"sequence": test_set.sequences.to_strings(), "expression": test_set.expression})
+    path = tmp_path / f"measured.{kind}"
+    if kind == "parquet":
+        frame.to_parquet(path, index=False)
+    else:
+        frame.to_csv(path, index=False, header=kind != "bare", sep="\t" if kind == "bare" else ",")
+    predictions = write_table(tmp_path / "p.tsv", test_set, noisy(test_set), "prediction")
+    assert call(predictions, path, "--bootstrap", 0, "--format", "json") == 0
+    (task,) = json.loads(capsys.readouterr().out)["tasks"]
+    assert (task["name"], task["n"]) == ("expression", N)
+    assert task["pearson_r"]["value"] == evaluate(test_set, noisy(test_set), bootstrap=0).subsets[0].pearson_r.value
+
+
+def test_columns_of_a_test_table(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frame = pd.read_csv(table, sep="\t").rename(columns={"seq": "promoter"})
+    frame.to_csv(tmp_path / "other.csv", index=False)
+    predictions = write_table(tmp_path / "p.tsv", read_test_table(table, expression=["dev"]), frame["hk"].to_numpy(), "prediction")
+    assert call(predictions, tmp_path / "other.csv", "--sequence", "promoter", "--expression", "hk", "--format", "csv") == 0
+    assert "hk,pearson_r,1.0" in capsys.readouterr().out
+    with pytest.raises(InputError, match=r"Choose one with --sequence NAME; the columns are: id, promoter, dev, hk"):
+        call(predictions, tmp_path / "other.csv", "--expression", "hk")
+    with pytest.raises(InputError, match=r"2 columns hold numbers. Choose one with --expression NAME"):
+        call(predictions, table)
+    with pytest.raises(InputError, match=r"a table of predictions holds one task, and 2 columns of expression are given \(dev, hk\)"):
+        call(predictions, table, "--expression", "dev", "--expression", "hk")
+
+
+def test_options_that_do_not_go_with_a_test_set(table: Path, tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "test", random_test_set())
+    predictions = write_table(tmp_path / "p.tsv", random_test_set(), np.zeros(N), "prediction")
+    with pytest.raises(InputError, match=r"plain table: leave them out, since .*test is a folder"):
+        call(predictions, folder, "--expression", "dev")
+    with pytest.raises(InputError, match="leave out --without-leaderboard"):
+        call(predictions, table, "--without-leaderboard")
+    with pytest.raises(InputError, match="no such test set; give a table"):
+        call(predictions, tmp_path / "nothing.tsv")
+
+
+def test_simulated_tables_are_labelled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    test_set = random_test_set()
+    path = write_table(tmp_path / "assay" / "train.tsv", test_set, test_set.expression)
+    (tmp_path / "assay" / "about.json").write_text("{}")
+    assert call(write_table(tmp_path / "p.tsv", test_set, noisy(test_set), "prediction"), path, "--bootstrap", 0) == 0
+    assert capsys.readouterr().out.startswith("SIMULATED assay")
+
+
+def test_each_task_of_a_run_is_scored(table: Path, two_tasks: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(two_tasks, table, "--same-scale", "--bootstrap", 10, "--format", "json") == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content == json.loads((two_tasks / "evaluation.json").read_text())
+    assert content.keys() == {"model", "test_set", "simulated", "tasks", "bootstrap_samples"}
+    tasks, metrics = content["tasks"], json.loads((two_tasks / "metrics.json").read_text())
+    assert [task["name"] for task in tasks] == ["dev", "hk"]
+    for score in ("pearson_r", "spearman_rho"):
+        assert np.mean([task[score]["value"] for task in tasks]) == pytest.approx(metrics[score], abs=1e-6)
+    for score in ("mse", "kl"):
+        assert np.mean([task[score] for task in tasks]) == pytest.approx(metrics[score], rel=1e-5)
+
+    kept = np.load(two_tasks / "test.npz", allow_pickle=False)
+    test_set = read_test_table(table, expression=["dev", "hk"])
+    assert kept.keys() == {"measured", "predicted", "test_set"}
+    np.testing.assert_array_equal(kept["measured"], test_set.expression)
+    for task, measured, predicted in zip(tasks, kept["measured"].T, kept["predicted"].T, strict=True):
+        assert task["pearson_r"]["value"] == pytest.approx(scipy.stats.pearsonr(measured, predicted).statistic, abs=1e-12)
+    assert str(kept["test_set"]) == test_set.fingerprint()
+
+    assert call(two_tasks.parent, table, "--bootstrap", 0) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines] == [["run", "task"], ["two", "dev"], ["two", "hk"]]
+
+
+def test_columns_are_matched_to_tasks(table: Path, two_tasks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def values(path: Path, *options: str) -> dict[str, float]:
+        columns = [word for name in options for word in ("--expression", name)]
+        assert call(two_tasks, path, *columns, "--bootstrap", 0, "--format", "json") == 0
+        return {task["name"]: task["pearson_r"]["value"] for task in json.loads(capsys.readouterr().out)["tasks"]}
+
+    expected = values(table)
+    assert values(table, "hk", "dev") == expected  # by name, in whichever order
+    renamed = pd.read_csv(table, sep="\t").rename(columns={"dev": "a", "hk": "b"})
+    renamed.to_csv(tmp_path / "renamed.tsv", sep="\t", index=False)
+    assert values(tmp_path / "renamed.tsv", "a", "b") == expected
+    assert call(two_tasks, tmp_path / "renamed.tsv", "--expression", "a", "--expression", "b", "--bootstrap", 0) == 0
+    assert "dev (a)" in capsys.readouterr().out
+
+    both = r"two: the run predicts 2 tasks \(dev, hk\), and "
+    with pytest.raises(InputError, match=both + r"1 column of expression is given \(dev\)"):
+        values(table, "dev")
+    with pytest.raises(InputError, match=both + r".* has the columns id, seq, a, b: say which"):
+        values(tmp_path / "renamed.tsv")
+    with pytest.raises(InputError, match=r"hk is the name of another task; .* in the order of the run's tasks, dev, hk"):
+        values(table, "hk", "id")
+    renamed[["seq", "a", "b"]].to_csv(tmp_path / "bare.txt", sep="\t", index=False, header=False)
+    with pytest.raises(InputError, match=both + r".*bare.txt has no header"):
+        values(tmp_path / "bare.txt")
+    with pytest.raises(InputError, match=both + "the folder of a test set measures one"):
+        call(two_tasks, write_folder(tmp_path / "test", random_test_set()))
+
+
+def test_a_run_of_one_task_finds_its_own_column(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = trained(table, tmp_path / "one", "mlp", "hk")
+    metrics = json.loads((one / "metrics.json").read_text())
+    assert call(one, table, "--bootstrap", 0, "--same-scale", "--format", "json") == 0
+    (task,) = json.loads(capsys.readouterr().out)["tasks"]
+    assert (task["name"], task["n"]) == ("hk", 60)
+    assert task["kl"] == pytest.approx(metrics["kl"], rel=1e-5)  # of a scalar prediction, made into bins as the measurements are
+    assert task["pearson_r"]["value"] == pytest.approx(metrics["pearson_r"], abs=1e-6)
+    with pytest.raises(InputError, match=r"predicts 1 task \(hk\), and 2 columns of expression are given \(dev, hk\)"):
+        call(one, table, "--expression", "dev", "--expression", "hk")
+    assert call(one, table, "--bootstrap", 0, "--expression", "dev", "--format", "json") == 0
+    assert json.loads(capsys.readouterr().out)["tasks"][0]["name"] == "dev"
+
+
+def test_results_of_runs_that_were_evaluated_on_a_table(table: Path, two_tasks: Path, tmp_path: Path) -> None:
+    one = trained(table, tmp_path / "one", "mlp", "hk")
+    for path in (one, two_tasks):
+        assert call(path, table, "--bootstrap", 0) == 0
+    found = collect([one, two_tasks])
+    assert not found.damaged
+    rows = {Path(row["run"]).name: row for row in found.rows}
+    r = json.loads((one / "evaluation.json").read_text())["tasks"][0]["pearson_r"]["value"]
+    assert rows["one"]["r_all"] == r
+    assert rows["two"]["r_all"] is None  # of no task alone
+    assert "pearson_score" not in rows["one"]
+
+
+def test_metrics_keep_the_scores_of_each_task(table: Path, two_tasks: Path, tmp_path: Path) -> None:
+    metrics = json.loads((two_tasks / "metrics.json").read_text())
+    kept = np.load(two_tasks / "validation.npz", allow_pickle=False)
+    assert list(metrics["tasks"]) == ["dev", "hk"]
+    for column, scores in enumerate(metrics["tasks"].values()):
+        measured, predicted = kept["measured"][:, column], kept["predicted"][:, column]
+        assert scores["pearson_r"] == pytest.approx(scipy.stats.pearsonr(measured, predicted).statistic, abs=1e-12)
+        assert scores.keys() == {"pearson_r", "spearman_rho", "mse"}
+    for score in ("pearson_r", "spearman_rho", "mse"):
+        assert np.mean([scores[score] for scores in metrics["tasks"].values()]) == pytest.approx(metrics[score])
+    assert "tasks" not in pd.read_csv(two_tasks / "history.csv").columns
+    assert "tasks" not in json.loads((trained(table, tmp_path / "one", "mlp", "hk") / "metrics.json").read_text())
 
 
 def test_real_leaderboard(real_data: Path, tmp_path: Path) -> None:

@@ -88,6 +88,10 @@ def test_several_tasks_give_their_mean() -> None:
     for name in ("pearson_r", "spearman_rho", "mse"):
         assert together[name] == pytest.approx((by_task[0][name] + by_task[1][name]) / 2)
     assert together["n"] == 500
+    apart = metrics.scores_by_task(measured, predicted, ["dev", "hk"])
+    assert apart == {task: {name: found[name] for name in found if name != "n"} for task, found in zip(["dev", "hk"], by_task, strict=True)}
+    with pytest.raises(ValueError, match="zip"):
+        metrics.scores_by_task(measured, predicted, ["dev"])
 
 
 def test_shapes_must_agree() -> None:

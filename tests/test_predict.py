@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -134,8 +135,15 @@ def test_a_chunk_is_given_out_once_the_next_is_launched(one_task):
 
 @pytest.mark.parametrize(
     ("sequences", "message"),
-    [("ACGT", r"a list of sequences: give \[sequence\]"), ([""], "sequence 1 is empty"), (["ACGT", ""], "sequence 2 is empty")],
-    ids=["string", "empty", "one-empty"],
+    [
+        ("ACGT", r"a list of sequences: give \[sequence\]"),
+        ([""], "sequence 1 is empty"),
+        (["ACGT", ""], "sequence 2 is empty"),
+        (["ACGT", None], "sequence 2 is None"),
+        ([b"ACGT"], "sequence 1 is b'ACGT'"),
+        (pd.DataFrame({"sequence": ["ACGT"]}), "one column of a data frame"),
+    ],
+    ids=["string", "empty", "one-empty", "none", "bytes", "data-frame"],
 )
 def test_what_is_no_list_of_sequences_is_refused(sequences, message, one_task):
     with pytest.raises(InputError, match=message):

@@ -116,8 +116,12 @@ def test_damage_is_named_and_passed_over(tmp_path: Path) -> None:
 def test_one_run_and_a_sweep_that_has_not_begun(tmp_path: Path) -> None:
     sweep = make_grid(tmp_path / "grid", choices=SMALL, n=30)
     alone = words(write_report([sweep / "bhi+conv+bilstm+mlp"], tmp_path / "alone.html")[0].read_text())
-    assert "1 of 1 combinations done" in alone
+    assert "1 of 1 combination done" in alone
+    assert "The only finished combination has a Pearson r of 0.6" in alone
+    assert alone.count("no two of one slot have finished") == 1
     assert "No bootstrap ranks" in alone
+    page = (tmp_path / "alone.html").read_text()
+    assert 'class="heat"' in page and 'class="scale"' not in page, "one value spans no scale"
     nothing = tmp_path / "nothing"
     nothing.mkdir()
     (nothing / "sweep.json").write_text((sweep / "sweep.json").read_text())

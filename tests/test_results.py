@@ -14,6 +14,7 @@ from fabricated_runs import make_grid
 
 from prixfixe.analysis.filter import keep, parse_condition
 from prixfixe.analysis.results import COLUMNS, SCORES, averaged, collect, combination
+from prixfixe.analysis.tables import cell, signed
 from prixfixe.analysis.views import narrowed_command
 from prixfixe.cli import main
 from prixfixe.commands.results import SCORE_NAMES
@@ -81,6 +82,42 @@ def test_scores_of_unfinished_runs_stay_apart(sweep: Path, capsys: pytest.Captur
     assert "stopped: bhi+conv+proformer+soft_bins: epoch 1" in out
     assert f"failed: {BHI}: TrainingError: the loss is not finite" in out
     assert "missing: bhi+conv+proformer+mlp" in out
+
+
+def test_a_footnote_explains_only_what_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    reason = "TrainingError: the loss is not finite"
+    few = make_grid(tmp_path / "few", choices=FEW, n=30, failed={BHI: reason})
+    out = shown(capsys, few, "--columns", "slots,pearson_r,state")
+    assert "failed" in out and "~" not in out
+    out = shown(capsys, few, "--columns", "slots,reason")
+    assert out.count(reason) == 1
+    assert f"failed: {BHI}\n" in out
+    assert shown(capsys, few).count(reason) == 1
+
+
+def test_one_is_counted_in_the_singular(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = {slot: choices[:1] for slot, choices in FEW.items()}
+    assert shown(capsys, make_grid(tmp_path / "one", choices=one, n=30)).startswith("1 of 1 combination done.")
+    assert shown(capsys, make_grid(tmp_path / "two", choices=one, n=30, seeds=(0, 1))).startswith("2 of 2 runs of 1 combination done.")
+
+
+@pytest.mark.parametrize("view", ["--effects", "--pareto"])
+def test_a_score_that_no_run_has_is_said_and_how_to_get_it(view: str, sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for form in ("table", "md"):
+        out = shown(capsys, sweep, view, "--score", "pearson_score", "--format", form)
+        assert out.startswith("4 of 8 combinations done. SIMULATED")
+        assert "No finished run has a Pearson score yet: prixfixe evaluate RUNS TESTSET gives it." in out
+        assert len(out.strip().splitlines()) == 3, "no headings, no footnotes of what is not there"
+    assert main(["results", str(sweep), "--against", str(sweep), "--score", "pearson_score"]) == 2
+    assert "prixfixe evaluate RUNS TESTSET" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.00004, "0.0000"), (-0.00004, "0.0000"), (0.0, "0.0000"), (-0.01234, "-0.0123"), (2, "+2.0000")]
+)
+def test_a_difference_that_rounds_to_nothing_has_no_sign(value: float, text: str) -> None:
+    assert signed(value) == text
+    assert cell({"difference": float(value)}, "difference") == text
 
 
 def test_a_plain_run_that_nobody_planned(sweep: Path) -> None:

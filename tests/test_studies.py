@@ -441,7 +441,7 @@ def test_other_runs_are_refused_or_left_out(ablation: Path, tmp_path: Path, caps
     assert "choose proformer_ablation or soft_classification" in capsys.readouterr().err
     assert main(["study", "proformer_ablation", str(tmp_path / "nowhere")]) == 2
     capsys.readouterr()
-    assert "left out: 81 runs that are not of this study" in shown(capsys, "proformer_ablation", ablation, grid)
+    assert "left out: 81 runs not of this study" in shown(capsys, "proformer_ablation", ablation, grid)
 
 
 def test_runs_that_differ_in_something_else_are_named(tmp_path: Path) -> None:
@@ -451,7 +451,35 @@ def test_runs_that_differ_in_something_else_are_named(tmp_path: Path) -> None:
 
     folder = make_study(tmp_path / "mixed", "proformer_ablation", ABLATION, of_heads, extra=extra)
     remarks = read_study(PROFORMER_ABLATION, [folder]).remarks
-    assert remarks == ["beware: these runs also differ in dataset.path (a.tsv, b.tsv)"]
+    assert remarks == [
+        "beware: these runs differ in dataset.path (a.tsv, b.tsv): where they are scored on different data, their scores cannot be compared"
+    ]
+
+
+def test_data_that_vary_and_their_copies(tmp_path: Path) -> None:
+    def extra(values: Values) -> Values:
+        table = "a.tsv" if values["core.blocks"] == 1 else "b.tsv"
+        return {"core.heads": values["first.channels"] // 32, "dataset.path": table}
+
+    folder = make_study(tmp_path / "mixed", "proformer_ablation", ABLATION, of_heads, extra=extra)
+    for path in folder.glob("*/"):
+        np.savez(path / "validation.npz", measured=np.arange(9.0), predicted=np.arange(9.0))
+    assert read_study(PROFORMER_ABLATION, [folder]).remarks == [], "the same held-out measurements: the table lies in two places"
+    for path in folder.glob("*/"):
+        measured = np.arange(9.0) + ("path: a.tsv" in (path / "config.yaml").read_text())
+        np.savez(path / "validation.npz", measured=measured, predicted=measured)
+    assert read_study(PROFORMER_ABLATION, [folder]).remarks == [
+        "beware: these runs are scored on different data, as they differ in dataset.path (a.tsv, b.tsv): their scores cannot be compared"
+    ]
+
+
+def test_a_score_that_no_run_has_is_said_without_a_table_of_tests(soft: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = "No finished run has a Pearson score yet: prixfixe evaluate RUNS TESTSET gives it.\n"
+    assert shown(capsys, "soft_classification", soft, "--score", "pearson_score", "--tests") == line
+    out = shown(capsys, "soft_classification", soft, "--score", "pearson_score")
+    assert out.endswith("\n\n" + line)
+    assert "Wilcoxon" not in out
+    assert shown(capsys, "soft_classification", soft, "--score", "pearson_score", "--tests", "--format", "md") == line
 
 
 def test_damaged_runs_are_named_and_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

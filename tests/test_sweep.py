@@ -130,6 +130,9 @@ def test_a_plan_names_what_is_open_and_why(tmp_path: Path) -> None:
     (tmp_path / "bhi+conv+bilstm+mlp" / "status.json").write_text("{")
     assert "is damaged" in plan.open()["bhi+conv+bilstm+mlp"]
     assert "3 of 3 combinations are not done" in str(plan.failure())
+    one = Plan(tmp_path, {"bhi+conv+proformer+mlp": []})
+    assert one.count() == "0 of 1 combination done"
+    assert str(one.failure()).startswith("1 of 1 combination is not done:")
 
 
 def test_a_running_one_is_named_with_its_process(tmp_path: Path) -> None:

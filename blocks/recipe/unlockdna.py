@@ -41,6 +41,10 @@ class UnlockDNA(Recipe):
         kept = lengths - self.head - self.tail
         return (kept > 0) & (kept <= self.width)
 
+    @property
+    def longest(self) -> int:
+        return self.head + self.width + self.tail
+
     def window(self, codes: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         insert = (lengths - self.head - self.tail).clamp(min=0)
         before = (self.width - insert).clamp(min=0) // 2

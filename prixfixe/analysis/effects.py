@@ -28,7 +28,8 @@ from typing import Any
 
 import numpy as np
 
-from prixfixe.analysis.results import LOWER_IS_BETTER, SCORES, Row, combination, origins
+from prixfixe.analysis.results import EVALUATION_COLUMNS, LOWER_IS_BETTER, SCORES, Row, labels, origins
+from prixfixe.counting import counted
 from prixfixe.run_folder import SLOTS
 
 MIN_PAIRS = 6  # with fewer, a signed-rank test cannot give p < 0.05, and no bootstrap an interval worth its name
@@ -195,41 +196,54 @@ def interactions(rows: Sequence[Row], score: str) -> list[InteractionCell]:
     return sorted(cells, key=lambda cell: -abs(cell.excess))
 
 
+def no_score(score: str) -> str:
+    """What is said where no finished run has a score, and what gives it."""
+    gives = ": prixfixe evaluate RUNS TESTSET gives it" if score in EVALUATION_COLUMNS else ""
+    return f"No finished run has a {SCORES.get(score, score)} yet{gives}."
+
+
 def _findings(
     rows: Sequence[Row], score: str, effects: Sequence[PartEffect], shares: Sequence[VarianceShare], cells: Sequence[InteractionCell]
 ) -> list[str]:
     label = SCORES.get(score, score)
-    done = _scored(rows, score)
-    if not done:
-        return [f"No finished run has a {label} yet."]
-    scored, planned = _by_combination(done, score), {combination(row) for row in rows}
+    planned, scored = labels(rows), defaultdict(list)
+    for name, row in zip(planned, rows, strict=True):
+        if _scored([row], score):
+            scored[name].append(row[score])
+    if not scored:
+        return [no_score(score)]
     best = (min if score in LOWER_IS_BETTER else max)(scored, key=lambda name: statistics.fmean(scored[name]))
-    sentences = [f"The best {label} of {_count(len(scored), 'finished combination')} is {statistics.fmean(scored[best]):.3f}: {best}."]
-    if len(scored) < len(planned):
+    if len(scored) == 1:
+        sentences = [f"The only finished combination has a {label} of {statistics.fmean(scored[best]):.3f}: {best}."]
+    else:
+        sentences = [f"The best {label} of {counted(len(scored), 'finished combination')} is {statistics.fmean(scored[best]):.3f}: {best}."]
+    if without := len(set(planned)) - len(scored):
         sentences.append(
-            f"{_count(len(planned) - len(scored), 'combination')} of {len(planned)} not done or without a {label}: "
+            f"{without} of {counted(len(set(planned)), 'combination')} {'is' if without == 1 else 'are'} not done, or without a {label}: "
             "every comparison is over those that have one."
         )
-    for slot in SLOTS:
-        sentences += _about_slot(slot, [effect for effect in effects if effect.slot == slot], label)
-    return [*sentences, *_about_variance(shares, cells, score, label)]
+    of_slots = {slot: [effect for effect in effects if effect.slot == slot] for slot in SLOTS}
+    for slot, some in of_slots.items():
+        sentences += _about_slot(slot, some, label) if some else []
+    if alone := [slot for slot, some in of_slots.items() if not some]:
+        about = "" if len(alone) == len(SLOTS) else f" of {', '.join(alone)}"
+        sentences.append(f"Nothing can be said about the parts{about}: no two of one slot have finished with all else equal.")
+    return sentences if len(alone) == len(SLOTS) else [*sentences, *_about_variance(shares, cells, score, label)]
 
 
 def _about_slot(slot: str, effects: Sequence[PartEffect], label: str) -> list[str]:
     """The parts that differ from the others beyond chance, the best first; where none does, pairs of parts that do."""
-    if not effects:
-        return [f"{slot.capitalize()}: no two parts have finished with all else equal, so that nothing can be said."]
     against_others = [effect for effect in effects if effect.other == OTHERS] or list(effects)
     for some in (against_others, [effect for effect in effects if effect.other != OTHERS]):
         if clear := [effect for effect in some if effect.p_adjusted is not None and effect.p_adjusted < SIGNIFICANT]:
             return [_sentence(effect, label) for effect in sorted(clear, key=_merit, reverse=True)]
     pairs = max(effect.pairs for effect in effects)
     if pairs < MIN_PAIRS:
-        return [f"{slot.capitalize()}: {_count(pairs, 'pair')} with all else equal, too few to tell parts from chance."]
+        return [f"{slot.capitalize()}: {counted(pairs, 'pair')} with all else equal, too few to tell parts from chance."]
     largest = max(effects, key=lambda effect: abs(effect.mean))
     return [
         f"{slot.capitalize()}: no part differs from the others beyond chance; the largest difference in {label} is "
-        f"{abs(largest.mean):.{_digits(largest)}f}, of {largest.part} against {_rest(largest)} ({_count(pairs, 'pair')})."
+        f"{abs(largest.mean):.{_digits(largest)}f}, of {largest.part} against {_rest(largest)} ({counted(pairs, 'pair')})."
     ]
 
 
@@ -268,7 +282,7 @@ def _about_variance(shares: Sequence[VarianceShare], cells: Sequence[Interaction
             sentences.append(
                 f"{best.slots[0].capitalize()} and {best.slots[1]} depend on each other ({_percent(share.share)} of the variance, "
                 f"{p_text(float(p))} after correction): {best.parts[0]} with {best.parts[1]} has a {label} {abs(best.excess):.3f} "
-                f"{'higher' if best.excess > 0 else 'lower'} than the two add up to ({_count(best.combinations, 'combination')})."
+                f"{'higher' if best.excess > 0 else 'lower'} than the two add up to ({counted(best.combinations, 'combination')})."
             )
     if tested and not any(p < SIGNIFICANT for p in adjusted):
         sentences.append("No two slots depend on each other beyond chance: parts add up.")
@@ -319,13 +333,6 @@ def _units(rows: Sequence[Row], slot: str, score: str) -> Units:
 
 def _scored(rows: Iterable[Row], score: str) -> list[Row]:
     return [row for row in rows if row["state"] == "done" and row.get(score) is not None]
-
-
-def _by_combination(rows: Iterable[Row], score: str) -> dict[str, list[float]]:
-    groups: dict[str, list[float]] = defaultdict(list)
-    for row in rows:
-        groups[combination(row)].append(row[score])
-    return groups
 
 
 def _table(rows: Sequence[Row], score: str) -> list[dict[str, Any]]:
@@ -385,10 +392,6 @@ def _digits(effect: PartEffect) -> int:
 
 def _rest(effect: PartEffect) -> str:
     return f"the other {PLURALS[effect.slot]}" if effect.other == OTHERS else effect.other
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def _percent(share: float) -> str:

@@ -231,7 +231,7 @@ def _configuration(folder: RunFolder) -> Row:
     time."""
     try:
         text = folder.config_file.read_text(encoding="utf-8")
-        content = yaml.load("\n".join(_top_level(text, ("choices", "seed", "variant", "dataset"))), SafeLoader)
+        content = yaml.load("\n".join(top_level(text, ("choices", "seed", "variant", "dataset"))), SafeLoader)
         if not isinstance(content, dict) or "choices" not in content:
             content = folder.config()
     except FileNotFoundError:
@@ -245,7 +245,7 @@ def _configuration(folder: RunFolder) -> Row:
     return {**{slot: str(choices[slot]) for slot in SLOTS}, **others}
 
 
-def _top_level(text: str, keys: tuple[str, ...]) -> Iterable[str]:
+def top_level(text: str, keys: tuple[str, ...]) -> Iterable[str]:
     """The lines of these keys of a YAML mapping in block style, what is indented below them included."""
     wanted = False
     for line in text.splitlines():
@@ -279,19 +279,24 @@ def _checked(content: Mapping[str, Any], file: Path) -> Row:
 
 
 def _evaluation(folder: RunFolder) -> Row:
-    """The weighted scores and the subset scores of evaluation.json, and that they are simulated, where they are; {} where there is none."""
+    """The weighted scores and the subset scores of evaluation.json, and that they are simulated, where they are; {} where there is none.
+
+    Of an evaluation on a plain table, which has neither: the scores of `all`, where it has one task.
+    """
     file = folder.evaluation_file
     content = folder.read_json(file)
     if not content:
         return {}
     try:
         values: Row = {"simulated": True} if content.get("simulated") else {}
-        values |= {f"{score}_score": content[f"{score}_score"]["value"] for score in ("pearson", "spearman")}
-        for subset in content["subsets"]:
+        tasks = content.get("tasks")
+        if tasks is None:
+            values |= {f"{score}_score": content[f"{score}_score"]["value"] for score in ("pearson", "spearman")}
+        for subset in content["subsets"] if tasks is None else [{**task, "name": "all"} for task in tasks if len(tasks) == 1]:
             values |= {f"r_{subset['name']}": subset["pearson_r"]["value"], f"rho_{subset['name']}": subset["spearman_rho"]["value"]}
     except (KeyError, TypeError) as error:
         raise InputError(f"{file} is damaged: {json.dumps(str(error))} is missing or of the wrong type") from error
-    return _checked(values, file)
+    return _checked(values, file) if values else {}
 
 
 def _so_far(folder: RunFolder) -> Row:

@@ -20,14 +20,14 @@ from typing import Any, Literal
 import numpy as np
 import yaml
 
-from prixfixe.analysis.effects import MIN_PAIRS, interval, signed_rank
+from prixfixe.analysis.comparable import differing, settings_of, unlike_data, where_data_lie
+from prixfixe.analysis.effects import MIN_PAIRS, interval, no_score, signed_rank
 from prixfixe.analysis.grid import SYMBOLS
 from prixfixe.analysis.results import LOWER_IS_BETTER, SCORES, Results, Row, collect
 from prixfixe.analysis.tables import Table
 from prixfixe.analysis.views import any_simulated, commands, labelled, title
+from prixfixe.counting import counted
 from prixfixe.errors import InputError
-from prixfixe.run_folder import SLOTS, RunFolder, decisive, flatten
-from prixfixe.sweeps.plan import Plan
 
 MIN_GROUP = 4  # with fewer on either side, a rank-sum test cannot give p < 0.05
 MOST_NAMES = 3  # of runs that are not done, for each state
@@ -122,22 +122,24 @@ def read_study(study: Study, folders: Sequence[Path]) -> StudyRuns:
     damaged, strangers = list(found.damaged), []
     for row in found.rows:
         try:
-            values = _values(row)
+            config = settings_of(row)
         except (InputError, yaml.YAMLError) as error:
             damaged.append(str(error).partition("\n")[0])
             continue
-        if any(factor.key not in values for factor in study.factors.values()) or any(values.get(k) != v for k, v in study.holds.items()):
+        if any(factor.key not in config for factor in study.factors.values()) or any(config.get(k) != v for k, v in study.holds.items()):
             strangers.append(row)
         else:
-            kept.append((row, {label: _as_level(values[factor.key]) for label, factor in study.factors.items()}, values))
+            kept.append((row, {label: _as_level(config[factor.key]) for label, factor in study.factors.items()}, config))
     if not kept:
         needed = [*(f"{key}={value}" for key, value in study.holds.items()), *(factor.key for factor in study.factors.values())]
         raise InputError(
-            f"{', '.join(map(str, folders))}: none of {len(found.rows)} runs belongs to the study {study.name}, whose runs have "
+            f"{', '.join(map(str, folders))}: none of {counted(len(found.rows), 'run')} belongs to the study {study.name}, whose runs have "
             f"{', '.join(needed)}; to make them: prixfixe train -m experiment={study.name}"
         )
-    remarks = [f"left out: {len(strangers)} runs that are not of this study, such as {Path(strangers[0]['run']).name}"] if strangers else []
-    remarks += list(_also_different(study, [values for row, _, values in kept if row["state"] == "done"]))
+    remarks = (
+        [f"left out: {counted(len(strangers), 'run')} not of this study, such as {Path(strangers[0]['run']).name}"] if strangers else []
+    )
+    remarks += _beware(study, [(row, config) for row, _, config in kept if row["state"] == "done"])
     return StudyRuns(Results([row for row, _, _ in kept], damaged), [levels for _, levels, _ in kept], remarks)
 
 
@@ -198,10 +200,12 @@ def answer_table(study: Study, runs: StudyRuns, score: str) -> Table:
     """
     units = _units(study, runs, score)
     rows: list[Row] = []
-    for question in study.questions:
+    for question in study.questions if units else ():
         rows += _corrected(list(_answers(study, runs, question, units, score)))
     columns = ("test", "term", "part", "other", "difference", "low", "high", "better", "n", "p", "p_adjusted")
     labels = {"term": "factor", "part": "this", "other": "against", "low": "from", "high": "to", "better": "better in"}
+    if not rows:
+        return Table(no_score(score), columns, [], labels=labels, simulated=any_simulated(runs.results))
     return Table(
         labelled(runs.results, f"{SCORES[score]} of this minus that of the other, and whether it is chance"),
         columns,
@@ -218,18 +222,6 @@ def answer_table(study: Study, runs: StudyRuns, score: str) -> Table:
     )
 
 
-def _values(row: Row) -> dict[str, Any]:
-    """A run's decisive values, and where its data lay, by dotted key: of its config.yaml, or, where it never began, of the overrides in its
-    sweep's plan."""
-    folder = RunFolder(Path(row["run"]))
-    if folder.config_file.exists():
-        config = folder.config()
-        return flatten(decisive(config)) | ({"dataset.path": config["dataset"]["path"]} if "path" in config.get("dataset", {}) else {})
-    overrides = Plan.read(folder.path.parent).jobs.get(folder.name, [])
-    pairs = (override.partition("=") for override in overrides)
-    return {**{key: yaml.safe_load(value) for key, _, value in pairs}, **{f"choices.{slot}": row[slot] for slot in SLOTS}}
-
-
 def _as_level(value: Any) -> Any:
     """A value of config.yaml that can be compared and looked up: its lists as tuples."""
     return tuple(map(_as_level, value)) if isinstance(value, list) else value
@@ -240,14 +232,15 @@ def _as_list(level: Any) -> Any:
     return [*map(_as_list, level)] if isinstance(level, tuple) else level
 
 
-def _also_different(study: Study, configs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """A remark where the runs differ in what is no factor of the study, so that they may not be comparable."""
-    ignored = ("seed", "choices", *study.follows, *(factor.key for factor in study.factors.values()))
-    for key in dict.fromkeys(key for config in configs for key in config):
-        if not any(key == prefix or key.startswith(f"{prefix}.") for prefix in ignored):
-            values = sorted({str(config.get(key, "none")) for config in configs})
-            if len(values) > 1:
-                yield f"beware: these runs also differ in {key} ({', '.join(values[:4])}{', ...' if len(values) > 4 else ''})"
+def _beware(study: Study, runs: Sequence[tuple[Row, Mapping[str, Any]]]) -> Iterator[str]:
+    """Remarks where the runs differ in what is no factor of the study, so that they may not be comparable."""
+    factors = [factor.key for factor in study.factors.values()]
+    if data := unlike_data((row for row, _ in runs), factors):
+        yield data
+    configs = [config for _, config in runs]
+    named = ("dataset",) if data else where_data_lie(configs)
+    if settings := differing(configs, ("seed", "choices", *study.follows, *factors, *named)):
+        yield f"beware: these runs also differ in {settings}"
 
 
 def _not_done(runs: StudyRuns) -> list[str]:

@@ -95,8 +95,14 @@ def number(value: Any, column: str) -> str:
     if column == "noise":
         return f"{value:.4f}"
     if column == "difference" or column in ("mean", "low", "high", "excess"):
-        return f"{value:+.4f}"
+        return signed(value)
     return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
+
+
+def signed(value: float) -> str:
+    """+0.0123, -0.0123, and 0.0000 without a sign."""
+    text = f"{value:+.4f}"
+    return text if float(text) else text[1:]
 
 
 def as_text(table: Table, width: int | None = None) -> str:
@@ -111,7 +117,7 @@ def as_text(table: Table, width: int | None = None) -> str:
         padded = (text.ljust(w) if to_left else text.rjust(w) for text, w, to_left in zip(cells[:shown], widths, left, strict=False))
         lines.append("  ".join(padded).rstrip())
     if not body:
-        lines = lines[:-1]
+        lines = [table.title]
     if shown < len(header):
         lines += ["", f"This terminal is too narrow for {', '.join(header[shown:])}: --columns chooses what is shown."]
     return "\n".join([*lines, *([""] if table.notes else []), *table.notes]) + "\n"

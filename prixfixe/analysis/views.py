@@ -23,7 +23,8 @@ from prixfixe.analysis.results import (
     labels,
     read_plan,
 )
-from prixfixe.analysis.tables import Table, default_columns
+from prixfixe.analysis.tables import Table, default_columns, signed
+from prixfixe.counting import counted
 from prixfixe.errors import InputError
 from prixfixe.run_folder import SLOTS, RunFolder
 from prixfixe.simulated import SIMULATED
@@ -44,15 +45,16 @@ def comparison(results: Results, columns: str | None, sort: str | None, *, by_ru
     started = [row for row in shown.rows if row["state"] == "done" or row.get("pearson_r_so_far") is not None]
     names = chosen_columns(columns) if columns else default_columns(started or shown.rows)
     rows = shown.rows if columns and set(names) & {"state", "reason", "command", "run"} else started
-    footnote = ["~ not done yet: the scores of the last epoch so far."] if any(row["state"] != "done" for row in rows) else []
-    return Table(title(results), names, rows, [*footnote, *notes(results)], numbered=True)
+    unfinished = any(row.get(name) is None and row.get(f"{name}_so_far") is not None for row in rows for name in names)
+    footnote = ["~ not done yet: the scores of the last epoch so far."] if unfinished else []
+    return Table(title(results), names, rows, [*footnote, *notes(results, reasons="reason" not in names)], numbered=True)
 
 
 def title(results: Results) -> str:
     """How many are done; that they are simulated, where they are."""
-    combinations = len({combination(row) for row in results.rows})
-    what = "combinations" if combinations == len(results.rows) else f"runs of {combinations} combinations"
-    return labelled(results, f"{len(results.done)} of {len(results.rows)} {what} done")
+    runs, combinations = len(results.rows), len({combination(row) for row in results.rows})
+    what = counted(runs, "run") + " of " if combinations != runs else ""
+    return labelled(results, f"{len(results.done)} of {what}{counted(combinations, 'combination')} done")
 
 
 def labelled(results: Results, text: str) -> str:
@@ -64,11 +66,12 @@ def any_simulated(results: Results) -> bool:
     return any(row["simulated"] for row in results.rows)
 
 
-def notes(results: Results) -> list[str]:
-    """The runs that are not done, by name and with what runs just these, and what could not be read."""
+def notes(results: Results, *, reasons: bool = True) -> list[str]:
+    """The runs that are not done, by name and with what runs just these, and what could not be read. reasons: why they are not done,
+    where the table itself does not say it."""
     lines: list[str] = []
     for row in results.others:
-        reason = str(row["reason"]).strip().partition("\n")[0] if row["reason"] else ""
+        reason = str(row["reason"]).strip().partition("\n")[0] if reasons and row["reason"] else ""
         r = row.get("pearson_r_so_far")
         epoch = f"epoch {row['epoch']}" + (f", Pearson r {r:.3f} so far" if r is not None else "") if row.get("epoch") else ""
         lines.append(": ".join(part for part in (row["state"], Path(row["run"]).name, epoch, reason) if part))
@@ -118,15 +121,14 @@ def effects(results: Results, score: str) -> list[Table]:
     columns = ("slot", "part", "other", "mean", "low", "high", "better", "pairs", "p", "p_adjusted")
     headings = {"other": "against", "mean": "difference", "low": "from", "high": "to", "better": "better in"}
     cells = [asdict(cell) | {"parts": " + ".join(cell.parts), "slot": " x ".join(cell.slots)} for cell in found.interactions]
-    return [
+    if not found.effects:
+        return [Table(title(results), columns, [], found.findings, labels=headings, simulated=any_simulated(results))]
+    tables = [
         Table(
             labelled(results, f"{label} of a part minus {label} of another of its slot, with all else equal"),
             columns,
             [asdict(effect) for effect in found.effects],
-            [
-                *found.findings,
-                "from, to: 95 % bootstrap interval; p: signed-rank test, corrected for all tests here (Holm).",
-            ],
+            [*found.findings, "from, to: 95 % bootstrap interval; p: signed-rank test, corrected for all tests here (Holm)."],
             labels=headings,
             simulated=any_simulated(results),
         ),
@@ -141,6 +143,7 @@ def effects(results: Results, score: str) -> list[Table]:
             [{**cell, "mean": f"{cell['mean']:.3f}"} for cell in cells[:10]],
         ),
     ]
+    return [table for table in tables if table.rows]
 
 
 def ranks(results: Results, score: str) -> list[Table]:
@@ -204,14 +207,15 @@ def ranks(results: Results, score: str) -> list[Table]:
 def pareto(results: Results, score: str) -> list[Table]:
     """For each cost, the combinations that no other beats in both."""
     from prixfixe.analysis.costs import COSTS, pareto_front
+    from prixfixe.analysis.effects import no_score
 
     rows = averaged(results).rows
     fronts: list[Row] = []
     for cost, label in COSTS.items():
         fronts += [{"front": label, **row} for row in pareto_front(rows, score, cost)]
     columns = ("front", *SLOTS, score, *(cost for cost in COSTS if any(row.get(cost) is not None for row in fronts)))
-    explained = "Of every cost, cheapest first: what no other combination beats in both score and that cost."
-    heading = labelled(results, f"{SCORES[score]} against cost: the Pareto fronts")
+    explained = "Of every cost, cheapest first: what no other combination beats in both score and that cost." if fronts else no_score(score)
+    heading = labelled(results, f"{SCORES[score]} against cost: the Pareto fronts") if fronts else title(results)
     return [Table(heading, columns, fronts, [explained], labels={"front": "cost"}, simulated=any_simulated(results))]
 
 
@@ -220,11 +224,11 @@ def against(new: Results, old: Results, score: str) -> list[Table]:
     import numpy as np
 
     from prixfixe.analysis.against import compare, new_parts, slot_ranking, together
-    from prixfixe.analysis.effects import interval
+    from prixfixe.analysis.effects import interval, no_score
 
     rows = compare(new, old, score)
     if not rows:
-        raise InputError(f"no run on either side has a {SCORES[score]} yet")
+        raise InputError(no_score(score))
     both = np.array([row["difference"] for row in rows if row["difference"] is not None])
     counts = {
         change: sum(row["change"] == change for row in rows)
@@ -233,9 +237,10 @@ def against(new: Results, old: Results, score: str) -> list[Table]:
     remarks = [", ".join(f"{count} {change}" for change, count in counts.items() if count) + "."]
     if len(both):
         limits = interval(both)
-        between = f" (95 % interval {limits[0]:+.4f} to {limits[1]:+.4f})" if limits else ""
+        between = f" (95 % interval {signed(limits[0])} to {signed(limits[1])})" if limits else ""
         remarks.append(
-            f"Over the {len(both)} combinations of both sides, {SCORES[score]} changed by {both.mean():+.4f} on average{between}."
+            f"Over the {counted(len(both), 'combination')} of both sides, {SCORES[score]} changed by {signed(both.mean())} on average"
+            f"{between}."
         )
         remarks.append("noise: what 95 of 100 differences by chance stay below, so that one in twenty is beyond it with nothing changed.")
     sources = {row["noise_from"] for row in rows if row["noise_from"]}

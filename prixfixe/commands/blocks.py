@@ -46,7 +46,7 @@ def check(part: Part, parts: list[Part]) -> int:
     from prixfixe.block_check import violations
     from prixfixe.menu import partners
 
-    found = list(violations(partners(parts, part)))
+    found = [part.problem] if part.problem else list(violations(partners(parts, part)))
     for problem in found:
         print(f"{part.slot}/{part.name}: {problem}")
     if not found:
@@ -55,20 +55,37 @@ def check(part: Part, parts: list[Part]) -> int:
 
 
 def print_menu(parts: list[Part]) -> None:
+    """The parts as a table; where the terminal is too narrow for all columns, those that matter least are left out whole."""
     from rich.table import Table
+    from rich.text import Text
 
     from prixfixe.block_check import describe_part
-    from prixfixe.progress import wide_console
+    from prixfixe.menu import defaults
+    from prixfixe.progress import kept, wide_console
 
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("slot", "choice", "takes", "gives", "parameters", "values"):
-        table.add_column(column, justify="right" if column == "parameters" else "left", overflow="fold")
-    slot = ""
+    rows: list[dict[str, str]] = []
+    broken: list[str] = []
     for part in parts:
-        if part.slot != slot and slot:
-            table.add_section()
         takes, gives, parameters = describe_part(part, parts)
+        if gives.startswith("broken: "):
+            broken.append(f"{part.slot}/{part.name} is {gives}")
+            gives = "broken"
         values = ", ".join(f"{key}={value}" for key, value in part.values.items())
-        table.add_row(part.slot if part.slot != slot else "", part.name, takes, gives, parameters, values)
-        slot = part.slot
-    wide_console().print(table)
+        slot = "" if rows and parts[len(rows) - 1].slot == part.slot else part.slot
+        rows.append({"slot": slot, "choice": part.name, "takes": takes, "gives": gives, "parameters": parameters, "values": values})
+    widths = {title: 2 + max(len(cell) for row in rows for cell in (title, row[title])) for title in rows[0]}
+    widths["values"] = 2 + max(len(word) for row in rows for word in ("values", *row["values"].split()))  # the rest goes to the next line
+    console = wide_console()
+    shown = kept(widths, console.width + 2, drop=("values", "takes", "parameters", "gives"))  # the last column needs no space behind it
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for title in shown:
+        table.add_column(title, justify="right" if title == "parameters" else "left", no_wrap=title != "values")
+    for row in rows:
+        table.add_row(*(Text(row[title]) for title in shown))
+    console.print(table)
+    for problem in broken:
+        console.print(Text(problem, "red"), soft_wrap=not console.is_terminal)
+    reference = " ".join(f"{slot}={name}" for slot, name in defaults().items())
+    console.print(Text(f"Shapes and parameters: beside {reference}; expression heads stand in front of the sequence.", "dim"))
+    if left_out := [title for title in widths if title not in shown]:
+        console.print(Text(f"Left out at this width: {', '.join(left_out)}.", "dim"))

@@ -28,7 +28,8 @@ HELP = "predict the expression of the sequences in a table or FASTA file"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_folder", type=Path, metavar="RUN", help="a run folder with weights")
-    parser.add_argument("sequences", type=Path, metavar="SEQUENCES", help="a table (TSV, CSV, Parquet) or FASTA; plain or gzip")
+    what = "a table (TSV, CSV, Parquet) or FASTA; plain or gzip; - is standard input"
+    parser.add_argument("sequences", type=lambda name: Path("/dev/stdin" if name == "-" else name), metavar="SEQUENCES", help=what)
     parser.add_argument("-o", "--output", type=output_file, metavar="FILE", help="write there as TSV, not to standard output")
     parser.add_argument("--sequence", metavar="COLUMN", help="the table's sequence column, where it is not found by itself")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N; default: %(default)s")
@@ -59,6 +60,7 @@ def predict_file(model: Model, path: Path, output: Path | None, *, sequence: str
     from prixfixe.data.tables import count_sequences, read_sequence_chunks
 
     total = count_sequences(path, sequence=sequence)
+    longer = 0
     waiting: deque[tuple[Sequences, list[str]]] = deque()  # chunks whose predictions have not come yet
 
     def chunks() -> Iterator[Sequences]:
@@ -77,6 +79,11 @@ def predict_file(model: Model, path: Path, output: Path | None, *, sequence: str
             sequences, names = waiting.popleft()
             out.write(rows_of_text(names, sequences, values))
             progress.advance(task, len(names))
+            longer += int((sequences.lengths > model.recipe.longest).sum())
+    if longer:
+        print(f"warning: {model.recipe.cut_off(longer, total)}", file=sys.stderr)
+    if output is not None:
+        print(f"{total:,} predictions in {output}", file=sys.stderr)
 
 
 def rows_of_text(names: list[str], sequences: Sequences, values: np.ndarray) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from prixfixe.analysis.comparable import remarks
     from prixfixe.analysis.filter import keep, parse_condition
     from prixfixe.analysis.results import collect
     from prixfixe.analysis.tables import as_csv, as_latex, as_markdown, as_text, write_parquet
@@ -65,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"{form} holds one table: ask for one of --effects, --ranks, --pareto and --against at a time")
     conditions = [parse_condition(text) for text in args.where]
     results = keep(collect(args.runs), conditions)
+    sides = [results]
     tables: list[Table] = []
     if args.effects:
         tables += effects(results, args.score)
@@ -73,13 +76,17 @@ def run(args: argparse.Namespace) -> int:
     if args.pareto:
         tables += pareto(results, args.score)
     if args.against:
-        tables += against(results, keep(collect(args.against), conditions), args.score)
-    if not tables:
+        sides.append(keep(collect(args.against), conditions))
+        tables += against(results, sides[-1], args.score)
+    if not asked:
         by_run = args.seeds or form in ("csv", "parquet")
         tables = [comparison(results, args.columns, args.sort, by_run=by_run, all_columns=form in ("csv", "parquet"))]
     elif args.columns or args.sort:
         raise InputError("--columns and --sort are for the comparison: leave them out, or --effects, --ranks, --pareto and --against")
 
+    if form not in ("csv", "parquet"):
+        unlike = remarks(*(side.rows for side in sides), score=args.score if asked else None)
+        tables[0] = replace(tables[0], notes=[*unlike, *tables[0].notes])
     if form == "parquet":
         if args.output is None:
             raise InputError("a Parquet table is no text: say where to write it, -o results.parquet")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from prixfixe.construct import LEFT_FLANK, RIGHT_FLANK
+from prixfixe.counting import counted
 from prixfixe.data.measurements import Measurements
 from prixfixe.data.sequences import NUCLEOTIDES, N, Sequences
 from prixfixe.data.splits import CHUNK_ROWS, distinct, ends_with, flanks, found_in, inserts, starts_with, strand_hash, strand_hashes
@@ -18,10 +19,6 @@ SHOWN_REJECTED = 5
 HISTOGRAM_BINS = 10
 BAR = 40  # characters of the longest bar of a histogram
 PAIRS_AT_A_TIME = 1_000_000
-
-
-def _rows(count: int) -> str:
-    return f"{count:,} row" if count == 1 else f"{count:,} rows"
 
 
 @dataclass(frozen=True)
@@ -76,7 +73,7 @@ class Flanks:
         if not self.left and not self.right:
             return "none recognised"
         name = "the yeast construct's" if self.yeast_construct else "shared by most sequences"
-        return f"{self.left or '-'} ... {self.right or '-'}, {name}; {_rows(self.rows_without)} lack them"
+        return f"{self.left or '-'} ... {self.right or '-'}, {name}; {counted(self.rows_without, 'row')} without them"
 
 
 @dataclass(frozen=True)
@@ -93,6 +90,8 @@ class Expression:
     counts: tuple[int, ...]
 
     def lines(self, task: str) -> list[tuple[str, str]]:
+        if self.minimum == self.maximum:
+            return [(task, f"{self.minimum:.4g} in every row")]
         low, middle, high = self.quartiles
         lines = [
             (task, f"{self.minimum:.4g} to {self.maximum:.4g}, quartiles {low:.4g}, {middle:.4g}, {high:.4g}"),
@@ -123,17 +122,19 @@ class Overlap:
 
     def lines(self) -> list[tuple[str, str]]:
         return [
-            ("against", f"{self.file}, {_rows(self.rows)}" + ("; the same content" if self.same_content else "")),
-            ("", f"{_rows(self.identical)} of this table stand there too"),
-            ("", f"{_rows(self.reverse_complement)} stand there as their reverse complement"),
-            ("", f"{_rows(self.near)} have a sequence there within {self.mismatches} mismatches, on either strand"),
+            ("against", f"{self.file}, {counted(self.rows, 'row')}" + ("; the same content" if self.same_content else "")),
+            ("", f"{counted(self.identical, 'row')} of this table in it"),
+            ("", f"{counted(self.reverse_complement, 'row')} in it as the reverse complement"),
+            ("", f"{counted(self.near, 'row')} within {counted(self.mismatches, 'mismatch', 'es')} of a sequence in it, on either strand"),
         ]
 
     def warnings(self, rows: int) -> list[str]:
         if self.same_content:
             return [f"both files hold the same sequences and expression: scores on {self.file} would be scores on the training data"]
         total = self.identical + self.reverse_complement + self.near
-        return [f"{total:,} of {_rows(rows)} stand in {self.file} too, or nearly so, on one strand or the other"] if total else []
+        return (
+            [f"{total:,} of {counted(rows, 'row')} to be found in {self.file}, or nearly so, on one strand or the other"] if total else []
+        )
 
 
 @dataclass(frozen=True)
@@ -158,16 +159,18 @@ class Report:
         """What the user should look into before training, a sentence each."""
         found = []
         if self.rejected_rows:
-            found.append(f"{_rows(self.rejected_rows)} cannot be used; training refuses the file until they are mended or removed")
+            found.append(
+                f"{counted(self.rejected_rows, 'row')} cannot be used; training refuses the file until such rows are mended or removed"
+            )
         if self.repeats.conflicting:
             found.append(
-                f"{self.repeats.conflicting:,} sequences were measured more than once with different results, "
-                f"by up to {self.repeats.largest_conflict:.4g}"
+                f"{counted(self.repeats.conflicting, 'sequence')} measured more than once, with results that differ by up to "
+                f"{self.repeats.largest_conflict:.4g}"
             )
         if self.repeats.in_several_folds:
-            found.append(f"{self.repeats.in_several_folds:,} sequences, or their reverse complements, stand in more than one fold")
+            found.append(f"{counted(self.repeats.in_several_folds, 'sequence')} in more than one fold, reverse complements included")
         if (self.flanks.left or self.flanks.right) and self.flanks.rows_without:
-            found.append(f"{_rows(self.flanks.rows_without)} lack the constant flanks of the others")
+            found.append(f"{counted(self.flanks.rows_without, 'row')} without the constant flanks of the others")
         for task, expression in self.expression.items():
             if expression.minimum == expression.maximum:
                 found.append(f"{task} is {expression.minimum:.4g} in every row: there is nothing to learn")
@@ -188,10 +191,10 @@ class Report:
                 f"{lengths.most_common_share:.1%} have {lengths.most_common}",
             ),
             ("nucleotides", "  ".join(f"{letter} {share:.2%}" for letter, share in alphabet.shares.items())),
-            ("", f"GC {alphabet.gc:.1%}; N in {_rows(alphabet.rows_with_n)}"),
+            ("", f"GC {alphabet.gc:.1%}; N in {counted(alphabet.rows_with_n, 'row')}"),
             ("flanks", self.flanks.text()),
-            ("sequences", f"{repeats.distinct:,} different; {_rows(repeats.repeated_rows)} repeat an earlier one"),
-            ("", f"{_rows(repeats.reverse_complements)} whose reverse complement stands in the table too"),
+            ("sequences", f"{repeats.distinct:,} different; repeats of an earlier one in {counted(repeats.repeated_rows, 'row')}"),
+            ("", f"{counted(repeats.reverse_complements, 'row')} whose reverse complement stands in the table too"),
             ("", f"{repeats.conflicting:,} measured more than once with different results"),
         ]
         if self.folds is not None:

@@ -379,7 +379,8 @@ def _known(table: _Table, names: tuple[str, ...]) -> int | None:
 
 
 def _choose(table: _Table, role: str) -> str:
-    return f"{table.advice.format(role)}; the columns are: {', '.join(table.first)}."
+    again = ", or several for several tasks" if role == "expression" and table.advice == OPTIONS else ""
+    return f"{table.advice.format(role)}{again}; the columns are: {', '.join(table.first)}."
 
 
 def _is_number(cell: str) -> bool:

@@ -10,6 +10,8 @@ A test set is a folder in one of two layouts:
 A subset's CSV holds 0-based row numbers of the test sequences: a column `pos`, or `alt_pos` and `ref_pos` for pairs
 that are scored by their difference in expression. Other columns and other files are not looked at. A row number or pair
 that occurs more than once counts once, as in the published evaluation.
+
+A plain table of sequence and expression is a test set, too: all of its rows are scored, each of its expression columns as a task.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +27,7 @@ import numpy as np
 
 from prixfixe.data.measurements import Measurements
 from prixfixe.data.sequences import Sequences
-from prixfixe.data.tables import read_measurements
+from prixfixe.data.tables import OPTIONS, read_measurements
 from prixfixe.errors import InputError
 
 TEST_SEQUENCES = "test_sequences.tsv"
@@ -51,10 +54,11 @@ class TestSet:
     """n sequences, their measured expression, and the rows that make each subset.
 
     expression: float64, shape (n,), on a scale of its own: only correlations compare it with a model's predictions,
-    unless it was measured like the training data.
+    unless it was measured like the training data. (n, tasks) of a plain table with several columns of it.
     subsets: name -> sorted, unique 0-based rows, int64: (m,) positions, or (m, 2) pairs as alternative, reference.
     The first is `all`: every row, or every row that is not left out.
     simulated: whether it comes from the simulated assay, and its scores must be labelled so.
+    tasks: the names of a plain table's expression columns; empty for a folder.
     """
 
     __test__ = False  # pytest takes a class of this name for tests
@@ -63,6 +67,7 @@ class TestSet:
     expression: np.ndarray
     subsets: dict[str, np.ndarray]
     simulated: bool = False
+    tasks: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.sequences)
@@ -104,6 +109,13 @@ def read_test_set(folder: str | Path, *, without_leaderboard: bool = False) -> T
     if without_leaderboard:
         subsets = _without_leaderboard(subsets, folder / "public_leaderboard_ids", len(measurements))
     return TestSet(measurements.sequences, measurements.expression, subsets, simulated=(folder / ABOUT_SIMULATION).exists())
+
+
+def read_test_table(path: str | Path, *, sequence: str | None = None, expression: Sequence[str] | None = None) -> TestSet:
+    """Reads a plain table, as `read_measurements` does, as a test set of which only `all` is scored."""
+    measured = read_measurements(path, sequence=sequence, expression=expression, advice=OPTIONS)
+    simulated = (Path(path).parent / ABOUT_SIMULATION).exists()
+    return TestSet(measured.sequences, measured.expression, {"all": np.arange(len(measured))}, simulated, measured.tasks)
 
 
 def _read_sequences(path: Path) -> Measurements:

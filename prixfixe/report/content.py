@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from prixfixe.analysis.comparable import remarks
 from prixfixe.analysis.effects import InteractionCell, PartEffect, VarianceShare, analyse
 from prixfixe.analysis.history import Curve, read_history
 from prixfixe.analysis.ranks import CriticalDifference, Ranks, bootstrap_ranks, model_cd, part_cd, read_predictions
@@ -62,12 +63,13 @@ def gather(folders: Sequence[Path], score: str, samples: int) -> Content:
             if history:
                 curves.append(Curve(row, history))
     found = analyse(results.rows, score)
+    findings = [f"{line[0].upper()}{line[1:]}." for line in remarks(results.rows)] + found.findings
     versions, facts = _circumstances(results.rows, problems)
     return Content(
         score,
         results,
         combinations,
-        found.findings,
+        findings,
         found.effects,
         found.shares,
         found.interactions,

@@ -19,6 +19,8 @@ from prixfixe.analysis.costs import pareto_front
 from prixfixe.analysis.effects import p_text
 from prixfixe.analysis.grid import SYMBOLS, lay_out
 from prixfixe.analysis.results import LOWER_IS_BETTER, SCORES, Row, combination, scores_of
+from prixfixe.analysis.tables import signed
+from prixfixe.counting import counted
 from prixfixe.figures.costs import AXES
 from prixfixe.figures.heat_map import NO_SCORE, colour_scale
 from prixfixe.figures.ranks import sampled
@@ -112,7 +114,7 @@ def _details(row: Row, count: int) -> list[tuple[str, str]]:
     lines += [("reason", str(row["reason"]))] if row["reason"] else []
     lines += [(SCORES[score], _score(row, score)) for score in SCORES if row.get(score) is not None]
     if row.get("epoch") is not None:
-        lines += [("so far", f"{row['epoch']} epochs, Pearson r {_number(row.get('pearson_r_so_far'))} (not final)")]
+        lines += [("so far", f"{counted(row['epoch'], 'epoch')}, Pearson r {_number(row.get('pearson_r_so_far'))} (not final)")]
     lines += [("parameters", f"{row['parameters']:,}")] if row["parameters"] is not None else []
     lines += [("trained in", duration(row["training_seconds"]))] if row["training_seconds"] is not None else []
     lines += [("seeds", str(row["seeds"]))] if row["seeds"] > 1 else []
@@ -137,6 +139,7 @@ def _heat_map(rows: Sequence[Row], score: str, details: _Details) -> dict[str, A
         "label": SCORES[score],
         "better": "lower" if lower else "higher",
         "log": isinstance(norm, LogNorm),
+        "varies": bool(values.size) and float(values.min()) < float(values.max()),
         "worst": _number(worst),
         "best": _number(best),
         "stops": ", ".join(stops),
@@ -200,9 +203,9 @@ def _menus(rows: Sequence[Row], columns: Sequence[Mapping[str, Any]]) -> dict[st
 
 
 def _pair(effect: Any) -> list[str]:
-    interval = "" if effect.low is None else f"{effect.low:+.4f} to {effect.high:+.4f}"
+    interval = "" if effect.low is None else f"{signed(effect.low)} to {signed(effect.high)}"
     ps = ["" if p is None else f"{p:.2g}" for p in (effect.p, effect.p_adjusted)]
-    return [effect.slot, effect.part, effect.other, f"{effect.mean:+.4f}", interval, str(effect.pairs), *ps]
+    return [effect.slot, effect.part, effect.other, signed(effect.mean), interval, str(effect.pairs), *ps]
 
 
 def _rank_sentences(content: Content) -> list[str]:
@@ -256,6 +259,7 @@ def _facts(content: Content) -> dict[str, str]:
     """What the runs' metrics say, in words: one value, "a or b", or "first to last"."""
     texts = {name: [f"{value:,}" if isinstance(value, int) else str(value) for value in values] for name, values in content.facts.items()}
     known = {name: " or ".join(values) if len(values) < 3 else f"{values[0]} to {values[-1]}" for name, values in texts.items()}
+    known |= {"epochs": f"{known['epochs']} epoch{'' if texts['epochs'] == ['1'] else 's'}"} if "epochs" in known else {}
     return {name: known.get(name, "") for name in ("n", "epochs", "device")}
 
 
@@ -263,8 +267,8 @@ def _summary(content: Content) -> str:
     rows = content.combinations.rows
     counts = {words: sum(row["state"] == state for row in rows) for state, words in STATES.items()}
     done = counts.pop("done")
-    parts = [f"{done} of {len(rows)} combinations done", *(f"{count} {words}" for words, count in counts.items() if count)]
-    runs = f" ({len(content.results.rows)} runs, seeds averaged)" if len(content.results.rows) > len(rows) else ""
+    parts = [f"{done} of {counted(len(rows), 'combination')} done", *(f"{count} {words}" for words, count in counts.items() if count)]
+    runs = f" ({counted(len(content.results.rows), 'run')}, seeds averaged)" if len(content.results.rows) > len(rows) else ""
     last = content.facts.get("ended", [])
     return ", ".join(parts) + runs + "." + (f" The last run ended {last[-1][:16].replace('T', ' ')} UTC." if last else "")
 

@@ -42,6 +42,7 @@ class LineView(Watcher):
 
     def __init__(self, folder: Path, names: Sequence[str]) -> None:
         self.folder, self.names = folder, names
+        self.name_width = max(map(len, names), default=0)
         self.start = time.monotonic()
         self.over: set[int] = set()
         self.began: dict[str, float] = {}
@@ -85,7 +86,7 @@ class LineView(Watcher):
     def say_end(self, index: int, metrics: Mapping[str, Any] | None, reason: str | None) -> None:
         """A job's last line, with its number among all; and the time left, where it has scores."""
         total = len(self.names)
-        line = f"[{len(self.over):>{len(str(total))}}/{total}] {end_line(self.names[index], metrics, reason)}"
+        line = f"[{len(self.over):>{len(str(total))}}/{total}] {end_line(self.names[index].ljust(self.name_width), metrics, reason)}"
         if metrics is not None:
             left = (time.monotonic() - self.start) / max(len(self.over), 1) * (total - len(self.over))
             line += f"  left {duration(left)}"

@@ -9,6 +9,7 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
+from prixfixe.counting import counted
 from prixfixe.errors import InputError, SweepError
 from prixfixe.files import write_json
 from prixfixe.lock import holder
@@ -46,8 +48,7 @@ def plan_sweep(
     device is sought where the job runs. Raises InputError where two combinations would share a folder, or a folder holds a run of another
     configuration.
     """
-    from prixfixe.experiment import dataset, training_settings
-    from prixfixe.loggers import configured_logger
+    from prixfixe.experiment import training_settings
     from prixfixe.processes import count_started
 
     if count_started() > 1:
@@ -58,26 +59,46 @@ def plan_sweep(
             f"several combinations of this sweep would share the folder {twice}; give what differs a place in their names, "
             "as in core.hidden=64,128 'variant=hidden${core.hidden}'"
         )
-    contents: dict[str, str] = {}
+    of_data: dict[str, list[Mapping[str, Any]]] = {}
+    for config in configs:
+        training_settings({**config["training"], "device": "cpu"})
+        of_data.setdefault(json.dumps(config["dataset"], sort_keys=True), []).append(config)
+    contents = {key: content_checked(alike) for key, alike in of_data.items()}
     still_open: dict[str, list[str]] = {}
     for name, overrides, config in zip(names, batch, configs, strict=True):
-        training_settings({**config["training"], "device": "cpu"})
-        key = json.dumps(config["dataset"], sort_keys=True)
-        if key not in contents:
-            configured_logger(config)
-            contents[key] = dataset(config).read().content
-        if not RunFolder(folder / name).is_done(config, identity(config, contents[key])):
+        content = contents[json.dumps(config["dataset"], sort_keys=True)]
+        if not RunFolder(folder / name).is_done(config, identity(config, content)):
             still_open[name] = overrides
     plan = Plan(folder, dict(zip(names, batch, strict=True)), launched_with)
     plan.write()
     done = len(names) - len(still_open)
     print(
-        f"{len(names)} combinations in {folder}{mark(any(map(is_simulated, configs)))}: "
+        f"{counted(len(names), 'combination')} in {folder}{mark(any(map(is_simulated, configs)))}: "
         + (f"{done} done already, " if done else "")
         + f"{len(still_open)} to run",
         file=sys.stderr,
     )
     return plan, [*still_open.values()]
+
+
+def content_checked(configs: Sequence[Mapping[str, Any]]) -> str:
+    """The content hash of the dataset that some combinations share, which is read once; prints what there is to say of it.
+
+    Raises InputError where nothing can be trained on it. What only one recipe cannot take costs only its own combinations.
+    """
+    from prixfixe.experiment import bins_of, dataset, remarks, target_spec
+    from prixfixe.loggers import configured_logger
+
+    configured_logger(configs[0])
+    split = dataset(configs[0]).read()
+    target_spec(split.train, bins_of(configs[0]["bins"], split.train))
+    said = dict.fromkeys(split.warnings)
+    for config in {json.dumps(config["recipe"]): config for config in configs}.values():
+        with suppress(InputError):
+            said |= dict.fromkeys(remarks(config, split))
+    for remark in said:
+        print(f"warning: {remark}", file=sys.stderr)
+    return split.content
 
 
 @dataclass(frozen=True)
@@ -121,7 +142,7 @@ class Plan:
 
     def count(self) -> str:
         """4 of 81 combinations done."""
-        return f"{len(self.jobs) - len(self.open())} of {len(self.jobs)} combinations done"
+        return f"{len(self.jobs) - len(self.open())} of {counted(len(self.jobs), 'combination')} done"
 
     def command(self, name: str) -> str:
         """The command that runs one combination by itself, in the folder where the sweep has it."""
@@ -133,7 +154,7 @@ class Plan:
         open_ones = self.open()
         if not open_ones:
             return None
-        lines = [f"{len(open_ones)} of {len(self.jobs)} combinations are not done:"]
+        lines = [f"{len(open_ones)} of {counted(len(self.jobs), 'combination')} {'is' if len(self.jobs) == 1 else 'are'} not done:"]
         lines += [f"  {name}: {reason}" for name, reason in open_ones.items()]
         lines += ["The same command again runs just these. One by itself:", f"  {self.command(next(iter(open_ones)))}"]
         return SweepError("\n".join(lines))

@@ -1,0 +1,172 @@
+"""What keeps runs that stand in one table, or in one mean, from being comparable: settings that nobody meant to vary, and other data.
+
+Two runs are scored on the same data where the held-out measurements in their validation.npz are the same, wherever the tables lie.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import zipfile
+from collections import defaultdict
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from prixfixe.analysis.results import EVALUATION_COLUMNS, Row, by_seeds, labels, top_level
+from prixfixe.errors import InputError
+from prixfixe.run_folder import SLOTS, RunFolder, SafeLoader, decisive, flatten
+from prixfixe.sweeps.plan import Plan
+
+# how a table is split: its folds are one data set, each with held-out rows of its own
+SPLIT = ("dataset.validation_fraction", "dataset.split_seed", "dataset.fold", "dataset.folds")
+MOST_NAMED = 3  # settings, and rows of a table
+MOST_VALUES = 4
+
+
+def remarks(*sides: Sequence[Row], score: str | None = None) -> list[str]:
+    """What one has to know before one compares these runs, or their means over seeds, which are of either side.
+
+    score: where all of it is about that one; the scores of an evaluation do not depend on what a run has held out.
+    """
+    data = None if score in EVALUATION_COLUMNS else unlike_data(itertools.chain(*sides))
+    return [*dict.fromkeys(line for rows in sides for line in unlike_seeds(rows)), *([data] if data else [])]
+
+
+def unlike_seeds(rows: Sequence[Row]) -> list[str]:
+    """A remark where runs that are averaged over seeds differ in more than the seed."""
+    names = dict(zip((row["run"] for row in rows), labels(rows), strict=True))
+    unlike: dict[str, list[str]] = defaultdict(list)
+    for group in by_seeds(rows):
+        averaged = [row for row in group if row["state"] == "done"] or group
+        configs = _readable(averaged) if len({_without_seed(row) for row in averaged}) > 1 else []
+        if settings := differing(configs, ("seed", *where_data_lie(configs))):
+            unlike[settings].append(names[group[0]["run"]])
+    return [f"beware: the seeds of {_some(few, ' and ')} differ in {settings} as well" for settings, few in unlike.items()]
+
+
+def unlike_data(rows: Iterable[Row], expected: Collection[str] = ()) -> str | None:
+    """A remark where the runs that are done are scored on different data. Folds of one table are none; nor is a difference in the
+    settings `expected`, by their dotted keys."""
+    runs = [(settings, _held_out(row)) for row in rows if row["state"] == "done" and (settings := _dataset(row))]
+    sources: dict[Hashable, set[Hashable]] = defaultdict(set)
+    contents: dict[Hashable, set[Hashable]] = defaultdict(set)
+    for settings, held_out in runs:
+        source = _frozen({key: value for key, value in settings.items() if key not in (*SPLIT, *expected)})
+        sources[source].add(source if held_out is None else held_out)
+        contents[_frozen(settings)] |= set() if held_out is None else {held_out}
+    different: list[set[Hashable]] = []  # sources that share held-out measurements are one
+    for held in sources.values():
+        different = [*(group for group in different if not group & held), held.union(*(group for group in different if group & held))]
+    if len(different) > 1:
+        named = differing([settings for settings, _ in runs], (*SPLIT, *expected))
+        if all(held_out is not None for _, held_out in runs):
+            return f"beware: these runs are scored on different data, as they differ in {named}: their scores cannot be compared"
+        return f"beware: these runs differ in {named}: where they are scored on different data, their scores cannot be compared"
+    if any(len(held) > 1 for held in contents.values()):
+        return (
+            "beware: these runs are scored on different data, though their dataset settings are the same (the data have changed, or the "
+            "same path led to others): their scores cannot be compared"
+        )
+    return None
+
+
+def settings_of(row: Row) -> dict[str, Any]:
+    """A run's decisive values, and where its data lay, by dotted key: of its config.yaml, or, where it never began, of the overrides in its
+    sweep's plan."""
+    folder = RunFolder(Path(row["run"]))
+    if folder.config_file.exists():
+        config = folder.config()
+        where = {key: config["dataset"][key] for key in ("path", "validation") if key in config.get("dataset", {})}
+        return flatten(decisive(config)) | flatten({"dataset": where})
+    overrides = Plan.read(folder.path.parent).jobs.get(folder.name, [])
+    pairs = (override.partition("=") for override in overrides)
+    return {**{key: yaml.safe_load(value) for key, _, value in pairs}, **{f"choices.{slot}": row[slot] for slot in SLOTS}}
+
+
+def differing(configs: Sequence[Mapping[str, Any]], ignored: Collection[str]) -> str:
+    """`training.epochs (1, 2), seed (0, 1)`: the keys in which some flattened configurations differ, with their values; '' for none.
+
+    ignored: keys that may differ, and all below them.
+    """
+    found = []
+    for key in dict.fromkeys(key for config in configs for key in config):
+        if not any(key == prefix or key.startswith(f"{prefix}.") for prefix in ignored):
+            texts = {"none" if (value := config.get(key)) is None else str(value) for config in configs}
+            shown = sorted(texts, key=_numbers_first)
+            if len(shown) > 1:
+                found.append(f"{key} ({', '.join([*shown[:MOST_VALUES], *(['...'] if len(shown) > MOST_VALUES else [])])})")
+    return _some(found, ", ")
+
+
+def where_data_lie(configs: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """The keys that say where data lie, and no more: which they are, the held-out measurements say. They do not say what was trained on
+    where a table of its own is held out."""
+    separate = any(config.get("dataset.validation") is not None for config in configs)
+    return ("dataset.validation",) if separate else ("dataset.validation", "dataset.path")
+
+
+def _readable(rows: Iterable[Row]) -> list[dict[str, Any]]:
+    """The settings of the runs that have begun, and whose configuration is not damaged."""
+    found = []
+    for row in rows:
+        try:
+            found += [settings_of(row)] if RunFolder(Path(row["run"])).config_file.exists() else []
+        except (InputError, yaml.YAMLError):
+            continue
+    return found
+
+
+def _without_seed(row: Row) -> str:
+    """A configuration's text without the line of its seed: most are the same, and need not be parsed, which takes most of the time."""
+    try:
+        text = RunFolder(Path(row["run"])).config_file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return "".join(line for line in text.splitlines(keepends=True) if not line.startswith("seed:"))
+
+
+def _dataset(row: Row) -> dict[str, Any]:
+    """The settings of a run's dataset by dotted key; {} where they cannot be read."""
+    try:
+        text = RunFolder(Path(row["run"])).config_file.read_text(encoding="utf-8")
+        return _parsed("\n".join(top_level(text, ("dataset",))))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return {}
+
+
+@functools.lru_cache(maxsize=64)
+def _parsed(text: str) -> dict[str, Any]:
+    content = yaml.load(text, SafeLoader)
+    return flatten(content) if isinstance(content, Mapping) else {}
+
+
+def _held_out(row: Row) -> Hashable:
+    """What tells held-out measurements apart: the length and checksum that the archive has of them, which needs no reading of them; None
+    where there are none."""
+    try:
+        with zipfile.ZipFile(RunFolder(Path(row["run"])).validation_file) as archive:
+            member = archive.getinfo("measured.npy")
+    except (OSError, KeyError, zipfile.BadZipFile):
+        return None
+    return member.file_size, member.CRC
+
+
+def _frozen(settings: Mapping[str, Any]) -> Hashable:
+    return tuple(sorted((key, str(value)) for key, value in settings.items()))
+
+
+def _some(texts: Sequence[str], last: str) -> str:
+    """a, b and c; a, b, c and 5 more. last: what stands before the last one where all are named."""
+    if len(texts) > MOST_NAMED:
+        return f"{', '.join(texts[:MOST_NAMED])} and {len(texts) - MOST_NAMED} more"
+    return last.join(filter(None, (", ".join(texts[:-1]), *texts[-1:])))
+
+
+def _numbers_first(text: str) -> tuple[bool, float, str]:
+    try:
+        return False, float(text), text
+    except ValueError:
+        return True, 0.0, text
