@@ -4,6 +4,7 @@ import argparse
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -370,6 +371,8 @@ def test_command_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture
 
 def test_command_scores_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     class Model:
+        recipe = SimpleNamespace(longest=10**6)
+
         def predict_sequences(self, sequences: Sequences) -> np.ndarray:
             return np.asarray(sequences.codes[:, 0], dtype=np.float64)
 
@@ -392,6 +395,8 @@ def test_command_scores_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
 
 def test_command_scores_a_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     class Model:
+        recipe = SimpleNamespace(longest=10**6)
+
         def __init__(self, path: Path) -> None:
             self.position = 0 if path.name == "a" else 1
 

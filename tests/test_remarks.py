@@ -54,6 +54,7 @@ def test_a_sweep_says_it_once(tmp_path: Path) -> None:
     predicted = prixfixe_command("predict", str(run), str(path), "-o", "p.tsv", cwd=tmp_path)
     assert "warning: 40 of 40 sequences are longer than the " in predicted.stderr
     assert "40 predictions in p.tsv" in predicted.stderr
+    assert "warning: 40 of 40 sequences are longer than the " in prixfixe_command("evaluate", str(run), str(path), cwd=tmp_path).stderr
 
 
 def test_nothing_to_learn_is_refused_before_a_sweep_starts(tmp_path: Path) -> None:

@@ -238,6 +238,8 @@ def _predictions(args: argparse.Namespace, path: Path, test_set: TestSet, *, wit
     import prixfixe
 
     model = prixfixe.load(path)
+    if longer := int((test_set.sequences.lengths > model.recipe.longest).sum()):
+        print(f"warning: {model.recipe.cut_off(longer, len(test_set))}", file=sys.stderr)
     predictions, kl = _with_divergences(model, path, test_set) if with_kl else (model.predict_sequences(test_set.sequences), None)
     if not np.isfinite(predictions).all():
         raise InputError(f"{path}: the run predicts values that are not finite")
