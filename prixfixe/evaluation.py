@@ -34,6 +34,7 @@ from prixfixe import metrics
 from prixfixe.data.tables import ID_NAMES, SEQUENCE_NAMES, first_row, read_measurements
 from prixfixe.data.testset import TestSet
 from prixfixe.errors import InputError
+from prixfixe.files import plain
 
 WEIGHTS = {
     "all": 1.0,
@@ -95,7 +96,7 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON takes it: plain dictionaries and lists, null where a score has no value."""
-        content: dict[str, Any] = _finite(asdict(self))
+        content: dict[str, Any] = plain(asdict(self))
         return content
 
 
@@ -127,7 +128,7 @@ class TableEvaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON takes it; see `Evaluation.to_dict`."""
-        content: dict[str, Any] = _finite(asdict(self))
+        content: dict[str, Any] = plain(asdict(self))
         return content
 
 
@@ -343,11 +344,3 @@ def _interval(samples: np.ndarray) -> Interval | None:
         return None
     low, high = np.percentile(samples, INTERVAL_PERCENTILES)
     return float(low), float(high)
-
-
-def _finite(content: Any) -> Any:
-    if isinstance(content, dict):
-        return {key: _finite(value) for key, value in content.items()}
-    if isinstance(content, (list, tuple)):
-        return [_finite(value) for value in content]
-    return None if isinstance(content, float) and not math.isfinite(content) else content

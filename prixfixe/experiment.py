@@ -23,7 +23,7 @@ from prixfixe.contract import TargetSpec
 from prixfixe.data.measurements import Measurements
 from prixfixe.datasets import Dataset, Split, expression_range
 from prixfixe.errors import BusyError, InputError, InterruptedRunError
-from prixfixe.files import write_json
+from prixfixe.files import plain, write_json
 from prixfixe.fit import Data, Loop, fit
 from prixfixe.lock import RunLock
 from prixfixe.metrics import scores_by_task
@@ -33,7 +33,7 @@ from prixfixe.parts import factory
 from prixfixe.processes import Processes, processes
 from prixfixe.recipe import Recipe
 from prixfixe.run_folder import RunFolder, identity, versions
-from prixfixe.run_log import NoLog, open_log, plain
+from prixfixe.run_log import NoLog, open_log
 from prixfixe.scoring import PRECISIONS
 from prixfixe.signals import StopRequest, stop_request
 from prixfixe.simulated import SIMULATED

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from prixfixe.errors import InputError, InterruptedRunError
+from prixfixe.files import plain
 from prixfixe.loggers import Logger, configured_logger
 from prixfixe.run_folder import RunFolder, flatten
 
@@ -120,16 +120,3 @@ def append_line(file: Path, line: str) -> None:
                 stream.seek(0)
                 stream.truncate(stream.read().rfind(b"\n") + 1)
         stream.write(line.encode() + b"\n")
-
-
-def plain(value: Any) -> Any:
-    """A value as JSON has it: numpy's and torch's numbers as Python's, those that are not finite as None, anything strange as text."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
-    if value is None or isinstance(value, (bool, int, str)):
-        return value
-    return plain(value.tolist()) if hasattr(value, "tolist") else str(value)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import functools
-import io
 import json
 import math
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from prixfixe.data.testset import TestSet
-    from prixfixe.evaluation import Evaluation, Score, TableEvaluation
+    from prixfixe.evaluation import Evaluation, TableEvaluation
     from prixfixe.model import Model
 
 HELP = "score a run, a sweep, or a table of predictions, on a test set or a plain table"
@@ -34,14 +32,6 @@ evaluation.json and test.npz: `prixfixe results` shows and compares them.
 """
 
 FORMATS = ("table", "csv", "json")
-TITLES = {
-    "pearson_score": "Pearson score",
-    "spearman_score": "Spearman score",
-    "pearson_r": "Pearson r",
-    "spearman_rho": "Spearman rho",
-    "mse": "MSE",
-    "kl": "KL",
-}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -60,6 +50,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from prixfixe.errors import InputError
+    from prixfixe.evaluation_views import format_csv, format_table
     from prixfixe.files import write_text
 
     path: Path = args.predictions
@@ -147,6 +138,7 @@ def evaluate_one(args: argparse.Namespace, path: Path, read: Reader) -> tuple[di
 def evaluate_sweep(args: argparse.Namespace, read: Reader, form: str) -> str:
     """Scores every run of a sweep that is done, a line each on standard error; returns the table of scores, best first."""
     from prixfixe.errors import InputError
+    from prixfixe.evaluation_views import TITLES, csv_text, format_models, headline, one_line
     from prixfixe.run_folder import RunFolder
 
     runs = [RunFolder(file.parent) for file in sorted(args.predictions.glob("*/status.json"))]
@@ -155,42 +147,21 @@ def evaluate_sweep(args: argparse.Namespace, read: Reader, form: str) -> str:
         raise InputError(f"{args.predictions}: no run folder, and no sweep with a run that is done")
     contents: list[dict[str, Any]] = []
     groups: list[list[dict[str, Any]]] = []  # each run's rows, one or, of a plain table, one a task
-    for number, run in enumerate(done, 1):
+    for count, run in enumerate(done, 1):
         content, evaluation = evaluate_one(args, run.path, read)
         contents.append({"run": run.name, **content})
-        groups.append([{"run": run.name, **scores} for scores in _headline(evaluation)])
-        shown = [_one_line(row, with_task=len(groups[-1]) > 1) for row in groups[-1]]
-        print(f"[{number}/{len(done)}] {run.name:<52} {'; '.join(shown)}", file=sys.stderr, flush=True)
+        groups.append([{"run": run.name, **scores} for scores in headline(evaluation)])
+        shown = [one_line(row, with_task=len(groups[-1]) > 1) for row in groups[-1]]
+        print(f"[{count}/{len(done)}] {run.name:<52} {'; '.join(shown)}", file=sys.stderr, flush=True)
     if form == "json":
         return json.dumps(contents, indent=2, allow_nan=False) + "\n"
     first_score = next(name for name in groups[0][0] if name in TITLES)
     groups.sort(key=lambda group: -mean if (mean := sum(row[first_score] for row in group) / len(group)) == mean else math.inf)
     rows = [row for group in groups for row in group]
     if form == "csv":
-        return _csv(rows, list(rows[0]))
-    scores = [name for name in rows[0] if name in TITLES and any(row[name] is not None for row in rows)]
-    texts = ["run", *(["task"] if max(map(len, groups)) > 1 else [])]
-    lines = [[*texts, *(TITLES[name] for name in scores)]]
-    lines += [[*(row[name] for name in texts), *(_number(row[name]) for name in scores)] for row in rows]
+        return csv_text(rows, list(rows[0]))
     simulated = any(content["simulated"] for content in contents)
-    return (f"{SIMULATED}\n\n" if simulated else "") + "\n".join(_aligned(lines, left=len(texts))) + "\n"
-
-
-def _headline(evaluation: Evaluation | TableEvaluation) -> list[dict[str, Any]]:
-    """What a table of several models shows of one: the weighted scores, or a plain table's scores, task by task."""
-    from prixfixe.evaluation import Evaluation
-
-    if isinstance(evaluation, Evaluation):
-        return [{"pearson_score": evaluation.pearson_score.value, "spearman_score": evaluation.spearman_score.value}]
-    return [
-        {"task": task.name, "pearson_r": task.pearson_r.value, "spearman_rho": task.spearman_rho.value, "mse": task.mse, "kl": task.kl}
-        for task in evaluation.tasks
-    ]
-
-
-def _one_line(row: dict[str, Any], *, with_task: bool) -> str:
-    text = "  ".join(f"{TITLES[name]} {_number(row[name])}" for name in row if name in TITLES and row[name] is not None)
-    return f"{row['task']}: {text}" if with_task else text
+    return (f"{SIMULATED}\n\n" if simulated else "") + format_models(rows, with_task=max(map(len, groups)) > 1)
 
 
 def _expression_columns(args: argparse.Namespace, path: Path, tasks: tuple[str, ...]) -> tuple[str, ...] | None:
@@ -269,118 +240,6 @@ def _with_divergences(model: Model, path: Path, test_set: TestSet) -> tuple[np.n
         for task, (measured, expression) in enumerate(by_task)
     ]
     return predictions, kl
-
-
-def format_table(evaluation: Evaluation | TableEvaluation) -> str:
-    """For people, aligned: the weighted scores and a line for each subset, or a line for each task of a plain table."""
-    from prixfixe.evaluation import Evaluation
-
-    return format_subsets(evaluation) if isinstance(evaluation, Evaluation) else format_tasks(evaluation)
-
-
-def format_tasks(evaluation: TableEvaluation) -> str:
-    n = evaluation.tasks[0].n
-    errors = {"MSE": [task.mse for task in evaluation.tasks], "KL": [task.kl for task in evaluation.tasks]}
-    errors = {title: values for title, values in errors.items() if None not in values}
-    lines = [["task", "r", "", "r^2", "rho", *errors]]
-    for index, task in enumerate(evaluation.tasks):
-        name = task.name if task.name == task.column else f"{task.name} ({task.column})"
-        scores = [task.r_squared, task.spearman_rho.value, *(values[index] for values in errors.values())]
-        lines.append([name, _number(task.pearson_r.value), _interval(task.pearson_r), *map(_number, scores)])
-    text = [f"{n:,} sequences", "", *_aligned(lines), ""]
-    if any(task.name != task.column for task in evaluation.tasks):
-        text.append("In parentheses: the column that the task is compared with.")
-    if evaluation.bootstrap_samples:
-        text.append(f"In brackets: 2.5th to 97.5th percentile over {evaluation.bootstrap_samples:,} bootstrap samples of as many.")
-    if not errors:
-        text.append("Correlations only; --same-scale adds the errors, where units are the same.")
-    return "\n".join(text).rstrip() + "\n"
-
-
-def format_subsets(evaluation: Evaluation) -> str:
-    with_mse = any(subset.mse is not None for subset in evaluation.subsets)
-    subsets = [["subset", "n", "weight", "r", "", "r^2", "rho", "", *(["MSE"] if with_mse else [])]]
-    for subset in evaluation.subsets:
-        row = [
-            subset.name,
-            f"{subset.n:,} {'pairs' if subset.pairs else 'sequences'}",
-            f"{subset.weight:g}",
-            _number(subset.pearson_r.value),
-            _interval(subset.pearson_r),
-            _number(subset.r_squared),
-            _number(subset.spearman_rho.value),
-            _interval(subset.spearman_rho),
-        ]
-        subsets.append([*row, _number(subset.mse)] if with_mse else row)
-    weighted = [
-        [name, _number(score.value), _interval(score)]
-        for name, score in (("Pearson score", evaluation.pearson_score), ("Spearman score", evaluation.spearman_score))
-    ]
-    lines = [*_aligned(weighted), "", *_aligned(subsets), ""]
-    if any(subset.pairs for subset in evaluation.subsets):
-        lines.append("Pairs are scored by their differences in expression, alternative minus reference.")
-    if evaluation.absent:
-        absent = ", ".join(evaluation.absent)
-        lines.append(f"Not in this test set: {absent}; the weights are renormalised over the others.")
-    if evaluation.bootstrap_samples:
-        lines.append(
-            f"In brackets: 2.5th to 97.5th percentile over {evaluation.bootstrap_samples:,} bootstrap samples, each "
-            "of 10 % of every subset."
-        )
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def format_csv(evaluation: Evaluation | TableEvaluation) -> str:
-    """For programs, in long form: each score of each subset, then the weighted scores; of a plain table, each score of each task."""
-    from prixfixe.evaluation import Evaluation, Score, SubsetScores, TaskScores
-
-    rows: list[dict[str, Any]] = []
-    of = "subset" if isinstance(evaluation, Evaluation) else "task"
-
-    def add(name: str, score: str, value: Score | float, **rest: Any) -> None:
-        number, interval = (value.value, value.interval) if isinstance(value, Score) else (value, None)
-        low, high = interval or (None, None)
-        rows.append({of: name, "score": score, "value": number, "low": low, "high": high, **rest})
-
-    for one in evaluation.subsets if isinstance(evaluation, Evaluation) else evaluation.tasks:
-        about = {"n": one.n, **({"pairs": one.pairs, "weight": one.weight} if isinstance(one, SubsetScores) else {"column": one.column})}
-        add(one.name, "pearson_r", one.pearson_r, **about)
-        add(one.name, "r_squared", one.r_squared, **about)
-        add(one.name, "spearman_rho", one.spearman_rho, **about)
-        if one.mse is not None:
-            add(one.name, "mse", one.mse, **about)
-        if isinstance(one, TaskScores) and one.kl is not None:
-            add(one.name, "kl", one.kl, **about)
-    if isinstance(evaluation, Evaluation):
-        rows += [{"subset": name} for name in evaluation.absent]
-        add("weighted", "pearson_score", evaluation.pearson_score)
-        add("weighted", "spearman_score", evaluation.spearman_score)
-    return _csv(rows, [of, "score", "value", "low", "high", "n", *(["pairs", "weight"] if of == "subset" else ["column"])])
-
-
-def _csv(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> str:
-    file = io.StringIO()
-    writer = csv.DictWriter(file, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return file.getvalue()
-
-
-def _aligned(rows: Sequence[Sequence[str]], left: int = 1) -> Iterable[str]:
-    """The first column, or so many, to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
-        cells[:left] = [cell.ljust(width) for cell, width in zip(row[:left], widths[:left], strict=True)]
-        yield "  ".join(cells).rstrip()
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None or value != value else f"{value:.4f}"
-
-
-def _interval(score: Score) -> str:
-    return f"[{score.interval[0]:.3f}, {score.interval[1]:.3f}]" if score.interval else ""
 
 
 def sample_count(text: str) -> int:
