@@ -44,12 +44,15 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--batch-size {args.batch_size}: at least 1")
     model = prixfixe.load(args.run_folder, device=args.device)
     with readable_twice(args.sequences) as path:
-        predict_file(model, path, args.output, sequence=args.sequence, batch_size=args.batch_size)
+        count = predict_file(model, path, args.output, sequence=args.sequence, batch_size=args.batch_size)
+    if args.output is not None:
+        print(f"{count:,} predictions in {args.output}", file=sys.stderr)
     return 0
 
 
-def predict_file(model: Model, path: Path, output: Path | None, *, sequence: str | None = None, batch_size: int | None = None) -> None:
+def predict_file(model: Model, path: Path, output: Path | None, *, sequence: str | None = None, batch_size: int | None = None) -> int:
     """Writes the predictions for a table or FASTA as TSV: name, sequence and one column a task. Memory does not grow with the file.
+    Returns how many there are.
 
     output: None is standard output. The file is read twice: first to find any row that cannot be used, before anything is written and
     time is spent. While a GPU computes one chunk, the one before is written and the next one read.
@@ -82,8 +85,7 @@ def predict_file(model: Model, path: Path, output: Path | None, *, sequence: str
             longer += int((sequences.lengths > model.recipe.longest).sum())
     if longer:
         print(f"warning: {model.recipe.cut_off(longer, total)}", file=sys.stderr)
-    if output is not None:
-        print(f"{total:,} predictions in {output}", file=sys.stderr)
+    return total
 
 
 def rows_of_text(names: list[str], sequences: Sequences, values: np.ndarray) -> str:
