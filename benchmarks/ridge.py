@@ -26,7 +26,7 @@ def kmer_counts(sequences: Sequences) -> np.ndarray:
     blocks = []
     for k in range(1, LONGEST + 1):
         counts = np.zeros((len(sequences), 4**k + 1))
-        for codes in (sequences.codes, sequences.reverse_complement().codes):
+        for codes in (sequences.padded(), sequences.reverse_complement().padded()):
             windows = np.lib.stride_tricks.sliding_window_view(codes, k, axis=1)
             index = np.where((windows == N).any(2), 4**k, (windows.astype(np.int64) * 4 ** np.arange(k)).sum(2))
             for row, numbers in enumerate(index):

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from prixfixe.bins import Bins
 from prixfixe.contract import AuxiliaryHead, Batch, InputSpec, KeySpec
-from prixfixe.data.sequences import ASCII_TO_CODE, N, Sequences
+from prixfixe.data.sequences import ASCII_TO_CODE, N, Sequences, padded_chunks
 
-CHUNK = 1 << 16  # sequences whose windows are cut at a time, so that indices of millions are never in memory at once
+CHUNK_ROWS, CHUNK_LETTERS = 1 << 16, 1 << 23  # whose windows are cut at a time: indices of millions are never in memory at once
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,11 @@ class Recipe(ABC):
         return f"{longer:,} of {total:,} {what} are longer than {taken}"
 
     def window(self, codes: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """What of the encoding is the same every time and is done once: codes (n, longest) -> codes (n, positions)."""
-        return codes, lengths
+        """What of the encoding is the same every time and is done once: codes (n, longest) -> codes (n, positions).
+
+        By default what is longer than `self.longest` is cut off at the right, and the rest filled with N.
+        """
+        return place(codes, lengths, torch.zeros_like(lengths), self.longest), lengths.clamp(max=self.longest)
 
     @abstractmethod
     def encode(self, samples: Samples, rows: Tensor, reverse: Tensor, generator: torch.Generator | None) -> Batch:
@@ -94,13 +97,16 @@ class Recipe(ABC):
         rows: int64 (m,), which of the sequences are taken; None is all. expression: (m,) or (m, tasks). The host never holds all of them
         twice: millions may lie in a file that is mapped.
         """
+        if rows is not None and len(rows) == len(sequences):
+            rows = None  # all of them, and without a copy
         count = len(sequences) if rows is None else len(rows)
-        codes = lengths = torch.empty(0)
-        for start in range(0, max(count, 1), CHUNK):
-            chunk = slice(start, start + CHUNK)
+        taken = np.asarray(sequences.lengths) if rows is None else np.asarray(sequences.lengths)[rows]
+        nothing = torch.empty((0, 0), dtype=torch.uint8), torch.empty(0, dtype=torch.int32)
+        codes, lengths = (tensor.to(device) for tensor in self.window(*nothing))
+        for chunk in padded_chunks(taken, letters=CHUNK_LETTERS, rows=CHUNK_ROWS):
             part = sequences[chunk if rows is None else rows[chunk]]
-            part_codes, part_lengths = self.window(_tensor(part.codes).to(device), _tensor(part.lengths).to(device))
-            if start == 0:
+            part_codes, part_lengths = self.window(_tensor(part.padded()).to(device), _tensor(part.lengths).to(device))
+            if chunk.start == 0:
                 codes, lengths = part_codes.new_empty((count, part_codes.shape[1])), part_lengths.new_empty(count)
             codes[chunk], lengths[chunk] = part_codes, part_lengths
         y = None if expression is None else torch.from_numpy(np.asarray(expression, dtype=np.float32)).to(device)

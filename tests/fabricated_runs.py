@@ -241,7 +241,7 @@ def _costs(size: int, epochs: int, simulated: bool) -> dict[str, Any]:
 def _test_set(generator: np.random.Generator, n: int) -> TestSet:
     subsets = {"all": np.arange(n), "high": np.arange(0, n, 4), "native": np.arange(1, n, 4)}
     subsets["SNVs"] = np.stack([np.arange(0, n // 2), np.arange(n // 2, n // 2 * 2)], axis=1)
-    sequences = Sequences(np.zeros((n, 10), dtype=np.uint8), np.full(n, 10, dtype=np.int32))
+    sequences = Sequences.from_padded(np.zeros((n, 10), dtype=np.uint8), np.full(n, 10, dtype=np.int32))
     return TestSet(sequences, generator.normal(8.0, 3.0, n), subsets, simulated=True)
 
 

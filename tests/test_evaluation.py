@@ -32,7 +32,7 @@ def random_test_set(seed: int = 0) -> TestSet:
     subsets = {"all": np.arange(N)}
     for name in SUBSETS:
         subsets[name] = generator.integers(0, N, (150, 2)) if name in PAIRS else generator.permutation(N)[:80]
-    sequences = Sequences(generator.integers(0, 4, (N, 40), dtype=np.uint8), np.full(N, 40, dtype=np.int32))
+    sequences = Sequences.from_padded(generator.integers(0, 4, (N, 40), dtype=np.uint8), np.full(N, 40, dtype=np.int32))
     return TestSet(sequences, generator.normal(size=N).round(1), subsets)  # rounded: equal values
 
 
@@ -252,7 +252,7 @@ def test_bootstrap_spreads_as_a_tenth_of_the_data_should() -> None:
     n, r = 4000, 0.6
     truth = generator.normal(size=n)
     predicted = r * truth + np.sqrt(1 - r**2) * generator.normal(size=n)
-    sequences = Sequences(np.zeros((n, 1), dtype=np.uint8), np.ones(n, dtype=np.int32))
+    sequences = Sequences.from_padded(np.zeros((n, 1), dtype=np.uint8), np.ones(n, dtype=np.int32))
     test_set = TestSet(sequences, truth, {"all": np.arange(n), "high": np.arange(n)})
     subset = evaluate(test_set, predicted, bootstrap=2000).subsets[0]
     assert subset.pearson_r.interval is not None
@@ -374,7 +374,7 @@ def test_command_scores_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
         recipe = SimpleNamespace(longest=10**6)
 
         def predict_sequences(self, sequences: Sequences) -> np.ndarray:
-            return np.asarray(sequences.codes[:, 0], dtype=np.float64)
+            return np.asarray(sequences.padded()[:, 0], dtype=np.float64)
 
     folder = write_folder(tmp_path / "test", random_test_set())
     run = tmp_path / "run"
@@ -388,7 +388,7 @@ def test_command_scores_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     kept = np.load(run / "test.npz", allow_pickle=False)
     test_set = read_test_set(folder)
     np.testing.assert_array_equal(kept["measured"], test_set.expression)
-    np.testing.assert_array_equal(kept["predicted"], test_set.sequences.codes[:, 0])
+    np.testing.assert_array_equal(kept["predicted"], test_set.sequences.padded()[:, 0])
     assert str(kept["test_set"]) == test_set.fingerprint()
     np.testing.assert_array_equal(kept["subset_SNVs"], test_set.subsets["SNVs"])
 
@@ -401,7 +401,7 @@ def test_command_scores_a_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
             self.position = 0 if path.name == "a" else 1
 
         def predict_sequences(self, sequences: Sequences) -> np.ndarray:
-            return np.asarray(sequences.codes[:, self.position], dtype=np.float64)
+            return np.asarray(sequences.padded()[:, self.position], dtype=np.float64)
 
     folder = write_folder(tmp_path / "test", random_test_set())
     sweep = tmp_path / "sweep"

@@ -42,7 +42,7 @@ def parsed(monkeypatch) -> list[Path]:
 
 
 def assert_same(one, other):
-    np.testing.assert_array_equal(one.sequences.codes, other.sequences.codes)
+    np.testing.assert_array_equal(one.sequences.padded(), other.sequences.padded())
     np.testing.assert_array_equal(one.sequences.lengths, other.sequences.lengths)
     np.testing.assert_array_equal(one.expression, other.expression)
     np.testing.assert_array_equal(one.fold, other.fold)
@@ -61,8 +61,8 @@ def test_parsed_once_and_memory_mapped(table, tmp_path, parsed):
     assert content == content_hash(table, cache)
     assert_same(first, read_measurements(table))
     assert_same(second, first)
-    assert isinstance(second.sequences.codes, np.memmap)
-    assert not second.sequences.codes.flags.writeable
+    assert isinstance(second.sequences.letters, np.memmap)
+    assert not second.sequences.letters.flags.writeable
     other, _ = prepare(table, {"expression": ["other", "expression"]}, cache)
     assert other.tasks == ("other", "expression")
     assert other.expression.shape == (300, 2)
@@ -118,7 +118,7 @@ def test_a_recent_file_is_hashed_again_and_an_older_one_is_remembered(table, tmp
     assert content_hash(table, cache) == known
 
 
-@pytest.mark.parametrize("name", ["codes.npy", "lengths.npy", "expression.npy", "fold.npy", "manifest.json"])
+@pytest.mark.parametrize("name", ["letters.npy", "lengths.npy", "expression.npy", "fold.npy", "manifest.json"])
 @pytest.mark.parametrize("damage", ["truncated", "altered", "emptied", "removed", "extended"])
 def test_damage_is_noticed_and_mended(name, damage, table, tmp_path, parsed):
     cache = tmp_path / "cache"
@@ -157,7 +157,7 @@ def test_jobs_that_start_together(table, tmp_path):
     assert [float(job.communicate(timeout=60)[0]) for job in jobs] == [expected.expression.sum()] * 3
     (folder,) = folders(cache)
     for _ in range(10):
-        (folder / "codes.npy").write_bytes(b"damaged")
+        (folder / "letters.npy").write_bytes(b"damaged")
         barrier = threading.Barrier(6)
         results = []
 

@@ -78,7 +78,7 @@ def test_weighted_scores_are_those_of_the_evaluation() -> None:
     generator = np.random.default_rng(0)
     n = 300
     subsets = {"all": np.arange(n), "high": np.arange(0, n, 2), "SNVs": np.stack([np.arange(150), np.arange(150, 300)], axis=1)}
-    test_set = TestSet(Sequences(np.zeros((n, 4), np.uint8), np.full(n, 4, np.int32)), generator.normal(size=n), subsets)
+    test_set = TestSet(Sequences.from_padded(np.zeros((n, 4), np.uint8), np.full(n, 4, np.int32)), generator.normal(size=n), subsets)
     predicted = [correlated(test_set.expression, r, generator) for r in (0.9, 0.6)]
     kept = Predictions(["a", "b"], test_set.expression, predicted, subsets, TEST, [])
     ours = bootstrap_scores(kept, 4000, 0.1, seed=0)

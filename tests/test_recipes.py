@@ -134,7 +134,7 @@ def test_targets_of_all_kinds_are_in_every_batch(name: str) -> None:
 
 def test_place_reaches_past_its_neighbours() -> None:
     codes = Sequences.from_strings(["ACG"])
-    window = place(torch.from_numpy(codes.codes), torch.from_numpy(codes.lengths), torch.tensor([-3]), 9, left="TT", right="C")
+    window = place(torch.from_numpy(codes.padded()), torch.from_numpy(codes.lengths), torch.tensor([-3]), 9, left="TT", right="C")
     assert "".join("ACGTN"[c] for c in window[0]) == "NTTACGCNN"
 
 
@@ -150,7 +150,7 @@ def test_the_plasmid_is_the_published_one(real_data) -> None:  # type: ignore[no
 @pytest.mark.parametrize("name", ["autosome", "bhi", "unlockdna"])
 def test_loading_in_chunks_changes_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = loaded(recipe_of(name))
-    monkeypatch.setattr("prixfixe.recipe.CHUNK", 3)
+    monkeypatch.setattr("prixfixe.recipe.CHUNK_ROWS", 3)
     chunked = loaded(recipe_of(name))
     assert torch.equal(whole.codes, chunked.codes)
     assert torch.equal(whole.lengths, chunked.lengths)
@@ -162,7 +162,7 @@ def test_chosen_rows_are_loaded_as_if_they_were_all(name: str, monkeypatch: pyte
     recipe, sequences = recipe_of(name), Sequences.from_strings(strings)
     rows, expression = np.array([4, 7, 30, 31, 49]), np.array([1.0, 2.5, 3.0, 4.0, 5.5])
     whole = recipe.load(sequences[rows], torch.device("cpu"), expression)
-    monkeypatch.setattr(recipe_module, "CHUNK", 2)
+    monkeypatch.setattr(recipe_module, "CHUNK_ROWS", 2)
     parts = recipe.load(sequences, torch.device("cpu"), expression, rows)
     for field in ("codes", "lengths", "is_singleton", "y"):
         assert torch.equal(getattr(parts, field), getattr(whole, field)), field

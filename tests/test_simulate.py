@@ -161,7 +161,7 @@ def test_the_seed_decides_and_the_number_of_cores_does_not(monkeypatch):
     for cores in (1, 3):
         monkeypatch.setattr(os, "cpu_count", lambda cores=cores: cores)
         made.append(simulate(1_000, seed=5))
-    np.testing.assert_array_equal(made[0].measurements.sequences.codes, made[1].measurements.sequences.codes)
+    np.testing.assert_array_equal(made[0].measurements.sequences.padded(), made[1].measurements.sequences.padded())
     np.testing.assert_array_equal(made[0].measurements.expression, made[1].measurements.expression)
     np.testing.assert_array_equal(made[0].true_expression, made[1].true_expression)
     assert len(np.unique(made[0].true_expression)) == 1_000  # no chunk repeats another
@@ -200,7 +200,7 @@ def test_equals_the_real_sample(simulated, real_data):
     assert ours.expression.std() == pytest.approx(real.expression.std(), abs=0.1)
     shares = [np.bincount(m.sequences.lengths, minlength=140)[:140] / len(m) for m in (ours, real)]
     assert np.abs(shares[0] - shares[1]).sum() < 0.03
-    letters = [np.bincount(m.sequences[m.sequences.lengths == 110].codes[:, 17:97].ravel(), minlength=4)[:4] for m in (ours, real)]
+    letters = [np.bincount(m.sequences[m.sequences.lengths == 110].padded()[:, 17:97].ravel(), minlength=4)[:4] for m in (ours, real)]
     np.testing.assert_allclose(letters[0] / letters[0].sum(), letters[1] / letters[1].sum(), atol=0.01)
 
 
@@ -235,7 +235,7 @@ def test_a_linear_model_learns_a_good_part(simulated):
 def inserts_of(test_set) -> np.ndarray:
     sequences = test_set.simulated.measurements.sequences
     assert (sequences.lengths == 110).all()
-    return sequences.codes[:, 17:97]
+    return sequences.padded()[:, 17:97]
 
 
 def test_subsets_have_the_published_proportions(test_set):

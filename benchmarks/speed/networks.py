@@ -35,12 +35,12 @@ DREAM = ("dream_cnn", "dream_rnn", "dream_attn")
 def promoters(count: int, seed: int = 0) -> Measurements:
     """Random promoters of 80 nucleotides between the yeast construct's flanks; expression 0 to 17, six in ten integers."""
     rng = np.random.default_rng(seed)
-    flanks = [Sequences.from_strings([flank]).codes for flank in (LEFT_FLANK, RIGHT_FLANK)]
+    flanks = [Sequences.from_strings([flank]).padded() for flank in (LEFT_FLANK, RIGHT_FLANK)]
     left, right = (np.repeat(flank, count, axis=0) for flank in flanks)
     codes = np.concatenate([left, rng.integers(0, 4, (count, 80), dtype=np.uint8), right], axis=1)
     expression = rng.uniform(0, 17, count)
     expression = np.where(rng.random(count) < 0.58, expression.round(), expression)
-    return Measurements(Sequences(codes, np.full(count, codes.shape[1], dtype=np.int32)), expression, ("expression",))
+    return Measurements(Sequences.from_padded(codes, np.full(count, codes.shape[1], dtype=np.int32)), expression, ("expression",))
 
 
 def configuration(*overrides: str) -> dict[str, Any]:

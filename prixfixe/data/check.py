@@ -273,9 +273,9 @@ def within_mismatches(sequences: Sequences, others: Sequences, mismatches: int) 
     found = np.zeros(len(sequences), dtype=bool)
     for length in np.unique(sequences.lengths):
         rows = np.flatnonzero(sequences.lengths == length)
-        codes = others.codes[others.lengths == length, :length]
+        codes = others.padded()[others.lengths == length, :length]
         if len(codes):
-            found[rows] = _within(sequences.codes[rows, :length], codes, mismatches)
+            found[rows] = _within(sequences.padded()[rows, :length], codes, mismatches)
     return found
 
 
@@ -303,7 +303,7 @@ def _within(codes: np.ndarray, others: np.ndarray, mismatches: int) -> np.ndarra
 
 
 def _piece_keys(codes: np.ndarray) -> np.ndarray:
-    return strand_hash(Sequences(codes, np.full(len(codes), codes.shape[1], dtype=np.int32)))
+    return strand_hash(Sequences.from_padded(codes, np.full(len(codes), codes.shape[1], dtype=np.int32)))
 
 
 def _same_content(one: Measurements, other: Measurements) -> bool:
@@ -335,10 +335,10 @@ def _alphabet(sequences: Sequences) -> Alphabet:
     rows_with_n = 0
     for start in range(0, len(sequences), CHUNK_ROWS):
         chunk = sequences[start : start + CHUNK_ROWS]
-        padding = chunk.codes.shape[1] - chunk.lengths  # which is no N
-        counts += np.bincount(chunk.codes.ravel(), minlength=len(NUCLEOTIDES))
+        padding = chunk.padded().shape[1] - chunk.lengths  # which is no N
+        counts += np.bincount(chunk.padded().ravel(), minlength=len(NUCLEOTIDES))
         counts[N] -= padding.sum()
-        rows_with_n += int(((chunk.codes == N).sum(axis=1) > padding).sum())
+        rows_with_n += int(((chunk.padded() == N).sum(axis=1) > padding).sum())
     known = counts[:N].sum()
     return Alphabet(
         shares={letter: float(share) for letter, share in zip(NUCLEOTIDES, counts / counts.sum(), strict=True)},

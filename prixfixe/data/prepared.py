@@ -29,7 +29,7 @@ from prixfixe.data.tables import read_measurements
 from prixfixe.errors import InputError
 from prixfixe.files import write_json
 
-FORMAT = 1  # counts up when what is kept, or what the reader makes of a file, changes
+FORMAT = 2  # counts up when what is kept, or what the reader makes of a file, changes
 CHUNK_BYTES = 1 << 16
 SETTLED_SECONDS = 5.0  # a file changed less than this ago may change again without a new time stamp
 ABANDONED_SECONDS = 24 * 3600.0  # a half-built folder of this age belongs to a job that was killed
@@ -125,7 +125,7 @@ def _load(folder: Path) -> Measurements | None:
                 return None
             arrays[name] = np.load(file, mmap_mode="r", allow_pickle=False)
         return Measurements(
-            sequences=Sequences(arrays["codes"], arrays["lengths"]),
+            sequences=Sequences(arrays["letters"], arrays["lengths"]),
             expression=arrays["expression"],
             tasks=tuple(manifest["tasks"]),
             fold=arrays.get("fold"),
@@ -165,7 +165,7 @@ def _build(path: Path, options: dict[str, Any], folder: Path, content: str) -> N
 
 def _save(measurements: Measurements, folder: Path) -> None:
     arrays = {
-        "codes": measurements.sequences.codes,
+        "letters": measurements.sequences.letters,
         "lengths": measurements.sequences.lengths,
         "expression": measurements.expression,
     }

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -21,43 +22,104 @@ CODE_TO_ASCII = np.frombuffer(NUCLEOTIDES.encode(), dtype=np.uint8)
 
 @dataclass(frozen=True)
 class Sequences:
-    """Sequences of any lengths, left-aligned in one array.
+    """n sequences of any lengths, one after the other in one array: memory goes with letters, whatever the longest.
 
-    codes: uint8, shape (n, longest); positions past a sequence's end hold N.
-    lengths: int32, shape (n,), in nucleotides.
+    letters: uint8, shape (total,), the codes of all. lengths: int32, shape (n,), in nucleotides. Both may be memory maps.
     """
 
-    codes: np.ndarray
+    letters: np.ndarray
     lengths: np.ndarray
+
+    @cached_property
+    def starts(self) -> np.ndarray:
+        """Where each begins in `letters`: int64, shape (n,)."""
+        ends = np.cumsum(self.lengths, dtype=np.int64)
+        return ends - self.lengths
+
+    @property
+    def longest(self) -> int:
+        return int(self.lengths.max(initial=0))
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     def __getitem__(self, rows: np.ndarray | slice) -> Sequences:
-        return Sequences(self.codes[rows], self.lengths[rows])
+        """The sequences of some rows; of neighbours (a slice without a step) as a view."""
+        if isinstance(rows, slice):
+            start, stop, step = rows.indices(len(self))
+            if step == 1:
+                lengths = self.lengths[start:stop]
+                first = int(self.starts[start]) if len(lengths) else 0
+                return Sequences(self.letters[first : first + int(lengths.sum(dtype=np.int64))], lengths)
+        starts, lengths = self.starts[rows], self.lengths[rows]
+        chosen = Sequences(np.empty(int(lengths.sum(dtype=np.int64)), dtype=np.uint8), lengths)
+        for length, some in _by_length(lengths):
+            _windows(chosen.letters, length)[chosen.starts[some]] = _windows(self.letters, length)[starts[some]]
+        return chosen
 
     @classmethod
     def from_strings(cls, strings: Sequence[str]) -> Sequences:
         """Encodes strings over A C G T N, either case; raises ValueError that names the first other character."""
         lengths = np.fromiter(map(len, strings), dtype=np.int32, count=len(strings))
-        letters = np.frombuffer("".join(strings).encode("latin-1", "replace"), dtype=np.uint8)
-        flat = ASCII_TO_CODE[letters]
-        if len(bad := np.flatnonzero(flat == INVALID)):
+        letters = ASCII_TO_CODE[np.frombuffer("".join(strings).encode("latin-1", "replace"), dtype=np.uint8)]
+        if len(bad := np.flatnonzero(letters == INVALID)):
             row = int(np.searchsorted(np.cumsum(lengths), bad[0], side="right"))
             column = int(bad[0]) - int(lengths[:row].sum())
             raise ValueError(f"sequence {row + 1}, position {column + 1}: {strings[row][column]!r} is no nucleotide (A C G T N)")
-        codes = np.full((len(strings), int(lengths.max(initial=0))), N, dtype=np.uint8)
-        codes[np.arange(codes.shape[1]) < lengths[:, None]] = flat
-        return cls(codes, lengths)
+        return cls(letters, lengths)
+
+    @classmethod
+    def from_padded(cls, codes: np.ndarray, lengths: np.ndarray) -> Sequences:
+        """Of an array of shape (n, longest), left-aligned; what stands past a sequence's end is dropped."""
+        lengths = np.asarray(lengths, dtype=np.int32)
+        whole = bool((lengths == codes.shape[1]).all())
+        return cls(codes.reshape(-1) if whole else codes[np.arange(codes.shape[1]) < lengths[:, None]], lengths)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Sequences]) -> Sequences:
+        """The sequences of all parts, in order."""
+        if not parts:
+            return cls(np.empty(0, dtype=np.uint8), np.empty(0, dtype=np.int32))
+        return cls(np.concatenate([part.letters for part in parts]), np.concatenate([part.lengths for part in parts]))
+
+    def padded(self, width: int | None = None) -> np.ndarray:
+        """uint8, shape (n, width), left-aligned; past a sequence's end stands N. width: at least the longest; None is that."""
+        codes = np.full((len(self), self.longest if width is None else width), N, dtype=np.uint8)
+        for length, rows in _by_length(self.lengths):
+            codes[rows, :length] = _windows(self.letters, length)[self.starts[rows]]
+        return codes
 
     def to_strings(self) -> list[str]:
-        text = self.codes.tobytes().translate(CODE_TO_ASCII.tobytes().ljust(256)).decode()
-        width = self.codes.shape[1]
-        return [text[row * width : row * width + length] for row, length in enumerate(self.lengths.tolist())]
+        text = self.letters.tobytes().translate(CODE_TO_ASCII.tobytes().ljust(256)).decode()
+        ends = np.append(0, np.cumsum(self.lengths, dtype=np.int64)).tolist()
+        return [text[start:stop] for start, stop in zip(ends[:-1], ends[1:], strict=True)]
 
     def reverse_complement(self) -> Sequences:
-        codes = np.full_like(self.codes, N)
-        for length in np.unique(self.lengths):  # few: a whole length at a time needs no array of positions
-            rows = np.flatnonzero(self.lengths == length)
-            codes[rows, :length] = COMPLEMENT[self.codes[rows, :length][:, ::-1]]
-        return Sequences(codes, self.lengths)
+        """The other strand of each, read 5' to 3': all letters backwards, and then the rows."""
+        return Sequences(COMPLEMENT[self.letters[::-1]], self.lengths[::-1])[::-1]
+
+
+def padded_chunks(lengths: np.ndarray, *, letters: int, rows: int) -> Iterator[slice]:
+    """Slices of neighbours that together, padded to their longest, take at most so many letters and rows; a longer one stands alone."""
+    lengths = np.asarray(lengths)
+    start = 0
+    while start < len(lengths):
+        longest = np.maximum.accumulate(lengths[start : start + rows].astype(np.int64))
+        fitting = int(np.searchsorted(longest * np.arange(1, len(longest) + 1), letters, side="right"))
+        yield slice(start, start + max(fitting, 1))
+        start += max(fitting, 1)
+
+
+def _by_length(lengths: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Each length above 0, with the rows that have it."""
+    order = np.argsort(lengths, kind="stable")
+    ordered = lengths[order]
+    changes = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1
+    for rows in np.split(order, changes):
+        if len(rows) and lengths[rows[0]] > 0:
+            yield int(lengths[rows[0]]), rows
+
+
+def _windows(letters: np.ndarray, length: int) -> np.ndarray:
+    """Every stretch of `length` letters as a row, without a copy: shape (total - length + 1, length)."""
+    return np.lib.stride_tricks.sliding_window_view(letters, length, writeable=letters.flags.writeable)

@@ -124,9 +124,9 @@ def strand_hashes(sequences: Sequences) -> tuple[np.ndarray, np.ndarray]:
 
 def strand_hash(sequences: Sequences) -> np.ndarray:
     """A 64-bit hash of each sequence as it is written: uint64, shape (n,). It does not depend on the array's width."""
-    width = -(-sequences.codes.shape[1] // 8) * 8
+    width = -(-sequences.padded().shape[1] // 8) * 8
     letters = np.zeros((len(sequences), width), dtype=np.uint8)
-    np.bitwise_xor(sequences.codes, np.uint8(N), out=letters[:, : sequences.codes.shape[1]])  # padding becomes 0
+    np.bitwise_xor(sequences.padded(), np.uint8(N), out=letters[:, : sequences.padded().shape[1]])  # padding becomes 0
     words = letters.view("<u8").T.copy()
     hashes = np.zeros(len(sequences), dtype=np.uint64)
     for word in words[::-1]:  # from the end, so that words of padding leave the hash at 0
@@ -167,30 +167,30 @@ def flanks(sequences: Sequences) -> tuple[str, str]:
 
 def _shared_start(sequences: Sequences) -> Sequences:
     """The one sequence with which nearly all sequences begin."""
-    counts = np.stack([(sequences.codes == code).sum(axis=0) for code in range(N)])
+    counts = np.stack([(sequences.padded() == code).sum(axis=0) for code in range(N)])
     varied = np.flatnonzero(counts.max(axis=0) < FLANK_SHARE * len(sequences))
     length = int(varied[0]) if len(varied) else counts.shape[1]
-    return Sequences(counts.argmax(axis=0)[None, :length].astype(np.uint8), np.array([length], dtype=np.int32))
+    return Sequences.from_padded(counts.argmax(axis=0)[None, :length].astype(np.uint8), np.array([length], dtype=np.int32))
 
 
 def starts_with(sequences: Sequences, start: str) -> np.ndarray:
     """Which sequences begin with `start`: bool, shape (n,)."""
-    letters = Sequences.from_strings([start]).codes[0]
-    if len(letters) > sequences.codes.shape[1]:
+    letters = Sequences.from_strings([start]).padded()[0]
+    if len(letters) > sequences.padded().shape[1]:
         return np.zeros(len(sequences), dtype=bool)
-    same: np.ndarray = (sequences.codes[:, : len(letters)] == letters).all(axis=1)
+    same: np.ndarray = (sequences.padded()[:, : len(letters)] == letters).all(axis=1)
     return same & (sequences.lengths >= len(letters))
 
 
 def ends_with(sequences: Sequences, end: str) -> np.ndarray:
     """Which sequences end with `end`: bool, shape (n,)."""
-    letters = Sequences.from_strings([end]).codes[0]
+    letters = Sequences.from_strings([end]).padded()[0]
     same = sequences.lengths >= len(letters)
     if not same.any():
         return same
     rows = np.arange(len(sequences))
     for back, letter in enumerate(letters[::-1], start=1):
-        same = same & (sequences.codes[rows, np.maximum(sequences.lengths - back, 0)] == letter)
+        same = same & (sequences.padded()[rows, np.maximum(sequences.lengths - back, 0)] == letter)
     return same
 
 
@@ -204,10 +204,10 @@ def inserts(sequences: Sequences) -> Sequences:
     codes = np.full((len(sequences), int(lengths.max(initial=0))), N, dtype=np.uint8)
     for offset in np.unique(start):
         rows = np.flatnonzero(start == offset)
-        part = sequences.codes[rows, offset : offset + codes.shape[1]]
+        part = sequences.padded()[rows, offset : offset + codes.shape[1]]
         codes[rows, : part.shape[1]] = part
     codes[np.arange(codes.shape[1]) >= lengths[:, None]] = N
-    return Sequences(codes, lengths.astype(np.int32))
+    return Sequences.from_padded(codes, lengths.astype(np.int32))
 
 
 def clusters(sequences: Sequences) -> np.ndarray:
@@ -238,7 +238,7 @@ def clusters(sequences: Sequences) -> np.ndarray:
 
 def _minimizers(sequences: Sequences) -> np.ndarray:
     """Per window of k-mers the smallest hash of a k-mer and its reverse complement: uint64, shape (n, windows)."""
-    codes = sequences.codes.astype(np.uint64)
+    codes = sequences.padded().astype(np.uint64)
     count = codes.shape[1] - KMER + 1
     if count < 1:
         return np.full((len(codes), 1), NO_KMER)

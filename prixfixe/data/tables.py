@@ -27,7 +27,6 @@ import pyarrow.parquet
 
 from prixfixe.data.measurements import Measurements
 from prixfixe.data.sequences import ASCII_TO_CODE, INVALID, Sequences
-from prixfixe.data.sequences import N as PADDING
 from prixfixe.errors import InputError
 
 # Column names that need not be told, in order of preference; compared in lower case.
@@ -441,7 +440,7 @@ def _blocks(table: _Table, columns: _Columns, rejected: list[str] | None) -> Ite
             if columns.has_fold:
                 usable &= values[:, -1] % 1 == 0
             usable[np.searchsorted(np.cumsum(lengths), np.flatnonzero(flat == INVALID), side="right")] = False
-            block = Sequences(_left_align(flat, lengths), lengths)
+            block = Sequences(flat, lengths)
             if usable.all():
                 last = start + len(lengths) - 1
             else:
@@ -513,29 +512,16 @@ def _problem(texts: dict[int, str], columns: _Columns) -> str:
     return f"the fold {texts[columns.numbers[-1]]!r} is no integer"
 
 
-def _left_align(flat: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Codes of shape (n, longest) from codes that follow one another."""
-    width = int(lengths.max(initial=0))
-    if (lengths == width).all():
-        return flat.reshape(len(lengths), width)
-    codes = np.full((len(lengths), width), PADDING, dtype=np.uint8)
-    codes[np.arange(width) < lengths[:, None]] = flat
-    return codes
-
-
 def _concatenated(blocks: deque[Sequences]) -> Sequences:
-    """One array from blocks of different widths; each block is freed once copied, so that memory holds little twice."""
+    """One array from blocks; each block is freed once copied, so that memory holds little twice."""
     lengths = np.concatenate([block.lengths for block in blocks])
-    codes = np.empty((len(lengths), int(lengths.max(initial=0))), dtype=np.uint8)
+    letters = np.empty(int(lengths.sum(dtype=np.int64)), dtype=np.uint8)
     start = 0
     while blocks:
-        block = blocks.popleft().codes
-        stop = start + len(block)
-        width = min(block.shape[1], codes.shape[1])  # rows left out may have been the longest of their block
-        codes[start:stop, :width] = block[:, :width]
-        codes[start:stop, width:] = PADDING
-        start = stop
-    return Sequences(codes, lengths)
+        block = blocks.popleft().letters
+        letters[start : start + len(block)] = block
+        start += len(block)
+    return Sequences(letters, lengths)
 
 
 def _fasta_blocks(path: Path) -> Iterator[tuple[Sequences, list[str]]]:
@@ -574,4 +560,4 @@ def _records(path: Path, names: list[str], lines: list[int], parts: list[list[by
             raise InputError(f"{path}:{number}: the sequence of {name!r} is empty.")
     lengths = np.fromiter(map(len, letters), dtype=np.int32, count=len(letters))
     flat = np.frombuffer(b"".join(letters).translate(ASCII_TO_CODE.tobytes()), dtype=np.uint8)
-    return Sequences(_left_align(flat, lengths), lengths)
+    return Sequences(flat, lengths)

@@ -59,12 +59,12 @@ def simulate(n: int, seed: int) -> SimulatedMeasurements:
     for chunk in simulate_chunks(n, seed):
         rows = slice(start, start := start + len(chunk))
         sequences = chunk.measurements.sequences
-        codes[rows, : sequences.codes.shape[1]] = sequences.codes
+        codes[rows, : sequences.padded().shape[1]] = sequences.padded()
         lengths[rows] = sequences.lengths
         expression[rows] = chunk.measurements.expression
         truth[rows] = chunk.true_expression
     longest = int(lengths.max(initial=0))
-    return SimulatedMeasurements(Measurements(Sequences(codes[:, :longest], lengths), expression), truth)
+    return SimulatedMeasurements(Measurements(Sequences.from_padded(codes[:, :longest], lengths), expression), truth)
 
 
 def simulate_chunks(n: int, seed: int) -> Iterator[SimulatedMeasurements]:
@@ -93,7 +93,7 @@ def random_promoters(n: int, rng: np.random.Generator) -> Sequences:
     lengths = insert_lengths(n, rng)
     inserts = draw(COMPOSITION, (n, int(lengths.max(initial=0))), rng)
     inserts[np.arange(inserts.shape[1]) >= lengths[:, None]] = N
-    return add_flanks(Sequences(inserts, lengths))
+    return add_flanks(Sequences.from_padded(inserts, lengths))
 
 
 def insert_lengths(n: int, rng: np.random.Generator) -> np.ndarray:
@@ -117,15 +117,15 @@ def draw(probabilities: tuple[float, ...], shape: tuple[int, ...], rng: np.rando
 
 def add_flanks(inserts: Sequences) -> Sequences:
     """Complete promoters: left flank, insert, right flank."""
-    left, right = Sequences.from_strings([LEFT_FLANK, RIGHT_FLANK]).codes
+    left, right = Sequences.from_strings([LEFT_FLANK, RIGHT_FLANK]).padded()
     left, right = left[: len(LEFT_FLANK)], right[: len(RIGHT_FLANK)]
-    n, width = inserts.codes.shape
+    n, width = inserts.padded().shape
     codes = np.full((n, len(left) + width + len(right)), N, dtype=np.uint8)
     codes[:, : len(left)] = left
-    codes[:, len(left) : len(left) + width] = inserts.codes
+    codes[:, len(left) : len(left) + width] = inserts.padded()
     ends = len(left) + inserts.lengths[:, None] + np.arange(len(right))
     np.put_along_axis(codes, ends, np.broadcast_to(right, ends.shape), axis=1)
-    return Sequences(codes, inserts.lengths + np.int32(len(left) + len(right)))
+    return Sequences.from_padded(codes, inserts.lengths + np.int32(len(left) + len(right)))
 
 
 def measure(truth: np.ndarray, cells: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -90,7 +90,7 @@ def write_tables(
 def arrow_strings(sequences: Sequences) -> pa.StringArray:
     """The sequences' letters as an Arrow array, without a Python string for each."""
     ends = np.cumsum(sequences.lengths, dtype=np.int32)
-    inside = np.arange(sequences.codes.shape[1]) < sequences.lengths[:, None]
-    letters = CODE_TO_ASCII[sequences.codes[inside]]
+    inside = np.arange(sequences.padded().shape[1]) < sequences.lengths[:, None]
+    letters = CODE_TO_ASCII[sequences.padded()[inside]]
     offsets = np.concatenate([np.zeros(1, dtype=np.int32), ends])
     return pa.StringArray.from_buffers(len(sequences), pa.py_buffer(offsets), pa.py_buffer(letters))

@@ -61,7 +61,7 @@ def activity(sequences: Sequences) -> np.ndarray:
 
 def gc_fraction(sequences: Sequences) -> np.ndarray:
     """The share of G and C in each promoter. Shape (n,)."""
-    is_gc = (sequences.codes == C) | (sequences.codes == G)
+    is_gc = (sequences.padded() == C) | (sequences.padded() == G)
     fraction: np.ndarray = is_gc.sum(axis=1) / np.maximum(sequences.lengths, 1)
     return fraction
 
@@ -114,9 +114,9 @@ def window_index(sequences: Sequences) -> np.ndarray:
 
     Windows with N or outside the promoter have number 4**8.
     """
-    width = max(sequences.codes.shape[1], K)
+    width = max(sequences.padded().shape[1], K)
     columns = np.arange(width) - (width - sequences.lengths[:, None])
-    aligned = np.take_along_axis(sequences.codes, np.maximum(columns, 0), axis=1)
+    aligned = np.take_along_axis(sequences.padded(), np.maximum(columns, 0), axis=1)
     aligned = np.where(columns >= 0, aligned, np.uint8(N))
     windows = width - K + 1
     index = np.zeros((len(sequences), windows), dtype=np.intp)

@@ -82,7 +82,7 @@ def simulate_test_set(size: int, seed: int) -> SimulatedTestSet:
     add_pairs("SNVs", *single_variants(mixed(references, rng), count["SNVs"], rng))
 
     inserts = np.concatenate(list(parts.values()))
-    sequences = add_flanks(Sequences(inserts, np.full(size, INSERT, dtype=np.int32)))
+    sequences = add_flanks(Sequences.from_padded(inserts, np.full(size, INSERT, dtype=np.int32)))
     truth = true_expression(sequences)
     measured = measure(truth, np.maximum(rng.poisson(CELLS, size), 1), rng)
     return SimulatedTestSet(SimulatedMeasurements(Measurements(sequences, measured), truth), subsets)
@@ -93,7 +93,7 @@ def insert_expression(inserts: np.ndarray) -> np.ndarray:
 
 
 def complete(inserts: np.ndarray) -> Sequences:
-    return add_flanks(Sequences(inserts, np.full(len(inserts), inserts.shape[1], dtype=np.int32)))
+    return add_flanks(Sequences.from_padded(inserts, np.full(len(inserts), inserts.shape[1], dtype=np.int32)))
 
 
 def random_inserts(n: int, rng: np.random.Generator) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""What every room needs: input files, text for terminals."""

@@ -1,0 +1,35 @@
+"""Text that came from elsewhere (names, reasons, columns, files), made fit for a terminal, a line, a spreadsheet's cell."""
+
+from __future__ import annotations
+
+import unicodedata
+
+UNPRINTABLE = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")  # controls, invisible and direction marks, lone surrogates, line ends
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for the beginning of a formula
+
+
+def printable(value: object, limit: int = 2000) -> str:
+    """A value as one line of visible characters: others stand as Python writes them, `\\x1b`, `\\n`, `\\u202e`.
+
+    A terminal then neither obeys nor hides any of it. Text of more than `limit` characters ends with `...`.
+    """
+    text = str(value)
+    text = text if len(text) <= limit else text[:limit] + "..."
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(map(_visible, text))
+
+
+def printable_lines(value: object, limit: int = 20_000) -> str:
+    """The same for text that may have several lines, which stay."""
+    return "\n".join(printable(line, limit) for line in str(value)[:limit].split("\n"))
+
+
+def csv_text(value: str) -> str:
+    """A cell of text for CSV: a `'` in front where a spreadsheet would take it for a formula. Numbers are not its business."""
+    return f"'{value}" if value.startswith(FORMULA) else value
+
+
+def _visible(character: str) -> str:
+    hidden = unicodedata.category(character) in UNPRINTABLE
+    return character.encode("unicode_escape").decode() if hidden else character
