@@ -1,9 +1,10 @@
-"""A sweep of 81 demo jobs whose processes are killed at random, compared with an undisturbed one: weights and scores, bit for bit.
+"""A sweep of 81 demo jobs whose processes are killed at random, compared with an undisturbed one: weights and scores,
+bit for bit.
 
     OMP_NUM_THREADS=1 python benchmarks/chaos.py -o benchmarks/chaos.json
 
-While jobs train, every few seconds one of them is killed (SIGKILL or SIGTERM), and now and then the command itself; the command is
-started again until it ends with 0. Small: --combinations 6 --size 200.
+While jobs train, every few seconds one of them is killed (SIGKILL or SIGTERM), and now and then the command itself; the
+command is started again until it ends with 0. Small: --combinations 6 --size 200.
 """
 
 from __future__ import annotations
@@ -31,16 +32,26 @@ SLOTS = {
     "core": ("efficientnet", "bilstm", "proformer"),
     "final": ("soft_bins", "mlp", "expression_heads"),
 }
-MEASURED = ("samples_per_second", "training_seconds", "inference_per_second", "gpu_memory_bytes")  # may differ; every other number may not
+MEASURED = (
+    "samples_per_second",
+    "training_seconds",
+    "inference_per_second",
+    "gpu_memory_bytes",
+)  # may differ; every other number may not
 MOST_STARTS = 200
 
 
 def command(folder: Path, combinations: int, size: int, epochs: int, jobs: int) -> list[str]:
-    """The sweep's command line: all 81, or fewer by narrowing core, then recipe, and so on, to a number that such a grid can have."""
+    """The sweep's command line: all 81, or fewer by narrowing core, then recipe, and so on, to a number that such a
+    grid can have."""
     taken = {slot: list(choices) for slot, choices in SLOTS.items()}
     for slot in ("first", "core", "final", "recipe"):
         others = count(taken) // len(taken[slot])
-        taken[slot] = taken[slot][: max(1, min(len(taken[slot]), combinations // others))] if others <= combinations else taken[slot][:1]
+        taken[slot] = (
+            taken[slot][: max(1, min(len(taken[slot]), combinations // others))]
+            if others <= combinations
+            else taken[slot][:1]
+        )
     words = [f"{slot}={','.join(choices)}" for slot, choices in taken.items()]
     settings = [
         f"dataset.size={size}",
@@ -49,7 +60,17 @@ def command(folder: Path, combinations: int, size: int, epochs: int, jobs: int) 
         f"hydra.launcher.jobs={jobs}",
         "hydra.launcher.retries=5",
     ]
-    return [sys.executable, "-m", "prixfixe", "train", "-m", "experiment=demo", *words, *settings, f"hydra.sweep.dir={folder}"]
+    return [
+        sys.executable,
+        "-m",
+        "prixfixe",
+        "train",
+        "-m",
+        "experiment=demo",
+        *words,
+        *settings,
+        f"hydra.sweep.dir={folder}",
+    ]
 
 
 def count(taken: dict[str, list[str]]) -> int:
@@ -95,7 +116,11 @@ def disturbed(words: list[str], folder: Path, every: float, rng: random.Random) 
                 kills[number.name] += 1
             except ProcessLookupError:
                 pass  # it has ended by itself
-        print(f"start {starts} ended with {sweep.returncode}; killed so far: {sum(kills.values())}", file=sys.stderr, flush=True)
+        print(
+            f"start {starts} ended with {sweep.returncode}; killed so far: {sum(kills.values())}",
+            file=sys.stderr,
+            flush=True,
+        )
         if sweep.returncode == 0:
             return {"starts": starts, "kills": kills}
     raise SystemExit(f"not done after {MOST_STARTS} starts")

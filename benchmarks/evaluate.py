@@ -33,7 +33,9 @@ def random_test_set(generator: np.random.Generator) -> TestSet:
     for name, size in PAIR_SIZES.items():
         subsets[name] = generator.integers(0, ROWS, (size, 2))
     codes = generator.integers(0, 4, (ROWS, 110), dtype=np.uint8)
-    return TestSet(Sequences.from_padded(codes, np.full(ROWS, 110, dtype=np.int32)), generator.normal(size=ROWS), subsets)
+    return TestSet(
+        Sequences.from_padded(codes, np.full(ROWS, 110, dtype=np.int32)), generator.normal(size=ROWS), subsets
+    )
 
 
 def main() -> None:

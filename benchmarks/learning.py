@@ -1,12 +1,16 @@
-"""Whether ours learns as much as the published code from the same samples: the DREAM models on real promoters, scored on the leaderboard.
+"""Whether ours learns as much as the published code from the same samples: the DREAM models on real promoters, scored
+on the leaderboard.
 
-    python benchmarks/learning.py DATA [--published CODE] [--models dream_cnn ...] [--epochs 1] [-o benchmarks/learning.json]
+    python benchmarks/learning.py DATA [--published CODE] [--models dream_cnn ...] [--epochs 1] \\
+        [-o benchmarks/learning.json]
 
-DATA: a folder with yeast/random_promoters.txt, yeast/plasmid.json and yeast/leaderboard/. CODE: a checkout of the published repository
-(github.com/de-Boer-Lab/random-promoter-dream-challenge-2022), run as it is, in a process of its own; without it only ours is trained.
-Both see the same 90 % of the promoters on both strands, the same number of samples, batches of 128, AdamW with the one-cycle schedule to
-0.005 (attention: 0.001), on one core; the epoch with the best Pearson r on the other 10 % predicts the leaderboard's sequences, both
-strands averaged, is_singleton 0. A result is added to those that the output file has already.
+DATA: a folder with yeast/random_promoters.txt, yeast/plasmid.json and yeast/leaderboard/. CODE: a checkout of the
+published repository (github.com/de-Boer-Lab/random-promoter-dream-challenge-2022), run as it is, in a process of its
+own; without it only ours is trained.
+Both see the same 90 % of the promoters on both strands, the same number of samples, batches of 128, AdamW with the
+one-cycle schedule to 0.005 (attention: 0.001), on one core; the epoch with the best Pearson r on the other 10 %
+predicts the leaderboard's sequences, both strands averaged, is_singleton 0. A result is added to those that the output
+file has already.
 """
 
 from __future__ import annotations
@@ -97,7 +101,9 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path)
     arguments = parser.parse_args()
 
-    content: dict[str, Any] = json.loads(arguments.output.read_text()) if arguments.output and arguments.output.exists() else {"runs": []}
+    content: dict[str, Any] = (
+        json.loads(arguments.output.read_text()) if arguments.output and arguments.output.exists() else {"runs": []}
+    )
     for model in arguments.models:
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
@@ -110,7 +116,14 @@ def main() -> None:
                 scores = train(model, arguments, folder, rows)
                 samples = 2 * rows * arguments.epochs
                 steps = math.ceil(2 * rows / BATCH) * arguments.epochs
-                run = {"model": model, "code": code, "seed": arguments.seed, "epochs": arguments.epochs, "samples": samples, "steps": steps}
+                run = {
+                    "model": model,
+                    "code": code,
+                    "seed": arguments.seed,
+                    "epochs": arguments.epochs,
+                    "samples": samples,
+                    "steps": steps,
+                }
                 run |= {**scores, "seconds": round(time.monotonic() - began)}
                 print(json.dumps(run), flush=True)
                 content["runs"].append(run)
@@ -132,8 +145,18 @@ def split(data: Path, folder: Path, limit: int | None) -> int:
 
 def train_ours(model: str, arguments: argparse.Namespace, folder: Path, rows: int) -> dict[str, float]:
     run = folder / "run"
-    overrides = [f"experiment={model}", "dataset=table", f"dataset.path={folder}/train.txt", f"dataset.validation={folder}/validation.txt"]
-    overrides += [f"training.epochs={arguments.epochs}", f"training.batch_size={BATCH}", "training.device=cpu", f"seed={arguments.seed}"]
+    overrides = [
+        f"experiment={model}",
+        "dataset=table",
+        f"dataset.path={folder}/train.txt",
+        f"dataset.validation={folder}/validation.txt",
+    ]
+    overrides += [
+        f"training.epochs={arguments.epochs}",
+        f"training.batch_size={BATCH}",
+        "training.device=cpu",
+        f"seed={arguments.seed}",
+    ]
     command = [sys.executable, "-m", "prixfixe", "train", *overrides, f"hydra.run.dir={run}"]
     subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     test_set = read_test_set(arguments.data / "yeast" / "leaderboard")
@@ -146,7 +169,13 @@ def train_published(model: str, arguments: argparse.Namespace, folder: Path, row
         (folder / "stubs" / name).write_text(text)
     (folder / "data").mkdir()
     (folder / "data" / "plasmid.json").write_bytes((arguments.data / "yeast" / "plasmid.json").read_bytes())
-    job = {"model": model, "seed": arguments.seed, "epochs": arguments.epochs, "batch": BATCH, "steps": math.ceil(2 * rows / BATCH)}
+    job = {
+        "model": model,
+        "seed": arguments.seed,
+        "epochs": arguments.epochs,
+        "batch": BATCH,
+        "steps": math.ceil(2 * rows / BATCH),
+    }
     job |= {"train": "train.txt", "validation": "validation.txt"}
     job["test"] = read_test_set(arguments.data / "yeast" / "leaderboard").sequences.to_strings()
     write_json(folder / "job.json", job)

@@ -1,7 +1,7 @@
 """How long a table takes to be parsed, prepared and opened again, and in how much memory.
 
-Writes a table of random promoters between the yeast construct's flanks, then measures in fresh processes: parsing, the first
-start (parsing, and writing the cache), the second start (the cache is checked and mapped), and a split.
+Writes a table of random promoters between the yeast construct's flanks, then measures in fresh processes: parsing, the
+first start (parsing, and writing the cache), the second start (the cache is checked and mapped), and a split.
 
     python benchmarks/prepare.py --rows 6700000 -o benchmarks/prepare.json
 """
@@ -30,7 +30,8 @@ STEPS = {
     "first start": "from prixfixe.data.prepared import prepare; result = prepare(path, {}, cache)[0]",
     "second start": "from prixfixe.data.prepared import prepare; result = prepare(path, {}, cache)[0]",
     "second start and split": (
-        "from prixfixe.data.prepared import prepare; from prixfixe.data.splits import split; result = split(prepare(path, {}, cache)[0])[0]"
+        "from prixfixe.data.prepared import prepare; from prixfixe.data.splits import split; result = "
+        "split(prepare(path, {}, cache)[0])[0]"
     ),
 }
 MEASURE = """
@@ -69,7 +70,9 @@ def measure(step: str, table: Path, cache: Path) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=6_700_000)
-    parser.add_argument("--repeats", type=int, default=3, help="how often each step is measured, the first start excepted")
+    parser.add_argument(
+        "--repeats", type=int, default=3, help="how often each step is measured, the first start excepted"
+    )
     parser.add_argument("-o", "--output", type=Path, help="a JSON file for the results")
     arguments = parser.parse_args()
     results = {}
@@ -82,10 +85,17 @@ def main() -> None:
         print(f"{'step':<24}{'seconds':>10}{'peak GB':>10}")
         for step in STEPS:
             runs = [measure(step, table, cache) for _ in range(1 if step == "first start" else arguments.repeats)]
-            results[step] = {name: round(statistics.median(run[name] for run in runs), 3) for name in ("seconds", "gigabytes")}
+            results[step] = {
+                name: round(statistics.median(run[name] for run in runs), 3) for name in ("seconds", "gigabytes")
+            }
             print(f"{step:<24}{results[step]['seconds']:>10.2f}{results[step]['gigabytes']:>10.2f}", flush=True)
     if arguments.output:
-        content = {"rows": arguments.rows, "table_gigabytes": round(size, 3), "median_of": arguments.repeats, "results": results}
+        content = {
+            "rows": arguments.rows,
+            "table_gigabytes": round(size, 3),
+            "median_of": arguments.repeats,
+            "results": results,
+        }
         write_json(arguments.output, {**content, **machine("numpy", "pyarrow")})
 
 

@@ -2,10 +2,10 @@
 
     python benchmarks/results.py [-o FILE] [--sequences 71103] [--exact 40]
 
-The runs are made up (tests/fabricated_runs.py): the grid of 81 with predictions of as many sequences as the public test set has, and
-grids of 81, 810 and 8,100 folders without predictions. Also measured: how far Spearman's rho on a bootstrap sample with the
-ranks of all sequences is from the one with ranks made anew in the sample, over `--exact` samples and all models, and how far apart the
-average ranks that come of it are.
+The runs are made up (tests/fabricated_runs.py): the grid of 81 with predictions of as many sequences as the public test
+set has, and grids of 81, 810 and 8,100 folders without predictions. Also measured: how far Spearman's rho on a
+bootstrap sample with the ranks of all sequences is from the one with ranks made anew in the sample, over `--exact`
+samples and all models, and how far apart the average ranks that come of it are.
 """
 
 from __future__ import annotations
@@ -70,14 +70,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, help="write the result here as JSON, too")
     parser.add_argument("--sequences", type=int, default=71_103)
-    parser.add_argument("--exact", type=int, default=40, help="samples on which rho is computed exactly as well (%(default)s)")
+    parser.add_argument(
+        "--exact", type=int, default=40, help="samples on which rho is computed exactly as well (%(default)s)"
+    )
     arguments = parser.parse_args()
 
     seconds: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as temporary:
         grid = make_grid(Path(temporary) / "grid81", n=arguments.sequences)
         results = timed("81 runs: read", seconds, lambda: collect([grid]))
-        timed("81 runs: table", seconds, lambda: as_text(comparison(results, None, None, by_run=False, all_columns=False)))
+        timed(
+            "81 runs: table", seconds, lambda: as_text(comparison(results, None, None, by_run=False, all_columns=False))
+        )
         timed("81 runs: effects, variance, findings", seconds, lambda: analyse(results.rows, "pearson_r"))
         runs = [RunFolder(Path(row["run"])) for row in results.done]
         kept = timed("81 runs: predictions read", seconds, lambda: read_predictions(runs))

@@ -2,7 +2,8 @@
 
     python benchmarks/ridge.py [TABLE] [--size 6370] [--penalty 3000]
 
-Ridge regression on the counts of all 1- to 5-mers on both strands, standardised; Pearson r on the last tenth of the rows.
+Ridge regression on the counts of all 1- to 5-mers on both strands, standardised; Pearson r on the last tenth of the
+rows.
 """
 
 from __future__ import annotations
@@ -47,13 +48,18 @@ def held_out_r(measurements: Measurements, penalty: float) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("table", nargs="?", type=Path, help="a table of sequence and expression; default: the simulated assay")
+    parser.add_argument(
+        "table", nargs="?", type=Path, help="a table of sequence and expression; default: the simulated assay"
+    )
     parser.add_argument("--size", type=int, default=6370, help="promoters to simulate; default: %(default)s")
     parser.add_argument("--penalty", type=float, default=3000.0, help="default: %(default)s")
     args = parser.parse_args()
     measurements = read_measurements(args.table) if args.table else simulate(args.size, seed=1).measurements
     name = args.table or f"simulated, {args.size} promoters"
-    print(f"{name}: Pearson r {held_out_r(measurements, args.penalty):.3f} on {len(measurements) - len(measurements) * 9 // 10} held out")
+    print(
+        f"{name}: Pearson r {held_out_r(measurements, args.penalty):.3f} on "
+        f"{len(measurements) - len(measurements) * 9 // 10} held out"
+    )
 
 
 if __name__ == "__main__":

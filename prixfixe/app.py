@@ -31,7 +31,8 @@ OmegaConf.register_new_resolver("run_name", run_name, replace=True)
 
 
 def train(arguments: list[str]) -> None:
-    """Runs `prixfixe train ARGUMENTS`: one combination, or with -m a sweep. Raises InputError for what Hydra refuses."""
+    """Runs `prixfixe train ARGUMENTS`: one combination, or with -m a sweep. Raises InputError for what Hydra
+    refuses."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us as they are
     arguments = [f"force={time.time_ns()}" if argument == "--force" else argument for argument in arguments]
     sys.argv = ["prixfixe train", *with_own_blocks(arguments)]
@@ -44,7 +45,8 @@ def train(arguments: list[str]) -> None:
 
 
 def with_own_blocks(arguments: list[str]) -> list[str]:
-    """Makes the user's own blocks known: classes in the current folder, and its `conf/` where no --config-dir is given."""
+    """Makes the user's own blocks known: classes in the current folder, and its `conf/` where no --config-dir is
+    given."""
     named = any(argument in ("--config-dir", "-cd") or argument.startswith("--config-dir=") for argument in arguments)
     own = own_conf()
     return arguments if named or own is None else ["--config-dir", str(own), *arguments]
@@ -80,13 +82,15 @@ single_run_errors: list[Exception] = []
 
 
 def end_as_asked(error: InterruptedRunError, folder: Path) -> None:
-    """After a clean save, lets the signal do what it does: end the process, or what a scheduler's own handler has in mind."""
+    """After a clean save, lets the signal do what it does: end the process, or what a scheduler's own handler has in
+    mind."""
     print(f"{nearest(folder)}: {error}", file=sys.stderr, flush=True)
     signal.raise_signal(error.signal)
 
 
 def sweep_job(config: DictConfig, folder: Path) -> dict[str, Any]:
-    """A job of a sweep: one line at its end; a failure is recorded with its reason and, in error.txt, its stack trace, then raised.
+    """A job of a sweep: one line at its end; a failure is recorded with its reason and, in error.txt, its stack trace,
+    then raised.
 
     A job in the pool leaves the line to the pool's own process, which knows how many have ended.
     """
@@ -99,7 +103,9 @@ def sweep_job(config: DictConfig, folder: Path) -> dict[str, Any]:
         raise
     except Exception as error:
         status = RunFolder(folder)
-        if status.status().get("state") not in ("running", "done") and not status.ended_since(began):  # else it is written, or another's
+        if status.status().get("state") not in ("running", "done") and not status.ended_since(
+            began
+        ):  # else it is written, or another's
             status.write_status("failed", reason=str(error))
         if status.status().get("state") == "failed":
             write_text(status.error_file, traceback.format_exc())
@@ -123,17 +129,23 @@ def explain(error: Exception) -> str:
     if isinstance(error, ConfigCompositionException) and (match := re.search(r"Could not override '([^']+)'", message)):
         keys = configuration_keys(of_hydra=match[1].startswith("hydra."))
         near = (
-            difflib.get_close_matches(match[1], keys, n=3) or [k for k in keys if k.startswith(match[1].rpartition(".")[0] + ".")] or keys
+            difflib.get_close_matches(match[1], keys, n=3)
+            or [k for k in keys if k.startswith(match[1].rpartition(".")[0] + ".")]
+            or keys
         )
         return f"no such setting: {match[1]}; did you mean {', '.join(near[:8])}?"
     return message.partition("\nConfig search path:")[0] + cause  # where Hydra looked is no help with a misspelt name
 
 
 def configuration_keys(*, of_hydra: bool) -> list[str]:
-    """Every key of the configuration with the choices of the command line, dotted: of Hydra's own part, or of all the rest."""
+    """Every key of the configuration with the choices of the command line, dotted: of Hydra's own part, or of all the
+    rest."""
     pairs = [argument.partition("=") for argument in sys.argv[1:]]
-    asked = [f"{group}={name}" for group, _, name in pairs if name and os.path.isfile(conf_folder() / group / f"{name}.yaml")]
+    asked = [
+        f"{group}={name}" for group, _, name in pairs if name and os.path.isfile(conf_folder() / group / f"{name}.yaml")
+    ]
     with hydra.initialize_config_dir(version_base="1.3", config_dir=str(conf_folder())):
         config = hydra.compose("train", asked, return_hydra_config=True)
-    keys = dict.fromkeys([*map(str, config), *flatten(OmegaConf.to_container(config, resolve=False))])  # type: ignore[arg-type]
+    # type: ignore[arg-type]
+    keys = dict.fromkeys([*map(str, config), *flatten(OmegaConf.to_container(config, resolve=False))])
     return [key for key in keys if key.startswith("hydra.") == of_hydra and not key.endswith("._target_")]

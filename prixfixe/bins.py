@@ -12,12 +12,12 @@ from torch import Tensor
 class Bins:
     """Bins 0 .. number-1 of one unit each.
 
-    An expression e becomes a normal distribution with mean e + shift and standard deviation sd, cut at 1, 2, ..., number-1 and
-    open at both ends. Probabilities are read back as the probability-weighted mean of the bin numbers.
+    An expression e becomes a normal distribution with mean e + shift and standard deviation sd, cut at 1, 2, ...,
+    number-1 and open at both ends. Probabilities are read back as the probability-weighted mean of the bin numbers.
 
     number: how many bins; shift, sd: in bins.
-    low, high: the expressions, in the measurement's own units, that stand for the first and the last bin. The yeast assay
-    measures in bins, so 0 and 17 leave the expression as it is.
+    low, high: the expressions, in the measurement's own units, that stand for the first and the last bin. The yeast
+    assay measures in bins, so 0 and 17 leave the expression as it is.
     """
 
     number: int = 18

@@ -1,4 +1,5 @@
-"""Whether a part keeps the contract: what the tests ask of every YAML in `conf/`, and `prixfixe blocks --check` of one."""
+"""Whether a part keeps the contract: what the tests ask of every YAML in `conf/`, and `prixfixe blocks --check` of
+one."""
 
 from __future__ import annotations
 
@@ -25,9 +26,10 @@ SEQUENCES = 6
 def violations(config: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """What is wrong with a network of these four parts, a sentence each; nothing where the contract is kept.
 
-    1. It builds, shapes fit. 2. Predictions and loss are finite. 3. Every parameter gets a gradient. 4. The batch is not
-    changed. 5. The state goes to another network and predicts the same. 6. In eval mode a sequence's prediction does not depend on the rest
-    of its batch.
+    1. It builds, shapes fit. 2. Predictions and loss are finite. 3. Every parameter gets a gradient. 4. The batch is
+       not
+    changed. 5. The state goes to another network and predicts the same. 6. In eval mode a sequence's prediction does
+    not depend on the rest of its batch.
     """
     torch.manual_seed(0)
     try:
@@ -98,7 +100,8 @@ def expressions(network: Network, recipe: Recipe, samples: Samples, batch_size: 
 
 
 def describe_part(part: Part, parts: Sequence[Part]) -> tuple[str, str, str]:
-    """What a part takes, gives and how many parameters it has, beside the default choices of the other slots. Nothing is computed."""
+    """What a part takes, gives and how many parameters it has, beside the default choices of the other slots. Nothing
+    is computed."""
     try:
         return _description(part, partners(parts, part))
     except Exception as error:
@@ -113,7 +116,10 @@ def _description(part: Part, config: Mapping[str, Mapping[str, Any]]) -> tuple[s
 
     def note(module: torch.nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         if inputs and isinstance(inputs[0], torch.Tensor):
-            shapes[module] = (describe(inputs[0].shape), describe(output.shape) if isinstance(output, torch.Tensor) else "Prediction")
+            shapes[module] = (
+                describe(inputs[0].shape),
+                describe(output.shape) if isinstance(output, torch.Tensor) else "Prediction",
+            )
 
     with register_module_forward_hook(note):  # of every module: building a network infers all shapes
         network = build(recipe, config, targets())

@@ -1,7 +1,7 @@
 """What a run needs to go on where it stopped, in one file without pickle.
 
-A checkpoint is a safetensors file whose name holds its step and a hash of its content. It is written beside the one before, which goes
-only when the new one is whole; a damaged one is passed over.
+A checkpoint is a safetensors file whose name holds its step and a hash of its content. It is written beside the one
+before, which goes only when the new one is whole; a damaged one is passed over.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ def save_checkpoint(folder: Path, step: int, tensors: dict[str, Tensor], facts: 
     """Writes the checkpoint of a step and removes all but the two newest. facts: anything that JSON holds."""
     from safetensors.torch import save
 
-    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, {"facts": json.dumps(facts)})
+    content = save(
+        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, {"facts": json.dumps(facts)}
+    )
     path = folder / f"checkpoint-{step:09d}-{_hash(content)}.safetensors"
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
@@ -41,7 +43,9 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | 
     from safetensors import SafetensorError, safe_open
 
     for path in checkpoints(folder):
-        with suppress(SafetensorError, KeyError, TypeError, ValueError, FileNotFoundError):  # of several processes one removes it first
+        with suppress(
+            SafetensorError, KeyError, TypeError, ValueError, FileNotFoundError
+        ):  # of several processes one removes it first
             if path.name.endswith(f"-{_hash(path.read_bytes())}.safetensors"):
                 with safe_open(path, framework="pt") as file:
                     return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["facts"])  # noqa: SIM118

@@ -1,4 +1,5 @@
-"""The contract between the four slots, stated once. B is the batch, C channels, L positions (design of Rafi et al. 2024).
+"""The contract between the four slots, stated once. B is the batch, C channels, L positions (design of Rafi et al.
+2024).
 
 | part   | takes                                       | gives                                                 |
 |--------|---------------------------------------------|-------------------------------------------------------|
@@ -8,8 +9,9 @@
 | final  | (B, C'', L'')                               | a `Prediction`, and its loss against a batch          |
 
 A block is a `torch.nn.Module` whose constructor takes the `InputSpec` of what it will be given and then keyword-only
-hyperparameters (the YAML in `conf/` is the one place for their values). First and core blocks state `out_channels`; lengths are
-inferred from the block itself, on meta tensors, when the network is built. Nothing changes a batch in place.
+hyperparameters (the YAML in `conf/` is the one place for their values). First and core blocks state `out_channels`;
+lengths are inferred from the block itself, on meta tensors, when the network is built. Nothing changes a batch in
+place.
 """
 
 from __future__ import annotations
@@ -88,7 +90,8 @@ class Block(nn.Module, ABC):
 
 
 class AuxiliaryHead(nn.Module, ABC):
-    """A second output of the core that a recipe trains along with the prediction; its loss is added to the final block's."""
+    """A second output of the core that a recipe trains along with the prediction; its loss is added to the final
+    block's."""
 
     @abstractmethod
     def forward(self, features: Tensor) -> Tensor: ...
@@ -101,8 +104,8 @@ class AuxiliaryHead(nn.Module, ABC):
 class FinalBlock(nn.Module, ABC):
     """Base of final blocks: (B, C, L) -> `Prediction`, and the loss of that prediction.
 
-    A final block with a hyperparameter `heads` (H) is given H learned positions in front of the core's output (expression
-    heads, Kwak et al. 2024); this needs a core that keeps the length.
+    A final block with a hyperparameter `heads` (H) is given H learned positions in front of the core's output
+    (expression heads, Kwak et al. 2024); this needs a core that keeps the length.
     """
 
     requires: ClassVar[tuple[str, ...]] = ()  # batch keys that `loss` reads beside x, y and y_probs
@@ -136,7 +139,8 @@ class ScalarFinalBlock(FinalBlock):
         return Prediction(expression=expression.squeeze(-1) if expression.shape[-1] == 1 else expression)
 
     def standardised(self, expression: Tensor) -> Tensor:
-        """(B,) or (B, tasks) in the measurement's own units -> (B, tasks) with mean 0 and deviation 1 over the training set."""
+        """(B,) or (B, tasks) in the measurement's own units -> (B, tasks) with mean 0 and deviation 1 over the training
+        set."""
         return (expression.reshape(len(expression), -1) - self.mean) / self.std
 
 

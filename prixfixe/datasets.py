@@ -53,8 +53,8 @@ class Simulated(Dataset):
 
 
 class Table(Dataset):
-    """A table of the user's own: split by sequence, by its `fold` column, by folds of similar sequences, or with a second
-    table for validation."""
+    """A table of the user's own: split by sequence, by its `fold` column, by folds of similar sequences, or with a
+    second table for validation."""
 
     def __init__(
         self,
@@ -70,11 +70,14 @@ class Table(Dataset):
     ) -> None:
         if validation is not None and (fold is not None or folds is not None):
             raise InputError(
-                f"dataset.validation={validation} and dataset.{'folds' if fold is None else 'fold'} both say what to validate on: "
+                f"dataset.validation={validation} and dataset.{'folds' if fold is None else 'fold'} both say "
+                "what to validate on: "
                 "leave one of them out"
             )
         if folds is not None and fold is None:
-            raise InputError(f"dataset.folds={folds} needs the fold to validate on: give dataset.fold=N, 0 to {folds - 1}")
+            raise InputError(
+                f"dataset.folds={folds} needs the fold to validate on: give dataset.fold=N, 0 to {folds - 1}"
+            )
         self.path, self.validation = path, validation
         self.validation_fraction, self.split_seed, self.fold = validation_fraction, split_seed, fold
         self.folds = folds
@@ -89,7 +92,8 @@ class Table(Dataset):
             validation, other_content = prepare(self.validation, self.columns)
             if validation.tasks != measurements.tasks:
                 raise InputError(
-                    f"{self.validation} measures {', '.join(validation.tasks)} but {self.path} measures {', '.join(measurements.tasks)}; "
+                    f"{self.validation} measures {', '.join(validation.tasks)} but {self.path} measures "
+                    f"{', '.join(measurements.tasks)}; "
                     "both tables need the same expression columns"
                 )
             train, content = measurements, f"{content} {other_content}"
@@ -98,7 +102,10 @@ class Table(Dataset):
             train, validation = measurements[rows], measurements[held_out]
         if len(validation) < FEWEST_VALIDATION:
             where = self.validation or f"dataset.fold={self.fold} of {self.path}"
-            raise InputError(f"{where}: too few sequences to validate on ({len(validation)}); at least {FEWEST_VALIDATION} are needed")
+            raise InputError(
+                f"{where}: too few sequences to validate on ({len(validation)}); at least {FEWEST_VALIDATION} "
+                "are needed"
+            )
         drawn = self.validation is None and self.fold is None  # by sequence, so that none stands on both sides
         both = 0 if drawn else shared(train.sequences, validation.sequences)
         warning = f"{both} of the {len(validation)} validation sequences stand in training as well (or as their reverse complement)"
@@ -113,7 +120,8 @@ class Table(Dataset):
         if self.folds is not None:
             if measurements.fold is not None:
                 raise InputError(
-                    f"{self.path} has folds of its own: leave dataset.folds={self.folds} out to use them, or remove their column"
+                    f"{self.path} has folds of its own: leave dataset.folds={self.folds} out to use them, or "
+                    "remove their column"
                 )
             measurements = replace(measurements, fold=cluster_folds(measurements, self.folds, seed=self.split_seed))
         return fold_split(measurements, self.fold)
@@ -122,7 +130,8 @@ class Table(Dataset):
 def expression_range(expression: np.ndarray, given: tuple[float, float] | None) -> tuple[float, float]:
     """The expressions that stand for the first and the last bin, in the measurement's own units.
 
-    As given, or 0 and 17 where all measurements lie in that range, as the yeast assay's do, or else the measurements' own range.
+    As given, or 0 and 17 where all measurements lie in that range, as the yeast assay's do, or else the measurements'
+    own range.
     """
     if given is not None:
         low, high = given
@@ -133,5 +142,7 @@ def expression_range(expression: np.ndarray, given: tuple[float, float] | None) 
     if low >= 0 and high <= 17:
         return 0.0, 17.0
     if low == high:
-        raise InputError(f"every training sequence has the expression {low}: there is nothing to learn; check the expression column")
+        raise InputError(
+            f"every training sequence has the expression {low}: there is nothing to learn; check the expression column"
+        )
     return low, high

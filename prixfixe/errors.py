@@ -16,7 +16,8 @@ class ContractError(InputError):
 
 
 class TrainingError(Exception):
-    """A run that cannot go on: the loss is not finite, or memory does not hold one sample. The message is the run's reason."""
+    """A run that cannot go on: the loss is not finite, or memory does not hold one sample. The message is the run's
+    reason."""
 
 
 class BusyError(Exception):

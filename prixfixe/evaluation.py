@@ -1,4 +1,5 @@
-"""Subset scores of one model's predictions, the weighted scores, and their bootstrap intervals; scores on a plain table.
+"""Subset scores of one model's predictions, the weighted scores, and their bootstrap intervals; scores on a plain
+table.
 
 Rafi et al. 2024, Table 1 and Methods: over `all` and the eight subsets, Pearson score = sum of w r^2 / sum of w and
 Spearman score = sum of w rho / sum of w. r and rho of a subset of pairs are those of the differences in expression,
@@ -15,8 +16,8 @@ Where this differs from the published evaluation:
    some rows count in `all` and in a subset is not carried into the spread of the weighted scores. The intervals are
    those of a tenth of the data, about three times as wide as those of all of it; r^2 of a few rows is biased upwards.
 
-A plain table has no subsets and nothing of the challenge: each task is scored on all rows, nothing is summed up over tasks, and a
-bootstrap sample has as many rows as the table, so that its intervals are the usual ones of 95 %.
+A plain table has no subsets and nothing of the challenge: each task is scored on all rows, nothing is summed up over
+tasks, and a bootstrap sample has as many rows as the table, so that its intervals are the usual ones of 95 %.
 """
 
 from __future__ import annotations
@@ -105,8 +106,8 @@ class TaskScores:
     """The scores of one task on n rows.
 
     column: which column of the table it was compared with.
-    mse: in the measurement's own units squared; `None` where predictions are on another scale than the measurement. kl: of soft bins, in
-    nats; `None` there, too, and for what is no run, since only a run has bins.
+    mse: in the measurement's own units squared; `None` where predictions are on another scale than the measurement. kl:
+    of soft bins, in nats; `None` there, too, and for what is no run, since only a run has bins.
     """
 
     name: str
@@ -150,7 +151,9 @@ def evaluate(
         raise ValueError(f"expected one prediction for each of {len(test_set)} sequences, got shape {predicted.shape}")
     if not np.isfinite(predicted).all():
         raise ValueError("predictions must be finite")
-    resampled = _bootstrap_correlations(test_set.expression, predicted, test_set.subsets, bootstrap, seed, BOOTSTRAP_FRACTION)
+    resampled = _bootstrap_correlations(
+        test_set.expression, predicted, test_set.subsets, bootstrap, seed, BOOTSTRAP_FRACTION
+    )
     weights = np.array([WEIGHTS[name] for name in test_set.subsets])
 
     subsets = []
@@ -193,7 +196,8 @@ def evaluate_table(
 ) -> TableEvaluation:
     """Scores predictions, of the shape of the table's expression, (n,) or (n, tasks), task by task.
 
-    names: the tasks', where they are not those of the table's columns. kl: each task's KL divergence, where it is known.
+    names: the tasks', where they are not those of the table's columns. kl: each task's KL divergence, where it is
+    known.
     The rest as in `evaluate`.
     """
     predicted = np.asarray(predictions, dtype=np.float64)
@@ -204,7 +208,9 @@ def evaluate_table(
     n = len(test_set)
     scored = []
     values = zip(test_set.expression.reshape(n, -1).T, predicted.reshape(n, -1).T, strict=True)
-    for task, (name, column, (truth, guess)) in enumerate(zip(names or test_set.tasks, test_set.tasks, values, strict=True)):
+    for task, (name, column, (truth, guess)) in enumerate(
+        zip(names or test_set.tasks, test_set.tasks, values, strict=True)
+    ):
         scores = metrics.scores(truth, guess)
         resampled = _bootstrap_correlations(truth, guess, test_set.subsets, bootstrap, seed, 1.0)[:, 0]
         scored.append(
@@ -234,10 +240,10 @@ def subset_values(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
 def read_predictions(path: str | Path, test_set: TestSet, *, column: str | None = None) -> np.ndarray:
     """The prediction of each of the test set's n sequences, shape (n,), from any program's table.
 
-    The table (any that `read_measurements` reads) has a sequence column and a column of predictions: named `column`, or as in
-    `PREDICTION_NAMES`, or the only other one; without a header they are the first two. Rows are matched by sequence,
-    never by position; rows of other sequences are passed over. Raises InputError where a sequence has no prediction, or
-    two that differ by more than rounding (1e-4 of their size).
+    The table (any that `read_measurements` reads) has a sequence column and a column of predictions: named `column`, or
+    as in `PREDICTION_NAMES`, or the only other one; without a header they are the first two. Rows are matched by
+    sequence, never by position; rows of other sequences are passed over. Raises InputError where a sequence has no
+    prediction, or two that differ by more than rounding (1e-4 of their size).
     """
     path = Path(path)
     table = read_measurements(path, expression=_prediction_column(path, column), advice="Choose one with --column NAME")
@@ -245,7 +251,9 @@ def read_predictions(path: str | Path, test_set: TestSet, *, column: str | None 
     for row, (sequence, value) in enumerate(zip(table.sequences.to_strings(), table.expression.tolist(), strict=True)):
         first = found.setdefault(sequence, value)
         if not math.isclose(first, value, rel_tol=1e-4, abs_tol=1e-6):
-            raise InputError(f"{path}, data row {row + 1}: predicts {value} for {sequence}, an earlier row {first}; keep one of them")
+            raise InputError(
+                f"{path}, data row {row + 1}: predicts {value} for {sequence}, an earlier row {first}; keep one of them"
+            )
     wanted = test_set.sequences.to_strings()
     missing = [row for row, sequence in enumerate(wanted) if sequence not in found]
     if missing:
@@ -273,7 +281,8 @@ def _prediction_column(path: Path, column: str | None) -> str | None:
     others = [cell for cell in cells if cell.lower() not in SEQUENCE_NAMES + ID_NAMES]
     if len(known) != 1 and len(others) != 1:
         raise InputError(
-            f"{path}: cannot tell which column holds the predictions: name it with --column; the columns are {', '.join(cells)}"
+            f"{path}: cannot tell which column holds the predictions: name it with --column; the columns are "
+            f"{', '.join(cells)}"
         )
     return known[0] if len(known) == 1 else others[0]
 
@@ -286,9 +295,15 @@ def _weighted_scores(correlations: np.ndarray, weights: np.ndarray) -> np.ndarra
 
 
 def _bootstrap_correlations(
-    measured: np.ndarray, predicted: np.ndarray, subsets: Mapping[str, np.ndarray], samples: int, seed: int, share: float
+    measured: np.ndarray,
+    predicted: np.ndarray,
+    subsets: Mapping[str, np.ndarray],
+    samples: int,
+    seed: int,
+    share: float,
 ) -> np.ndarray:
-    """r and rho in every subset of every bootstrap sample, which has this share of the subset's size: (samples, subsets, 2)."""
+    """r and rho in every subset of every bootstrap sample, which has this share of the subset's size: (samples,
+    subsets, 2)."""
     result = np.empty((samples, len(subsets), 2))
     generators = np.random.default_rng(seed).spawn(len(subsets))
     for column, (rows, generator) in enumerate(zip(subsets.values(), generators, strict=True)):

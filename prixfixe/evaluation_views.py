@@ -24,7 +24,13 @@ def headline(evaluation: Evaluation | TableEvaluation) -> list[dict[str, Any]]:
     if isinstance(evaluation, Evaluation):
         return [{"pearson_score": evaluation.pearson_score.value, "spearman_score": evaluation.spearman_score.value}]
     return [
-        {"task": task.name, "pearson_r": task.pearson_r.value, "spearman_rho": task.spearman_rho.value, "mse": task.mse, "kl": task.kl}
+        {
+            "task": task.name,
+            "pearson_r": task.pearson_r.value,
+            "spearman_rho": task.spearman_rho.value,
+            "mse": task.mse,
+            "kl": task.kl,
+        }
         for task in evaluation.tasks
     ]
 
@@ -52,7 +58,10 @@ def format_tasks(evaluation: TableEvaluation) -> str:
     if any(task.name != task.column for task in evaluation.tasks):
         text.append("In parentheses: the column that the task is compared with.")
     if evaluation.bootstrap_samples:
-        text.append(f"In brackets: 2.5th to 97.5th percentile over {evaluation.bootstrap_samples:,} bootstrap samples of as many.")
+        text.append(
+            f"In brackets: 2.5th to 97.5th percentile over {evaluation.bootstrap_samples:,} bootstrap samples of "
+            "as many."
+        )
     if not errors:
         text.append("Correlations only; --same-scale adds the errors, where units are the same.")
     return "\n".join(text).rstrip() + "\n"
@@ -92,7 +101,8 @@ def format_subsets(evaluation: Evaluation) -> str:
 
 
 def format_models(rows: Sequence[Mapping[str, Any]], *, with_task: bool) -> str:
-    """A table of several models, from their rows of `headline` with the run's name; scores that none has are left out."""
+    """A table of several models, from their rows of `headline` with the run's name; scores that none has are left
+    out."""
     scores = [name for name in rows[0] if name in TITLES and any(row[name] is not None for row in rows)]
     texts = ["run", *(["task"] if with_task else [])]
     lines = [[*texts, *(TITLES[name] for name in scores)]]
@@ -101,7 +111,8 @@ def format_models(rows: Sequence[Mapping[str, Any]], *, with_task: bool) -> str:
 
 
 def format_csv(evaluation: Evaluation | TableEvaluation) -> str:
-    """For programs, in long form: each score of each subset, then the weighted scores; of a plain table, each score of each task."""
+    """For programs, in long form: each score of each subset, then the weighted scores; of a plain table, each score of
+    each task."""
     rows: list[dict[str, Any]] = []
     of = "subset" if isinstance(evaluation, Evaluation) else "task"
 
@@ -111,7 +122,10 @@ def format_csv(evaluation: Evaluation | TableEvaluation) -> str:
         rows.append({of: name, "score": score, "value": number, "low": low, "high": high, **rest})
 
     for one in evaluation.subsets if isinstance(evaluation, Evaluation) else evaluation.tasks:
-        about = {"n": one.n, **({"pairs": one.pairs, "weight": one.weight} if isinstance(one, SubsetScores) else {"column": one.column})}
+        about = {
+            "n": one.n,
+            **({"pairs": one.pairs, "weight": one.weight} if isinstance(one, SubsetScores) else {"column": one.column}),
+        }
         add(one.name, "pearson_r", one.pearson_r, **about)
         add(one.name, "r_squared", one.r_squared, **about)
         add(one.name, "spearman_rho", one.spearman_rho, **about)
@@ -123,7 +137,9 @@ def format_csv(evaluation: Evaluation | TableEvaluation) -> str:
         rows += [{"subset": name} for name in evaluation.absent]
         add("weighted", "pearson_score", evaluation.pearson_score)
         add("weighted", "spearman_score", evaluation.spearman_score)
-    return csv_text(rows, [of, "score", "value", "low", "high", "n", *(["pairs", "weight"] if of == "subset" else ["column"])])
+    return csv_text(
+        rows, [of, "score", "value", "low", "high", "n", *(["pairs", "weight"] if of == "subset" else ["column"])]
+    )
 
 
 def csv_text(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> str:

@@ -45,9 +45,10 @@ def run(config: Mapping[str, Any], path: Path, *, show_progress: bool) -> dict[s
     """Trains the combination that a resolved configuration describes, in the folder `path`; returns its scores.
 
     1. The dataset is read and split. 2. The recipe and the network are built and checked against each other.
-    3. The folder is claimed: a run of the same identity that is done is not run again, one of another is refused, and one that another
-    process has raises BusyError. 4. `fit` trains and scores, from the last checkpoint where there is one. 5. metrics.json is written and
-    the status says done, or failed with the reason.
+    3. The folder is claimed: a run of the same identity that is done is not run again, one of another is refused, and
+       one that another
+    process has raises BusyError. 4. `fit` trains and scores, from the last checkpoint where there is one. 5.
+    metrics.json is written and the status says done, or failed with the reason.
     """
     if not isinstance(config["seed"], int) or config["seed"] < 0:
         raise InputError(f"seed={config['seed']!r}: a whole number, at least 0")
@@ -73,7 +74,13 @@ def run(config: Mapping[str, Any], path: Path, *, show_progress: bool) -> dict[s
             print(f"warning: {remark}", file=sys.stderr)
         if split.simulated and show_progress and together.is_first:
             print(SIMULATED, file=sys.stderr)
-        log.event("start", parameters=network.parameter_count(), sequences=len(taken), device=device_name(device), versions=versions())
+        log.event(
+            "start",
+            parameters=network.parameter_count(),
+            sequences=len(taken),
+            device=device_name(device),
+            versions=versions(),
+        )
         if device.type == "cuda":
             compute_deterministically()
         train = recipe.load(split.train.sequences, device, split.train.expression[taken], taken)
@@ -92,7 +99,9 @@ def run(config: Mapping[str, Any], path: Path, *, show_progress: bool) -> dict[s
         if compiles(settings["compile"], device, steps):
             network.compile(dynamic=False)
         if samples // steps_per_epoch < together.count:
-            raise InputError(f"training.batch_size={loop.batch_size} is too few samples a step for {together.count} processes")
+            raise InputError(
+                f"training.batch_size={loop.batch_size} is too few samples a step for {together.count} processes"
+            )
         if together.is_first:
             save_targets(folder, targets)
         data = Data(train, validation, split.validation.expression, targets.bins)
@@ -128,11 +137,14 @@ def run(config: Mapping[str, Any], path: Path, *, show_progress: bool) -> dict[s
 
 
 @contextmanager
-def claimed(folder: RunFolder, config: Mapping[str, Any], fingerprint: str, together: Processes, stop: StopRequest) -> Iterator[bool]:
-    """Holds a folder for a run: False where the run is done in it already. What goes wrong inside is written to its status.
+def claimed(
+    folder: RunFolder, config: Mapping[str, Any], fingerprint: str, together: Processes, stop: StopRequest
+) -> Iterator[bool]:
+    """Holds a folder for a run: False where the run is done in it already. What goes wrong inside is written to its
+    status.
 
-    The first of several processes claims it for all of them. Raises BusyError where another run has it, and InputError as
-    `RunFolder.is_done`.
+    The first of several processes claims it for all of them. Raises BusyError where another run has it, and InputError
+    as `RunFolder.is_done`.
     """
     with ExitStack() as stack:
         outcome: bool | Exception = True
@@ -190,7 +202,10 @@ def remarks(config: Mapping[str, Any], split: Split) -> list[str]:
     recipe = build_recipe(config)
     name, found = type(recipe).__name__, list(split.warnings)
     if left_out := len(split.train) - len(training_rows(recipe, split)):
-        found.append(f"{left_out:,} of the {len(split.train):,} training sequences are left out: recipe {name} cannot take their length")
+        found.append(
+            f"{left_out:,} of the {len(split.train):,} training sequences are left out: recipe {name} cannot "
+            "take their length"
+        )
     if longer := int((np.asarray(split.validation.sequences.lengths) > recipe.longest).sum()):
         cut = recipe.cut_off(longer, len(split.validation), "validation sequences")
         found.append(f"{cut}, as in training; its settings widen that (prixfixe train --cfg job shows them)")
@@ -210,15 +225,19 @@ def target_spec(train: Measurements, bins: Bins) -> TargetSpec:
     expression = np.asarray(train.expression, dtype=np.float64).reshape(len(train), -1)
     std = expression.std(axis=0)
     if not std.all():
-        raise InputError(f"every training sequence has the same {train.tasks[int(np.argmin(std))]}: there is nothing to learn")
+        raise InputError(
+            f"every training sequence has the same {train.tasks[int(np.argmin(std))]}: there is nothing to learn"
+        )
     return TargetSpec(tuple(train.tasks), tuple(expression.mean(axis=0).tolist()), tuple(std.tolist()), bins)
 
 
 def compute_deterministically() -> None:
-    """The same seed, the same numbers, on a GPU too. Where torch has no such way of computing something, `fit` allows it another."""
+    """The same seed, the same numbers, on a GPU too. Where torch has no such way of computing something, `fit` allows
+    it another."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS and cuDNN's LSTM need for it
     torch.use_deterministic_algorithms(True)  # not warn_only, under which attention is not deterministic
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # which takes time, and helps to find errors
+    # type: ignore[attr-defined]  # which takes time, and helps to find errors
+    torch.utils.deterministic.fill_uninitialized_memory = False
     warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation")
 
 
@@ -248,7 +267,9 @@ def training_settings(node: Mapping[str, Any]) -> dict[str, Any]:
     device = find_device(node["device"])
     if node["precision"] not in ("auto", *PRECISIONS):
         raise InputError(f"training.precision={node['precision']!r}: choose auto, {' or '.join(PRECISIONS)}")
-    auto = "bf16" if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0) else "fp32"  # older ones emulate it
+    auto = (
+        "bf16" if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0) else "fp32"
+    )  # older ones emulate it
     return {**node, "device": device, "precision": auto if node["precision"] == "auto" else node["precision"]}
 
 
@@ -277,7 +298,8 @@ def find_device(name: str) -> torch.device:
         raise InputError(f"training.device={name}: networks run on cpu, cuda or cuda:N; choose one of these, or auto")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise InputError(
-            f"training.device={name}: this machine has {torch.cuda.device_count()} GPUs that torch can use; choose auto or cpu"
+            f"training.device={name}: this machine has {torch.cuda.device_count()} GPUs that torch can use; "
+            "choose auto or cpu"
         )
     return device
 
@@ -287,12 +309,17 @@ def device_name(device: torch.device) -> str:
 
 
 def save_targets(folder: RunFolder, targets: TargetSpec) -> None:
-    write_json(folder.targets_file, {"tasks": targets.tasks, "mean": targets.mean, "std": targets.std, "bins": vars(targets.bins)})
+    write_json(
+        folder.targets_file,
+        {"tasks": targets.tasks, "mean": targets.mean, "std": targets.std, "bins": vars(targets.bins)},
+    )
 
 
 def load_targets(folder: RunFolder) -> TargetSpec:
     content = folder.read_json(folder.targets_file)
     try:
-        return TargetSpec(tuple(content["tasks"]), tuple(content["mean"]), tuple(content["std"]), Bins(**content["bins"]))
+        return TargetSpec(
+            tuple(content["tasks"]), tuple(content["mean"]), tuple(content["std"]), Bins(**content["bins"])
+        )
     except (KeyError, TypeError) as error:
         raise InputError(f"{folder.targets_file} is missing or damaged: {error}; train the run again") from error

@@ -16,11 +16,15 @@ from prixfixe.errors import InputError
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yields a temporary path in the target's own folder; on success it replaces `path`, on failure it is removed.
 
-    A link stays, and the file that it names is replaced. What is there and no file, as /dev/stdout or a pipe, is written into
+    A link stays, and the file that it names is replaced. What is there and no file, as /dev/stdout or a pipe, is
+    written into
     as it is: `path` itself is yielded.
     """
     path = Path(path)
-    standard = path.parent in (Path("/dev"), Path("/dev/fd"))  # a file where the shell has redirected it; others write there too
+    standard = path.parent in (
+        Path("/dev"),
+        Path("/dev/fd"),
+    )  # a file where the shell has redirected it; others write there too
     if path.exists() and (standard or not path.is_file()):
         yield path
         return
@@ -40,7 +44,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def output_file(name: str) -> Path | None:
-    """The path that a command is to write to, None where - means standard output; InputError, before any work is done, for a folder."""
+    """The path that a command is to write to, None where - means standard output; InputError, before any work is done,
+    for a folder."""
     if name == "-":
         return None
     path = Path(name)
@@ -61,7 +66,8 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON has it: numpy's and torch's numbers as Python's, those that are not finite as None, anything strange as text."""
+    """A value as JSON has it: numpy's and torch's numbers as Python's, those that are not finite as None, anything
+    strange as text."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

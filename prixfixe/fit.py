@@ -71,12 +71,14 @@ def fit(
     processes: Processes,
     show_progress: bool,
 ) -> dict[str, Any]:
-    """Trains, scores after every epoch, keeps the weights of the epoch with the highest Pearson r; returns that epoch's scores.
+    """Trains, scores after every epoch, keeps the weights of the epoch with the highest Pearson r; returns that epoch's
+    scores.
 
-    Goes on from the folder's newest checkpoint where there is one. All that is random in a step follows from the seed, the step and the
-    process, so that a run that was interrupted ends with the weights of one that was not. Writes history.csv, weights.safetensors,
-    validation.npz and checkpoints.
-    Raises TrainingError where the loss is not finite or not even one sample fits into memory, InterruptedRunError when told to stop.
+    Goes on from the folder's newest checkpoint where there is one. All that is random in a step follows from the seed,
+    the step and the process, so that a run that was interrupted ends with the weights of one that was not. Writes
+    history.csv, weights.safetensors, validation.npz and checkpoints.
+    Raises TrainingError where the loss is not finite or not even one sample fits into memory, InterruptedRunError when
+    told to stop.
     """
     device = data.train.codes.device
     total = len(data.train) * recipe.samples_per_sequence
@@ -90,7 +92,9 @@ def fit(
             print(f"going on after step {state.account.step} of {total_steps}", file=sys.stderr)
     account = state.account
     account.micro_batch = loop.micro_batch or account.micro_batch
-    account.precision = account.precision or loop.precision  # a run that goes on elsewhere keeps to the one that it began with
+    account.precision = (
+        account.precision or loop.precision
+    )  # a run that goes on elsewhere keeps to the one that it began with
     precision = PRECISIONS[account.precision]
     generator = torch.Generator(device)
     unchecked: list[tuple[int, float, Tensor]] = []  # step, learning rate, loss
@@ -105,7 +109,9 @@ def fit(
                 began = time.monotonic()
                 seed, part = mixed(loop.seed, account.step, processes.rank, 1), processes.part(chosen)
                 batch = recipe.training_batch(data.train, part, data.bins, generator.manual_seed(seed))
-                loss, micro_batch = backward(network, batch, account.micro_batch, precision, len(part) / len(chosen), seed)
+                loss, micro_batch = backward(
+                    network, batch, account.micro_batch, precision, len(part) / len(chosen), seed
+                )
                 if micro_batch != account.micro_batch:
                     log.event("out_of_memory", step=account.step, micro_batch=micro_batch)
                     account.micro_batch = micro_batch
@@ -138,7 +144,9 @@ def fit(
             if processes.is_first:
                 began = time.monotonic()
                 at_once = min(AT_ONCE[device.type], account.micro_batch or AT_ONCE[device.type])
-                expression, log_probs = predict(network, recipe, data.validation, batch_size=at_once, precision=precision)
+                expression, log_probs = predict(
+                    network, recipe, data.validation, batch_size=at_once, precision=precision
+                )
                 account.scoring_seconds += time.monotonic() - began
                 account.scored += len(expression)
                 scores = score(data.measured, expression, log_probs, data.bins)
@@ -178,7 +186,8 @@ def mixed(*numbers: int) -> int:
 
 
 def seed_dropout(seed: int, device: torch.device) -> None:
-    """Seeds what blocks draw from on a device. torch.manual_seed seeds every kind of device there may be, a millisecond each time."""
+    """Seeds what blocks draw from on a device. torch.manual_seed seeds every kind of device there may be, a millisecond
+    each time."""
     if device.type == "cuda":
         torch.cuda.manual_seed(seed)
     else:
@@ -190,9 +199,9 @@ def backward(
 ) -> tuple[Tensor, int | None]:
     """The loss of a batch, its gradients added up from as many parts as memory needs; and the part size that fitted.
 
-    Gradients are those of the whole batch, times `share`; only what is averaged over something else than samples, such as batch norm
-    and the masked positions of mask filling, sees the parts. What did not fit leaves no trace: random numbers and the running
-    statistics begin anew, and its tensors are let go.
+    Gradients are those of the whole batch, times `share`; only what is averaged over something else than samples, such
+    as batch norm and the masked positions of mask filling, sees the parts. What did not fit leaves no trace: random
+    numbers and the running statistics begin anew, and its tensors are let go.
     """
     size = len(batch["y"])
     before = [buffer.clone() for buffer in network.buffers()]
@@ -202,7 +211,9 @@ def backward(
         try:
             total = torch.zeros((), device=batch["y"].device)
             count = math.ceil(size / (micro_batch or size))
-            for parts in zip(*(value.tensor_split(count) for value in batch.values()), strict=True):  # equal: none of a few samples
+            for parts in zip(
+                *(value.tensor_split(count) for value in batch.values()), strict=True
+            ):  # equal: none of a few samples
                 part = dict(zip(batch, parts, strict=True))
                 with autocast(total.device, precision):
                     prediction = network(part)
@@ -215,12 +226,17 @@ def backward(
                 raise
             raise TrainingError(f"one sample at a time is too few for {what_failed(error, network, batch)}") from error
         except RuntimeError as error:
-            if "deterministic implementation" in str(error) and not torch.is_deterministic_algorithms_warn_only_enabled():
+            if (
+                "deterministic implementation" in str(error)
+                and not torch.is_deterministic_algorithms_warn_only_enabled()
+            ):
                 torch.use_deterministic_algorithms(True, warn_only=True)  # of a user's block; from now on in any order
             elif not is_out_of_memory(error):
                 raise
             elif (micro_batch or size) == 1:
-                raise TrainingError(f"out of memory with one sample at a time: {what_failed(error, network, batch)}") from error
+                raise TrainingError(
+                    f"out of memory with one sample at a time: {what_failed(error, network, batch)}"
+                ) from error
             else:
                 micro_batch = math.ceil((micro_batch or size) / 2)
             network.zero_grad()
@@ -230,7 +246,12 @@ def backward(
 
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether torch, cuBLAS, cuDNN or the CPU's allocator ran out of memory."""
-    signs = ("out of memory", "ALLOC_FAILED", "can't allocate memory", "unable to find an engine")  # the last is cuDNN without workspace
+    signs = (
+        "out of memory",
+        "ALLOC_FAILED",
+        "can't allocate memory",
+        "unable to find an engine",
+    )  # the last is cuDNN without workspace
     return isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in signs)
 
 
@@ -250,9 +271,13 @@ def check_finite(losses: list[tuple[int, float, Tensor]]) -> None:
     values = torch.stack([loss for _, _, loss in losses]).tolist() if losses else []
     for (step, rate, _), value in zip(losses, values, strict=True):
         if not math.isfinite(value):
-            raise TrainingError(f"the loss is not finite ({value}) at step {step + 1}; the last learning rate was {rate:.3g}")
+            raise TrainingError(
+                f"the loss is not finite ({value}) at step {step + 1}; the last learning rate was {rate:.3g}"
+            )
 
 
 def interrupted(stop: StopRequest, step: int, steps: int) -> InterruptedRunError:
     number = stop.signal or SIGTERM  # another of the run's processes was asked
-    return InterruptedRunError(f"interrupted by {number.name} after step {step} of {steps}; the same command goes on from there", number)
+    return InterruptedRunError(
+        f"interrupted by {number.name} after step {step} of {steps}; the same command goes on from there", number
+    )

@@ -1,9 +1,9 @@
 """The published PyTorch weights (Rafi et al. 2024, Zenodo 10633252) as run folders.
 
-The weights archive holds a plain state dict a combination, `i_j_k_l/model_best.pth`: i, j, k, l number the recipe, first, core and final
-layers, 0 Autosome.org, 1 BHI, 2 Unlock_DNA. Every tensor is found by its name and must have the shape that our part has; the nucleotide
-channels, A G C T there, are put into our order. Where a published part computes something else than ours, it is refused with the
-difference (docs/fidelity.md has them all).
+The weights archive holds a plain state dict a combination, `i_j_k_l/model_best.pth`: i, j, k, l number the recipe,
+first, core and final layers, 0 Autosome.org, 1 BHI, 2 Unlock_DNA. Every tensor is found by its name and must have the
+shape that our part has; the nucleotide channels, A G C T there, are put into our order. Where a published part computes
+something else than ours, it is refused with the difference (docs/fidelity.md has them all).
 """
 
 from __future__ import annotations
@@ -65,9 +65,9 @@ def import_weights(file: Path, model: str, folder: Path) -> Imported:
     """Reads a published state dict into a new run folder that `predict` and `evaluate` take.
 
     model: dream_cnn, dream_rnn, dream_attn, or the archive's name of a combination, as 0_1_0_0.
-    The folder appears whole or not at all; one that holds these very weights already is left as it is. Raises InputError for a file
-    that is damaged or would execute code, for tensors that are missing, left over or of another shape, for a combination whose
-    published parts differ from ours, and where `folder` holds something else.
+    The folder appears whole or not at all; one that holds these very weights already is left as it is. Raises
+    InputError for a file that is damaged or would execute code, for tensors that are missing, left over or of another
+    shape, for a combination whose published parts differ from ours, and where `folder` holds something else.
     """
     numbers = combination(model)
     choices = {slot: PARTS[slot][number] for slot, number in zip(SLOTS, numbers, strict=True)}
@@ -75,7 +75,9 @@ def import_weights(file: Path, model: str, folder: Path) -> Imported:
         raise InputError(f"--model {model}: the published parts differ from ours: {'; '.join(differences)}")
     state = read_state_dict(file)
     config = configuration(model, choices, state)
-    targets = TargetSpec(("expression",), (0.0,), (1.0,), Bins())  # a published scalar block gives what it was trained on
+    targets = TargetSpec(
+        ("expression",), (0.0,), (1.0,), Bins()
+    )  # a published scalar block gives what it was trained on
     network = build(build_recipe(config), config, targets)
     network.load_state_dict(translated(state, network, choices["recipe"], file))
     hash_ = hashlib.sha256(file.read_bytes()).hexdigest()
@@ -84,7 +86,13 @@ def import_weights(file: Path, model: str, folder: Path) -> Imported:
     there = RunFolder(folder).status()
     if there.get("configuration_hash") == fingerprint and there.get("state") == "done":
         return imported
-    source = {"file": str(file), "sha256": hash_, "model": model, "published_folder": "_".join(map(str, numbers)), "notes": imported.notes}
+    source = {
+        "file": str(file),
+        "sha256": hash_,
+        "model": model,
+        "published_folder": "_".join(map(str, numbers)),
+        "notes": imported.notes,
+    }
     _write(folder, config, targets, network, fingerprint, source)
     return imported
 
@@ -94,17 +102,20 @@ def combination(model: str) -> tuple[int, ...]:
     folder = FOLDERS.get(model, model)
     if not re.fullmatch(r"[012]_[012]_[012]_[012]", folder):
         raise InputError(
-            f"--model {model}: choose {', '.join(FOLDERS)}, or a folder of the weights archive: four numbers for recipe, first, core and "
+            f"--model {model}: choose {', '.join(FOLDERS)}, or a folder of the weights archive: four numbers for "
+            "recipe, first, core and "
             "final layers, 0 Autosome.org, 1 BHI, 2 Unlock_DNA, as 0_1_0_0"
         )
     return tuple(map(int, folder.split("_")))
 
 
 def differing(choices: dict[str, str]) -> Iterable[str]:
-    """In what the published parts of a combination compute something else than ours, so that their weights mean nothing here."""
+    """In what the published parts of a combination compute something else than ours, so that their weights mean nothing
+    here."""
     if choices["final"] == "expression_heads":
         return [
-            "the published final layers of Unlock_DNA read their expression heads from the first positions of the sequence, ours has "
+            "the published final layers of Unlock_DNA read their expression heads from the first positions of "
+            "the sequence, ours has "
             "learned positions of its own in front, as Kwak et al. 2024 print it"
         ]
     return []
@@ -119,7 +130,8 @@ def notes(choices: dict[str, str]) -> Iterable[str]:
 
 
 def read_state_dict(file: Path) -> dict[str, Tensor]:
-    """The tensors of a file that `torch.save` wrote. Nothing in the file is executed: one that asks for it is refused."""
+    """The tensors of a file that `torch.save` wrote. Nothing in the file is executed: one that asks for it is
+    refused."""
     if not file.is_file():
         raise InputError(f"{file}: no such file; give a model_best.pth of the published weights archive")
     try:
@@ -134,16 +146,24 @@ def read_state_dict(file: Path) -> dict[str, Tensor]:
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise InputError(
-            f"{file} is no file that torch wrote, or it is damaged: {(str(error) or type(error).__name__).splitlines()[0]}"
+            f"{file} is no file that torch wrote, or it is damaged: "
+            f"{(str(error) or type(error).__name__).splitlines()[0]}"
         ) from error
-    if not isinstance(content, dict) or not content or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items()):
+    if (
+        not isinstance(content, dict)
+        or not content
+        or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items())
+    ):
         raise InputError(f"{file} is no plain state dict: it must hold tensors by name, and nothing else")
     return content
 
 
 def configuration(model: str, choices: dict[str, str], state: dict[str, Tensor]) -> dict[str, Any]:
-    """The resolved configuration of a published model: its experiment, or the parts with the widths that the file's tensors have."""
-    overrides = [f"experiment={model}"] if model in FOLDERS else [f"{slot}={choice}" for slot, choice in choices.items()]
+    """The resolved configuration of a published model: its experiment, or the parts with the widths that the file's
+    tensors have."""
+    overrides = (
+        [f"experiment={model}"] if model in FOLDERS else [f"{slot}={choice}" for slot, choice in choices.items()]
+    )
     if model not in FOLDERS:
         overrides += ["training.epochs=80", "sweep=imported", *sizes(choices, state)]
     GlobalHydra.instance().clear()
@@ -155,10 +175,14 @@ def configuration(model: str, choices: dict[str, str], state: dict[str, Tensor])
 
 
 def sizes(choices: dict[str, str], state: dict[str, Tensor]) -> list[str]:
-    """Overrides for what differs between the archive's combinations: the first layers' width, the k-mers' length, the published MLP."""
+    """Overrides for what differs between the archive's combinations: the first layers' width, the k-mers' length, the
+    published MLP."""
     overrides = []
     if choices["first"] == "kmer" and (dense := state.get("first.kmer_dense.weight")) is not None and dense.ndim == 2:
-        overrides += [f"first.channels={len(dense)}", f"first.k={dense.shape[1] // len(PUBLISHED_ORDER[choices['recipe']])}"]
+        overrides += [
+            f"first.channels={len(dense)}",
+            f"first.k={dense.shape[1] // len(PUBLISHED_ORDER[choices['recipe']])}",
+        ]
     if choices["first"] == "conv" and (conv := state.get("first.block.0.weight")) is not None:
         overrides += [f"first.channels={len(conv)}"]
     if choices["first"] == "parallel_conv" and (conv := state.get("first.conv_list.0.conv.weight")) is not None:
@@ -171,11 +195,14 @@ def sizes(choices: dict[str, str], state: dict[str, Tensor]) -> list[str]:
 
 
 def translated(state: dict[str, Tensor], network: Network, recipe: str, file: Path) -> dict[str, Tensor]:
-    """The published tensors under our names, in our order of channels. InputError names the missing, left over and misshapen ones."""
+    """The published tensors under our names, in our order of channels. InputError names the missing, left over and
+    misshapen ones."""
     ours = network.state_dict()
     check(state, published_shapes(ours), file)
     if "final.bins" in state and state["final.bins"].tolist() != list(range(len(state["final.bins"]))):
-        raise InputError(f"{file}: final.bins are {state['final.bins'].tolist()}, not 0 to {len(state['final.bins']) - 1}")
+        raise InputError(
+            f"{file}: final.bins are {state['final.bins'].tolist()}, not 0 to {len(state['final.bins']) - 1}"
+        )
     order = list(PUBLISHED_ORDER[recipe])
     found = {}
     for name, tensor in ours.items():
@@ -220,7 +247,8 @@ def published_shapes(ours: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
 
 
 def check(state: dict[str, Tensor], expected: dict[str, tuple[int, ...]], file: Path) -> None:
-    """Raises InputError where the tensors are not exactly the expected ones, by name, or hold values that are not finite."""
+    """Raises InputError where the tensors are not exactly the expected ones, by name, or hold values that are not
+    finite."""
     wrong = [
         f"{name} has shape {tuple(state[name].shape)}, not {shape}"
         for name, shape in expected.items()
@@ -232,12 +260,17 @@ def check(state: dict[str, Tensor], expected: dict[str, tuple[int, ...]], file: 
             ("missing", [name for name in expected if name not in state]),
             ("left over", [name for name in state if name not in expected]),
             ("of another shape", wrong),
-            ("with values that are not finite", [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]),
+            (
+                "with values that are not finite",
+                [name for name, tensor in state.items() if not torch.isfinite(tensor).all()],
+            ),
         )
         if found
     ]
     if problems:
-        raise InputError(f"{file} holds other weights than this model has: tensors {'; '.join(problems)}; is --model right?")
+        raise InputError(
+            f"{file} holds other weights than this model has: tensors {'; '.join(problems)}; is --model right?"
+        )
 
 
 RENAMED = tuple(  # ours, theirs
@@ -263,7 +296,9 @@ RENAMED = tuple(  # ours, theirs
 
 def published_name(name: str) -> str:
     """Our name of a tensor -> the published one, where they differ in nothing but the name."""
-    if match := re.fullmatch(r"core\.stages\.(\d+)\.(.+)", name):  # four modules a stage: the residual, and conv, batch norm, SiLU
+    if match := re.fullmatch(
+        r"core\.stages\.(\d+)\.(.+)", name
+    ):  # four modules a stage: the residual, and conv, batch norm, SiLU
         stage, place = divmod(int(match[1]), 4)
         name = (
             f"core.seqextractor.inv_res_blc{stage}.{match[2]}"
@@ -277,12 +312,22 @@ def published_name(name: str) -> str:
     return name
 
 
-def _write(folder: Path, config: dict[str, Any], targets: TargetSpec, network: Network, fingerprint: str, source: dict[str, Any]) -> None:
-    """Writes the run into a folder beside `folder`, then gives it that name, so that it is there whole or not at all."""
+def _write(
+    folder: Path,
+    config: dict[str, Any],
+    targets: TargetSpec,
+    network: Network,
+    fingerprint: str,
+    source: dict[str, Any],
+) -> None:
+    """Writes the run into a folder beside `folder`, then gives it that name, so that it is there whole or not at
+    all."""
     import yaml
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder} is there already and holds something else; give a new folder with -o, or remove that one")
+        raise InputError(
+            f"{folder} is there already and holds something else; give a new folder with -o, or remove that one"
+        )
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
         run = RunFolder(Path(temporary) / "run")

@@ -1,8 +1,8 @@
 """Layers that blocks are made of: torch's own, with channels last in memory.
 
-Shapes are (B, C, L) as everywhere, but a position's channels lie side by side (strides L * C, 1, C), which convolutions and batch norm
-compute up to twice as fast. The numbers are those of torch's layers, and so are the names and shapes of the weights. A block
-may use torch's as well: what they are given in this layout they copy into their own.
+Shapes are (B, C, L) as everywhere, but a position's channels lie side by side (strides L * C, 1, C), which convolutions
+and batch norm compute up to twice as fast. The numbers are those of torch's layers, and so are the names and shapes of
+the weights. A block may use torch's as well: what they are given in this layout they copy into their own.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ class Conv1d(nn.Conv1d):
         image = x.unsqueeze(2).contiguous(memory_format=torch.channels_last)
         padding = self.padding if isinstance(self.padding, str) else (0, *self.padding)
         weight = self.weight.unsqueeze(2)
-        return F.conv2d(image, weight, self.bias, (1, *self.stride), padding, (1, *self.dilation), self.groups).squeeze(2)
+        return F.conv2d(image, weight, self.bias, (1, *self.stride), padding, (1, *self.dilation), self.groups).squeeze(
+            2
+        )
 
 
 class BatchNorm1d(nn.BatchNorm1d):
@@ -36,9 +38,11 @@ class BatchNorm1d(nn.BatchNorm1d):
 
 
 class LSTM(nn.LSTM):
-    """nn.LSTM, in fp32 on a GPU: mixed precision would be cuDNN's fp16 there, below whose range many of the gradients fall."""
+    """nn.LSTM, in fp32 on a GPU: mixed precision would be cuDNN's fp16 there, below whose range many of the gradients
+    fall."""
 
-    def forward(self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:  # type: ignore[override]
+    # type: ignore[override]
+    def forward(self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         if not input.is_cuda:
             return super().forward(input, hx)
         with torch.autocast("cuda", enabled=False):
@@ -75,7 +79,9 @@ class ParallelConvs(nn.Module):
     def __init__(self, in_channels: int, channels: int, kernel_sizes: list[int], dropout: float) -> None:
         super().__init__()
         if channels % len(kernel_sizes):
-            raise ValueError(f"channels={channels} must be a multiple of the number of kernel sizes, {len(kernel_sizes)}")
+            raise ValueError(
+                f"channels={channels} must be a multiple of the number of kernel sizes, {len(kernel_sizes)}"
+            )
         each = channels // len(kernel_sizes)
         self.convs = nn.ModuleList(Conv1d(in_channels, each, size, padding="same") for size in kernel_sizes)
         self.tail = nn.Sequential(nn.ReLU(), Dropout(dropout))
@@ -87,7 +93,8 @@ class ParallelConvs(nn.Module):
 class GroupedConv(Conv1d):
     """A convolution over groups of `group_width` channels that keeps shape and has no bias.
 
-    On a GPU with channels first: cuDNN was seen to take far longer over small groups with channels last (PyTorch issue 34977).
+    On a GPU with channels first: cuDNN was seen to take far longer over small groups with channels last (PyTorch issue
+    34977).
     """
 
     def __init__(self, channels: int, kernel_size: int, group_width: int) -> None:

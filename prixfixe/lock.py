@@ -1,7 +1,8 @@
 """Who trains in a run folder: one process at a time, which shows that it lives.
 
-Lock files are numbered, and whoever has created the highest number has the folder. A dead owner's lock is taken over by creating the
-next number, which only one process can do; so no two ever hold it, whatever the moment and the file system.
+Lock files are numbered, and whoever has created the highest number has the folder. A dead owner's lock is taken over by
+creating the next number, which only one process can do; so no two ever hold it, whatever the moment and the file
+system.
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ DEAD_AFTER = 60.0  # seconds without one, after which a process on another host 
 
 
 class RunLock:
-    """Holds a folder for this process: `with RunLock(folder):`. BusyError, with the owner's name, where another process has it.
+    """Holds a folder for this process: `with RunLock(folder):`. BusyError, with the owner's name, where another process
+    has it.
 
-    lost: called, from another thread, if the lock is taken over while it is held, because this process was stopped for so long that it
-    counted as dead.
+    lost: called, from another thread, if the lock is taken over while it is held, because this process was stopped for
+    so long that it counted as dead.
     """
 
     def __init__(self, folder: Path, lost: Callable[[], None] = lambda: None) -> None:
@@ -60,7 +62,9 @@ class RunLock:
         self.beat.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.released.set()
         self.beat.join()
         self.file.unlink(missing_ok=True)
@@ -100,7 +104,8 @@ def describe(lock: Path) -> str:
 
 
 def _is_dead(lock: Path) -> bool:
-    """Whether a lock's owner is gone. Of an owner on another host a sign of life is waited for, up to DEAD_AFTER seconds."""
+    """Whether a lock's owner is gone. Of an owner on another host a sign of life is waited for, up to DEAD_AFTER
+    seconds."""
     alive = _alive_here(lock)
     if alive is not None:
         return not alive
@@ -140,7 +145,8 @@ def _this_process() -> dict[str, Any]:
 
 
 def _born(pid: int) -> str | None:
-    """When a process was started, in the kernel's own count, so that a number used again is no sign of life; None for a zombie."""
+    """When a process was started, in the kernel's own count, so that a number used again is no sign of life; None for a
+    zombie."""
     try:
         facts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

@@ -1,4 +1,5 @@
-"""Loggers of other tools: one class a file of `conf/logger/`. Each imports its package when a run begins, and not before."""
+"""Loggers of other tools: one class a file of `conf/logger/`. Each imports its package when a run begins, and not
+before."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ from prixfixe.run_folder import RunFolder
 class Logger(ABC):
     """Base of loggers: constructed from a YAML's values; one run of a combination is one run of the tool.
 
-    The constructor and `open` raise InputError for what the user must mend before anything is trained. Any other exception, from any
+    The constructor and `open` raise InputError for what the user must mend before anything is trained. Any other
+    exception, from any
     method, costs only the logger: the training goes on without it.
     """
 
@@ -31,13 +33,15 @@ class Logger(ABC):
     def open(self, folder: RunFolder, sweep: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """Begins the tool's run, or goes on with the one that an earlier, interrupted training of this folder began.
 
-        The run is called as its folder and belongs to `sweep`. parameters: the flattened configuration, {"core.hidden": 320, ...}.
+        The run is called as its folder and belongs to `sweep`. parameters: the flattened configuration, {"core.hidden":
+        320, ...}.
         Returns what helps to find the run again (an id, an address), which becomes an event in log.jsonl.
         """
 
     @abstractmethod
     def scores(self, step: int, values: Mapping[str, float]) -> None:
-        """Takes finite numbers at a step of the optimiser. After a resume, steps that were logged before may come again."""
+        """Takes finite numbers at a step of the optimiser. After a resume, steps that were logged before may come
+        again."""
 
     @abstractmethod
     def close(self, *, failed: bool) -> None:
@@ -66,7 +70,10 @@ class TensorBoard(Logger):
         self.resumed = any(self.path.glob("events.out.tfevents.*"))
         self.writer = SummaryWriter(self.path)
         if not self.resumed:
-            plain = {key: value if isinstance(value, (bool, int, float, str)) else str(value) for key, value in parameters.items()}
+            plain = {
+                key: value if isinstance(value, (bool, int, float, str)) else str(value)
+                for key, value in parameters.items()
+            }
             self.writer.file_writer.add_summary(hparams_pb(plain))
             self.writer.flush()
         return {"directory": str(self.path)}
@@ -91,7 +98,13 @@ class WandB(Logger):
     """Weights & Biases. The charts' horizontal axis is `step`, so that steps may come again after a resume."""
 
     def __init__(
-        self, *, project: str, entity: str | None, mode: Literal["online", "offline"] | None, directory: str | None, tags: list[str]
+        self,
+        *,
+        project: str,
+        entity: str | None,
+        mode: Literal["online", "offline"] | None,
+        directory: str | None,
+        tags: list[str],
     ) -> None:
         require("wandb", extra="wandb")
         self.project, self.entity, self.mode, self.directory, self.tags = project, entity, mode, directory, tags
@@ -103,7 +116,8 @@ class WandB(Logger):
         directory = make_directory(Path(self.directory) if self.directory else folder.path)
         identifier = remembered(folder, "wandb") or secrets.token_hex(8)
         offline = (self.mode or wandb.setup().settings.mode) == "offline"
-        # standard output stays the user's own; a server that does not answer holds the end of a run up for two minutes at most
+        # standard output stays the user's own; a server that does not answer holds the end of a run up for two minutes
+        # at most
         settings = wandb.Settings(console="off", silent=True, finish_timeout=120)
         try:
             self.run = wandb.init(
@@ -122,7 +136,9 @@ class WandB(Logger):
                 settings=settings,
             )
         except (wandb.errors.UsageError, wandb.errors.AuthenticationError) as error:
-            raise InputError(f"logger: Weights & Biases refuses: {error} (logger.mode=offline needs no account)") from error
+            raise InputError(
+                f"logger: Weights & Biases refuses: {error} (logger.mode=offline needs no account)"
+            ) from error
         remember(folder, "wandb", identifier)
         self.run.define_metric("*", step_metric="step")
         return {"run": identifier, "url": None if offline else self.run.url}
@@ -152,7 +168,11 @@ class MLflow(Logger):
         from mlflow.exceptions import MlflowException
 
         logging.getLogger("mlflow").setLevel(logging.WARNING)  # it announces every table of a new database
-        uri = self.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder.path.parent.absolute() / 'mlflow.db'}"
+        uri = (
+            self.tracking_uri
+            or os.environ.get("MLFLOW_TRACKING_URI")
+            or f"sqlite:///{folder.path.parent.absolute() / 'mlflow.db'}"
+        )
         try:
             with database_lock(uri), warnings.catch_warnings():
                 warnings.filterwarnings("ignore", module="alembic")  # of tables in a new database
@@ -190,7 +210,8 @@ class MLflow(Logger):
         return run_id
 
     def _experiment(self, name: str) -> str:
-        """The id of an experiment, made where there is none; another job of the sweep may make it at the same moment."""
+        """The id of an experiment, made where there is none; another job of the sweep may make it at the same
+        moment."""
         from mlflow.exceptions import MlflowException
 
         if found := self.client.get_experiment_by_name(name):
@@ -216,8 +237,12 @@ class MLflow(Logger):
 def require(package: str, *, extra: str) -> None:
     """Raises InputError where a package is not installed; imports nothing."""
     found = importlib.util.find_spec(package)
-    if found is None or found.origin is None:  # no origin: a mere folder of that name, such as the one in which wandb keeps its files
-        raise InputError(f"logger={extra} needs the package {package}, which is not installed: pip install 'prixfixe[{extra}]'")
+    if (
+        found is None or found.origin is None
+    ):  # no origin: a mere folder of that name, such as the one in which wandb keeps its files
+        raise InputError(
+            f"logger={extra} needs the package {package}, which is not installed: pip install 'prixfixe[{extra}]'"
+        )
 
 
 @contextmanager

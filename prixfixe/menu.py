@@ -41,12 +41,15 @@ def menu(own: Path | None = None) -> list[Part]:
 
 
 def read(file: Path, slot: str) -> Part:
-    """The part of a file; one that cannot be used says so itself, so that it does not stand in the way of the others."""
+    """The part of a file; one that cannot be used says so itself, so that it does not stand in the way of the
+    others."""
     try:
         node = yaml.safe_load(file.read_text(encoding="utf-8"))
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        begun = f" {error.context} from line {error.context_mark.line + 1}" if error.context and error.context_mark else ""
+        begun = (
+            f" {error.context} from line {error.context_mark.line + 1}" if error.context and error.context_mark else ""
+        )
         return Part(slot, file.stem, file, {}, f"{file}{line}: no YAML: {error.problem}{begun}")
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         return Part(slot, file.stem, file, {}, f"{file}: no text: {str(error).splitlines()[0]}")
@@ -73,8 +76,11 @@ def defaults() -> dict[str, str]:
 
 
 def partners(parts: Sequence[Part], part: Part) -> dict[str, dict[str, Any]]:
-    """A configuration in which `part` can be tried: the default choice of every other slot. InputError where a file cannot be used."""
-    chosen = {slot: next(p for p in parts if (p.slot, p.name) == (slot, name)) for slot, name in defaults().items()} | {part.slot: part}
+    """A configuration in which `part` can be tried: the default choice of every other slot. InputError where a file
+    cannot be used."""
+    chosen = {slot: next(p for p in parts if (p.slot, p.name) == (slot, name)) for slot, name in defaults().items()} | {
+        part.slot: part
+    }
     for one in (part, *chosen.values()):
         if one.problem:
             raise InputError(one.problem)

@@ -53,8 +53,8 @@ def kl_divergence(target_probs: ArrayLike, log_probs: ArrayLike) -> float:
 def scores(measured: ArrayLike, predicted: ArrayLike) -> dict[str, float]:
     """`pearson_r`, `spearman_rho`, `mse` and the number of sequences `n`.
 
-    Of (n, tasks) each is the plain mean of the tasks' own scores, for MSE also where their units differ, and `n` counts a sequence once,
-    not once a task. `scores_by_task` keeps the tasks apart.
+    Of (n, tasks) each is the plain mean of the tasks' own scores, for MSE also where their units differ, and `n` counts
+    a sequence once, not once a task. `scores_by_task` keeps the tasks apart.
     """
     return {
         "pearson_r": pearson_r(measured, predicted),

@@ -21,7 +21,10 @@ from prixfixe.recipe import Recipe
 from prixfixe.run_folder import RunFolder
 from prixfixe.scoring import AT_ONCE, predict_on_device, to_host
 
-ROWS, BATCHES = 1024, 4  # at least; launched at a time, so that a GPU has work while the host reads and writes, and no more than it queues
+ROWS, BATCHES = (
+    1024,
+    4,
+)  # at least; launched at a time, so that a GPU has work while the host reads and writes, and no more than it queues
 
 
 class Model:
@@ -34,10 +37,13 @@ class Model:
         """sequences: n strings over A C G T N, either case, of any lengths: the recipe pads and trims as it must.
         batch_size: how many enter the network at a time; None is what suits the device.
 
-        Returns float64 (n,), or (n, tasks) for several tasks. Raises InputError for any other character and for an empty string.
+        Returns float64 (n,), or (n, tasks) for several tasks. Raises InputError for any other character and for an
+        empty string.
         """
         if isinstance(sequences, str) or hasattr(sequences, "columns"):
-            raise InputError("predict takes a list of sequences: give [sequence] for a single one, or one column of a data frame")
+            raise InputError(
+                "predict takes a list of sequences: give [sequence] for a single one, or one column of a data frame"
+            )
         strings = list(sequences)
         if wrong := next((number for number, string in enumerate(strings, 1) if not isinstance(string, str)), None):
             raise InputError(f"sequence {wrong} is {strings[wrong - 1]!r}, which is no string")
@@ -63,14 +69,17 @@ class Model:
         return np.concatenate([none, *self.predict_chunks(chunks, batch_size=batch_size)])
 
     def chunk_rows(self, batch_size: int | None = None) -> int:
-        """How many sequences to give to `predict_chunks` at a time: whole batches, so that only the last of all is smaller."""
+        """How many sequences to give to `predict_chunks` at a time: whole batches, so that only the last of all is
+        smaller."""
         size = batch_size or AT_ONCE[self.device.type]
         return size * max(BATCHES, ROWS // size)
 
     def predict_chunks(self, chunks: Iterable[Sequences], *, batch_size: int | None = None) -> Iterator[np.ndarray]:
-        """The predictions of one chunk after the other, each as from `predict_sequences`, in memory that does not grow with their number.
+        """The predictions of one chunk after the other, each as from `predict_sequences`, in memory that does not grow
+        with their number.
 
-        A chunk's predictions are given out once the next chunk has been launched, so that a GPU computes while they are used.
+        A chunk's predictions are given out once the next chunk has been launched, so that a GPU computes while they are
+        used.
         """
         batch_size = batch_size or AT_ONCE[self.device.type]
         launched: Tensor | None = None
@@ -99,7 +108,9 @@ def load(run: str | os.PathLike[str], *, device: str = "auto") -> Model:
     try:
         weights = load_file(folder.weights_file)
     except SafetensorError as error:
-        raise InputError(f"{folder.weights_file} is damaged ({error}): copy it again, or train the run again with --force") from error
+        raise InputError(
+            f"{folder.weights_file} is damaged ({error}): copy it again, or train the run again with --force"
+        ) from error
     try:
         recipe = build_recipe(config)
         network = build(recipe, config, targets)

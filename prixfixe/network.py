@@ -11,12 +11,27 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from prixfixe.contract import BASE_KEYS, AuxiliaryHead, Batch, FinalBlock, InputSpec, KeySpec, Prediction, TargetSpec, describe
+from prixfixe.contract import (
+    BASE_KEYS,
+    AuxiliaryHead,
+    Batch,
+    FinalBlock,
+    InputSpec,
+    KeySpec,
+    Prediction,
+    TargetSpec,
+    describe,
+)
 from prixfixe.errors import ContractError, InputError
 from prixfixe.parts import factory
 from prixfixe.recipe import Recipe
 
-DOES_NOT_FIT = (RuntimeError, ValueError, IndexError, TypeError)  # what torch and a block raise for an input of another shape
+DOES_NOT_FIT = (
+    RuntimeError,
+    ValueError,
+    IndexError,
+    TypeError,
+)  # what torch and a block raise for an input of another shape
 
 
 class Network(nn.Module):
@@ -25,12 +40,18 @@ class Network(nn.Module):
     1. The first layers turn `x` into (B, C', L').
     2. Where the final block asks for H expression heads, H learned positions are put in front: (B, C', H + L').
     3. The core gives (B, C'', L'').
-    4. The final block gives the prediction; while training, the recipe's auxiliary heads read the core's output as well,
-       without the expression heads.
+    4. The final block gives the prediction; while training, the recipe's auxiliary heads read the core's output as
+       well, without the expression heads.
     """
 
     def __init__(
-        self, first: nn.Module, core: nn.Module, final: FinalBlock, *, in_core: InputSpec, auxiliary: Mapping[str, AuxiliaryHead]
+        self,
+        first: nn.Module,
+        core: nn.Module,
+        final: FinalBlock,
+        *,
+        in_core: InputSpec,
+        auxiliary: Mapping[str, AuxiliaryHead],
     ) -> None:
         super().__init__()
         self.first, self.core, self.final = first, core, final
@@ -63,7 +84,8 @@ class Network(nn.Module):
 
 
 def _in_front(heads: Tensor, features: Tensor) -> Tensor:
-    """(C, H) in front of (B, C, L) -> (B, C, H + L), with channels last as the layers of `prixfixe.layers` have them."""
+    """(C, H) in front of (B, C, L) -> (B, C, H + L), with channels last as the layers of `prixfixe.layers` have
+    them."""
     return torch.cat([heads.T.expand(len(features), -1, -1), features.transpose(1, 2)], dim=1).transpose(1, 2)
 
 
@@ -80,7 +102,9 @@ def build(recipe: Recipe, parts: Mapping[str, Mapping[str, Any]], targets: Targe
     nodes = {slot: {k: v for k, v in parts[slot].items() if k != "max_lr"} for slot in ("first", "core", "final")}
     names = {slot: str(node.get("_target_", slot)).rpartition(".")[2] for slot, node in nodes.items()}
     given = recipe.inputs
-    first = _construct(factory(nodes["first"], nn.Module, where="first", given=1), given, slot="first", name=names["first"])
+    first = _construct(
+        factory(nodes["first"], nn.Module, where="first", given=1), given, slot="first", name=names["first"]
+    )
     _check_keys(first, recipe, f"first block {names['first']}")
     after_first = _infer(first, given, recipe, f"recipe {type(recipe).__name__}", f"first block {names['first']}")
 
@@ -88,17 +112,27 @@ def build(recipe: Recipe, parts: Mapping[str, Mapping[str, Any]], targets: Targe
     if not isinstance(heads, int) or isinstance(heads, bool) or heads < 0:
         raise InputError(f"final.heads={heads!r}: a number of positions, 0 or more")
     in_core = InputSpec(after_first.channels, after_first.length + heads, heads=heads)
-    core = _construct(factory(nodes["core"], nn.Module, where="core", given=1), in_core, slot="core", name=names["core"])
+    core = _construct(
+        factory(nodes["core"], nn.Module, where="core", given=1), in_core, slot="core", name=names["core"]
+    )
     _check_keys(core, recipe, f"core block {names['core']}")
     giver = f"first block {names['first']}" + (f" with {heads} expression heads" if heads else "")
     after_core = _infer(core, in_core, recipe, giver, f"core block {names['core']}")
     if heads and after_core.length != in_core.length:
         raise ContractError(
-            f"final block {names['final']} reads {heads} expression heads back and needs a core that keeps the length, but core block "
-            f"{names['core']} turns {in_core.length} positions into {after_core.length}; choose another core or another final block"
+            f"final block {names['final']} reads {heads} expression heads back and needs a core that keeps the "
+            "length, but core block "
+            f"{names['core']} turns {in_core.length} positions into {after_core.length}; choose another core or "
+            "another final block"
         )
 
-    final = _construct(factory(nodes["final"], FinalBlock, where="final", given=2), after_core, targets, slot="final", name=names["final"])
+    final = _construct(
+        factory(nodes["final"], FinalBlock, where="final", given=2),
+        after_core,
+        targets,
+        slot="final",
+        name=names["final"],
+    )
     _check_keys(final, recipe, f"final block {names['final']}")
     positions = InputSpec(after_core.channels, after_core.length - heads)
     network = Network(first, core, final, in_core=in_core, auxiliary=recipe.auxiliary_heads(positions))
@@ -107,12 +141,19 @@ def build(recipe: Recipe, parts: Mapping[str, Mapping[str, Any]], targets: Targe
 
 
 def learning_rate_groups(network: Network, parts: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The parameters in one group a block, each with the highest learning rate that its YAML allows (`max_lr`, or None)."""
-    blocks: dict[str, Iterable[nn.Parameter]] = {slot: getattr(network, slot).parameters() for slot in ("first", "core", "final")}
+    """The parameters in one group a block, each with the highest learning rate that its YAML allows (`max_lr`, or
+    None)."""
+    blocks: dict[str, Iterable[nn.Parameter]] = {
+        slot: getattr(network, slot).parameters() for slot in ("first", "core", "final")
+    }
     blocks["auxiliary"] = network.auxiliary.parameters()
     blocks["heads"] = [] if network.heads is None else [network.heads]
     groups = [
-        {"name": name, "params": [p for p in parameters if p.requires_grad], "max_lr": parts.get(name, {}).get("max_lr")}
+        {
+            "name": name,
+            "params": [p for p in parameters if p.requires_grad],
+            "max_lr": parts.get(name, {}).get("max_lr"),
+        }
         for name, parameters in blocks.items()
     ]
     return [group for group in groups if group["params"]]
@@ -125,7 +166,9 @@ def _construct(make: Callable[..., Any], *arguments: Any, slot: str, name: str) 
         raise
     except Exception as error:
         spec = arguments[0]
-        raise ContractError(f"{slot} block {name} cannot be built for (batch, {spec.channels}, {spec.length}): {told(error)}") from error
+        raise ContractError(
+            f"{slot} block {name} cannot be built for (batch, {spec.channels}, {spec.length}): {told(error)}"
+        ) from error
 
 
 def told(error: Exception) -> str:
@@ -139,7 +182,8 @@ def told(error: Exception) -> str:
 def _check_keys(block: nn.Module, recipe: Recipe, who: str) -> None:
     if lacking := sorted(set(getattr(block, "requires", ())) - {*BASE_KEYS, *recipe.keys}):
         raise ContractError(
-            f"{who} needs {', '.join(lacking)} in the batch; recipe {type(recipe).__name__} gives {', '.join((*BASE_KEYS, *recipe.keys))}"
+            f"{who} needs {', '.join(lacking)} in the batch; recipe {type(recipe).__name__} gives "
+            f"{', '.join((*BASE_KEYS, *recipe.keys))}"
         )
 
 
@@ -147,17 +191,25 @@ def _infer(block: nn.Module, given: InputSpec, recipe: Recipe, giver: str, taker
     """What `block` makes of (batch, channels, length)."""
     shape = (2, given.channels, given.length)
     try:
-        result = _tried(block, shape, {key: recipe.keys[key] for key in getattr(block, "requires", ()) if key in recipe.keys})
+        result = _tried(
+            block, shape, {key: recipe.keys[key] for key in getattr(block, "requires", ()) if key in recipe.keys}
+        )
     except Exception as error:
         raise ContractError(f"{taker} does not take what {giver} gives, {describe(shape)}: {told(error)}") from error
     if not isinstance(result, Tensor) or result.ndim != 3 or len(result) != 2:
         got = describe(result.shape) if isinstance(result, Tensor) else type(result).__name__
-        raise ContractError(f"{taker} is given {describe(shape)} by {giver} and must give (batch, channels, length), but gives {got}")
+        raise ContractError(
+            f"{taker} is given {describe(shape)} by {giver} and must give (batch, channels, length), but gives {got}"
+        )
     stated = getattr(block, "out_channels", None)
     if stated is None:
-        raise ContractError(f"{taker} does not set self.out_channels; it gives {describe(result.shape)} for {describe(shape)}")
+        raise ContractError(
+            f"{taker} does not set self.out_channels; it gives {describe(result.shape)} for {describe(shape)}"
+        )
     if stated != result.shape[1]:
-        raise ContractError(f"{taker} states out_channels={stated} but gives {describe(result.shape)} for {describe(shape)}")
+        raise ContractError(
+            f"{taker} states out_channels={stated} but gives {describe(result.shape)} for {describe(shape)}"
+        )
     return InputSpec(result.shape[1], result.shape[2])
 
 
@@ -173,16 +225,21 @@ def _check_prediction(network: Network, given: InputSpec, targets: TargetSpec, n
         raise ContractError(f"{taker} must give a Prediction, but gives {type(prediction).__name__}")
     if tuple(prediction.expression.shape) != (2, *tasks):
         raise ContractError(
-            f"{taker} must predict expression of shape {describe((2, *tasks))}, but gives {describe(prediction.expression.shape)}"
+            f"{taker} must predict expression of shape {describe((2, *tasks))}, but gives "
+            f"{describe(prediction.expression.shape)}"
         )
     expected = (2, *tasks, targets.bins.number)
     if prediction.log_probs is not None and tuple(prediction.log_probs.shape) != expected:
-        raise ContractError(f"{taker} must give log_probs of shape {describe(expected)}, but gives {describe(prediction.log_probs.shape)}")
+        raise ContractError(
+            f"{taker} must give log_probs of shape {describe(expected)}, but gives "
+            f"{describe(prediction.log_probs.shape)}"
+        )
 
 
 @torch.no_grad()
 def _tried(block: nn.Module, shape: tuple[int, int, int], keys: Mapping[str, KeySpec]) -> Any:
-    """What a block gives at scoring, on meta tensors: shapes without numbers. A block that needs numbers is given two samples of zeros."""
+    """What a block gives at scoring, on meta tensors: shapes without numbers. A block that needs numbers is given two
+    samples of zeros."""
 
     def given(device: str) -> Any:
         weights = {name: tensor.to(device) for name, tensor in (*block.named_parameters(), *block.named_buffers())}

@@ -90,11 +90,14 @@ TEMPLATES = {
 
 
 def write(slot: str, name: str, folder: Path) -> list[Path]:
-    """Writes blocks/SLOT/NAME.py and conf/SLOT/NAME.yaml below `folder`; raises InputError where one is there already."""
+    """Writes blocks/SLOT/NAME.py and conf/SLOT/NAME.yaml below `folder`; raises InputError where one is there
+    already."""
     if slot not in SLOTS:
         raise InputError(f"no slot is called {slot}; choose {', '.join(SLOTS)}")
     if not name.isidentifier() or keyword.iskeyword(name) or name != name.lower():
-        raise InputError(f"{name} cannot be the name of a Python file; use lower case letters, digits and _, as in resnet_small")
+        raise InputError(
+            f"{name} cannot be the name of a Python file; use lower case letters, digits and _, as in resnet_small"
+        )
     code, values = TEMPLATES[slot]
     cls = "".join(word.capitalize() for word in name.split("_"))
     target = f"blocks.{slot}.{name}.{cls}"

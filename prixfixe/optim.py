@@ -19,10 +19,13 @@ class Schedule(ABC):
 
 
 class OneCycle(Schedule):
-    """One cycle (Smith & Topin 2018) with cosine annealing, the default of every combination (Rafi et al. 2024, Methods).
+    """One cycle (Smith & Topin 2018) with cosine annealing, the default of every combination (Rafi et al. 2024,
+    Methods).
 
-    The rate rises from max_lr / initial_division to max_lr during the share `warmup` of the steps, then falls to nearly 0.
-    A block's own `max_lr` takes the place of a higher one here. AdamW's first beta moves the other way between 0.95 and 0.85.
+    The rate rises from max_lr / initial_division to max_lr during the share `warmup` of the steps, then falls to nearly
+    0.
+    A block's own `max_lr` takes the place of a higher one here. AdamW's first beta moves the other way between 0.95 and
+    0.85.
     """
 
     def __init__(self, *, max_lr: float, initial_division: float, warmup: float) -> None:
@@ -30,7 +33,9 @@ class OneCycle(Schedule):
 
     def __call__(self, optimizer: Optimizer, *, total_steps: int, width: int) -> LRScheduler:
         highest = [min(self.max_lr, group.get("max_lr") or self.max_lr) for group in optimizer.param_groups]
-        return OneCycleLR(optimizer, highest, total_steps=total_steps, div_factor=self.initial_division, pct_start=self.warmup)
+        return OneCycleLR(
+            optimizer, highest, total_steps=total_steps, div_factor=self.initial_division, pct_start=self.warmup
+        )
 
 
 class Cosine(Schedule):
@@ -44,10 +49,13 @@ class Cosine(Schedule):
 
 
 class InverseSquareRoot(Schedule):
-    """width^-1/2 * min(step^-1/2, step * warmup_steps^-3/2), times the optimiser's rate (Vaswani et al. 2017; Kwak et al. 2024)."""
+    """width^-1/2 * min(step^-1/2, step * warmup_steps^-3/2), times the optimiser's rate (Vaswani et al. 2017; Kwak et
+    al. 2024)."""
 
     def __init__(self, *, warmup_steps: int) -> None:
         self.warmup_steps = warmup_steps
 
     def __call__(self, optimizer: Optimizer, *, total_steps: int, width: int) -> LRScheduler:
-        return LambdaLR(optimizer, lambda step: width**-0.5 * min((step + 1) ** -0.5, (step + 1) * self.warmup_steps**-1.5))
+        return LambdaLR(
+            optimizer, lambda step: width**-0.5 * min((step + 1) ** -0.5, (step + 1) * self.warmup_steps**-1.5)
+        )

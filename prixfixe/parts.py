@@ -1,7 +1,7 @@
 """From a node of the configuration to an object: the one place where a name becomes code.
 
-A node's `_target_` names a class and its other keys are the constructor's keyword arguments. Only classes of the expected
-kind are built, so a configuration file that came from elsewhere cannot call anything else.
+A node's `_target_` names a class and its other keys are the constructor's keyword arguments. Only classes of the
+expected kind are built, so a configuration file that came from elsewhere cannot call anything else.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ def find_class(target: str, kind: type[T]) -> type[T]:
     try:
         found = getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"_target_: {target} cannot be imported ({error}); is its folder the current one or installed?") from error
+        raise InputError(
+            f"_target_: {target} cannot be imported ({error}); is its folder the current one or installed?"
+        ) from error
     except Exception as error:  # whatever a module of the user's own raises
         raise InputError(f"_target_: {target} cannot be imported: {type(error).__name__}: {error}") from error
     if not (isinstance(found, type) and issubclass(found, kind)):
@@ -45,19 +47,26 @@ def factory(node: Mapping[str, Any], kind: type[T], *, where: str, given: int = 
     target = find_class(node["_target_"], kind)
     parameters = dict(list(inspect.signature(target).parameters.items())[given:])
     if unknown := sorted(set(values) - set(parameters)):
-        raise InputError(f"{where}.{unknown[0]}: {target.__name__} takes no such value; it takes {', '.join(parameters) or 'none'}")
+        raise InputError(
+            f"{where}.{unknown[0]}: {target.__name__} takes no such value; it takes {', '.join(parameters) or 'none'}"
+        )
     if missing := [n for n, p in parameters.items() if p.default is p.empty and n not in values]:
         raise InputError(f"{where}.{missing[0]}: {target.__name__} needs this value and the configuration has none")
     hints = typing.get_type_hints(target.__init__)
     for name, value in values.items():
         if name in hints and not _fits(value, hints[name]):
-            expected = getattr(hints[name], "__name__", str(hints[name])) if not typing.get_args(hints[name]) else str(hints[name])
+            expected = (
+                getattr(hints[name], "__name__", str(hints[name]))
+                if not typing.get_args(hints[name])
+                else str(hints[name])
+            )
             raise InputError(f"{where}.{name}={value!r}: {target.__name__} takes {expected} here")
     return functools.partial(target, **values)
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Whether a plain YAML value is of an annotated type: int, float, bool, str, list, dict, literals and unions of these."""
+    """Whether a plain YAML value is of an annotated type: int, float, bool, str, list, dict, literals and unions of
+    these."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return True

@@ -1,7 +1,9 @@
 """One run on several devices: what its processes, started by torchrun, do together.
 
-Every process holds the whole network and works on its own part of every step. Gradients are summed by hand and not by torch's
-DistributedDataParallel: a process that runs out of memory may then halve its micro-batch alone, without the others waiting for it.
+Every process holds the whole network and works on its own part of every step. Gradients are summed by hand and not by
+torch's
+DistributedDataParallel: a process that runs out of memory may then halve its micro-batch alone, without the others
+waiting for it.
 """
 
 from __future__ import annotations
@@ -35,14 +37,17 @@ class Processes:
         return chosen.tensor_split(self.count)[self.rank]
 
     def add_up(self, network: nn.Module, loss: Tensor, asked: bool) -> bool | Tensor:
-        """Sums the network's gradients and the loss over the processes, in place; whether any of them was asked to stop."""
+        """Sums the network's gradients and the loss over the processes, in place; whether any of them was asked to
+        stop."""
         if self.count == 1:
             return asked
         parameters = [p for p in network.parameters() if p.requires_grad]
         for p in parameters:
             p.grad = torch.zeros_like(p) if p.grad is None else p.grad
         tensors = [p.grad for p in parameters if p.grad is not None] + [loss]
-        flat = torch.cat([*(tensor.float().flatten() for tensor in tensors), torch.full((1,), float(asked), device=loss.device)])
+        flat = torch.cat(
+            [*(tensor.float().flatten() for tensor in tensors), torch.full((1,), float(asked), device=loss.device)]
+        )
         torch.distributed.all_reduce(flat)
         *summed, anyone = flat.split([*(tensor.numel() for tensor in tensors), 1])
         for tensor, total in zip(tensors, summed, strict=True):
@@ -70,7 +75,10 @@ def processes(device: torch.device) -> Iterator[tuple[Processes, torch.device]]:
     if device.type == "cuda":
         device = torch.device("cuda", (device.index or 0) if alone else int(os.environ["LOCAL_RANK"]))
         if torch.cuda.device_count() <= device.index:
-            raise InputError(f"torchrun has started more processes than the {torch.cuda.device_count()} GPUs here: --nproc-per-node gpu")
+            raise InputError(
+                f"torchrun has started more processes than the {torch.cuda.device_count()} GPUs here: "
+                "--nproc-per-node gpu"
+            )
         torch.cuda.set_device(device)  # the one that torch.cuda.manual_seed means
     if alone:
         yield Processes(), device

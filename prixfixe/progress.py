@@ -1,4 +1,5 @@
-"""What is said while something takes its time: a bar on a terminal, lines elsewhere; of a run's training, one an epoch."""
+"""What is said while something takes its time: a bar on a terminal, lines elsewhere; of a run's training, one an
+epoch."""
 
 from __future__ import annotations
 
@@ -10,7 +11,15 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Column
 
 QUIET = 2.0  # seconds that work may take without a word
@@ -48,7 +57,9 @@ class TrainingProgress:
             self.bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self.bar:
             self.bar.stop()
 
@@ -88,7 +99,9 @@ class TrainingProgress:
             "left": f"  left {duration(self.seconds_left())}",
         }
         if self.bar:
-            shown = kept({name: len(text) for name, text in parts.items()}, self.bar.console.width, drop=("rate", "left"))
+            shown = kept(
+                {name: len(text) for name, text in parts.items()}, self.bar.console.width, drop=("rate", "left")
+            )
             self.bar.console.print("".join(parts[name] for name in shown), highlight=False)
         elif self.show:
             print("".join(parts.values()), file=sys.stderr, flush=True)
@@ -103,7 +116,8 @@ class TrainingProgress:
 
 @contextmanager
 def slow_work(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Yields a function to call with each amount of work that is done, of `total`. What takes long says on standard error how far it is:
+    """Yields a function to call with each amount of work that is done, of `total`. What takes long says on standard
+    error how far it is:
     in one line on a terminal, in a line every few seconds elsewhere."""
     began = time.monotonic()
     done, next_line, on_terminal = 0, began + QUIET, sys.stderr.isatty()
@@ -113,7 +127,9 @@ def slow_work(what: str, total: int) -> Iterator[Callable[[int], None]]:
         done, now = done + amount, time.monotonic()
         if next_line <= now and done < total:
             text = f"{what}: {100 * done / total:.0f} %, left {duration((now - began) / done * (total - done))}"
-            print(f"\r{text}\x1b[K" if on_terminal else text, end="" if on_terminal else "\n", file=sys.stderr, flush=True)
+            print(
+                f"\r{text}\x1b[K" if on_terminal else text, end="" if on_terminal else "\n", file=sys.stderr, flush=True
+            )
             next_line = now + (0.5 if on_terminal else EVERY)
 
     try:
@@ -124,7 +140,8 @@ def slow_work(what: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 def kept(room: Mapping[str, int], width: int, *, drop: Sequence[str]) -> list[str]:
-    """What stands side by side in `width` characters, of names and the room that each needs; `drop`: what is left out first, second, ..."""
+    """What stands side by side in `width` characters, of names and the room that each needs; `drop`: what is left out
+    first, second, ..."""
     names = list(room)
     for name in drop:
         if sum(room[one] for one in names) > width:

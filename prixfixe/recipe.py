@@ -17,7 +17,10 @@ from prixfixe.bins import Bins
 from prixfixe.contract import AuxiliaryHead, Batch, InputSpec, KeySpec
 from prixfixe.data.sequences import ASCII_TO_CODE, N, Sequences, padded_chunks
 
-CHUNK_ROWS, CHUNK_LETTERS = 1 << 16, 1 << 23  # whose windows are cut at a time: indices of millions are never in memory at once
+CHUNK_ROWS, CHUNK_LETTERS = (
+    1 << 16,
+    1 << 23,
+)  # whose windows are cut at a time: indices of millions are never in memory at once
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,9 @@ class Recipe(ABC):
     Subclasses set `inputs` and give `encode`; they override `fits`, `window` and `auxiliary_heads` where they need to.
 
     views: how many inputs a sequence has: 2 where each strand is fed by itself, 1 where both stand in one input.
-    samples_per_sequence: how many training samples a sequence is. With 2 views and 2 samples each strand is a sample of its
-    own; with 2 views and 1 sample both strands of a sequence enter the same step and the loss is the mean over them.
+    samples_per_sequence: how many training samples a sequence is. With 2 views and 2 samples each strand is a sample of
+    its own; with 2 views and 1 sample both strands of a sequence enter the same step and the loss is the mean over
+    them.
     keys: the batch keys beside x, y and y_probs.
     """
 
@@ -54,12 +58,14 @@ class Recipe(ABC):
     keys: Mapping[str, KeySpec] = MappingProxyType({})
 
     def fits(self, lengths: np.ndarray) -> np.ndarray:
-        """Which sequences can be trained on, by their lengths in nucleotides: bool (n,). Scoring takes every sequence."""
+        """Which sequences can be trained on, by their lengths in nucleotides: bool (n,). Scoring takes every
+        sequence."""
         return np.ones(len(lengths), dtype=bool)
 
     @property
     def longest(self) -> int:
-        """The longest sequence, in nucleotides, that reaches the network whole, but for constant parts that the recipe removes."""
+        """The longest sequence, in nucleotides, that reaches the network whole, but for constant parts that the recipe
+        removes."""
         return self.inputs.length
 
     def cut_off(self, longer: int, total: int, what: str = "sequences") -> str:
@@ -90,11 +96,16 @@ class Recipe(ABC):
     # what the framework calls
 
     def load(
-        self, sequences: Sequences, device: torch.device, expression: np.ndarray | None = None, rows: np.ndarray | None = None
+        self,
+        sequences: Sequences,
+        device: torch.device,
+        expression: np.ndarray | None = None,
+        rows: np.ndarray | None = None,
     ) -> Samples:
         """Moves sequences, and what was measured of them, to the device and does there what is done once.
 
-        rows: int64 (m,), which of the sequences are taken; None is all. expression: (m,) or (m, tasks). The host never holds all of them
+        rows: int64 (m,), which of the sequences are taken; None is all. expression: (m,) or (m, tasks). The host never
+        holds all of them
         twice: millions may lie in a file that is mapped.
         """
         if rows is not None and len(rows) == len(sequences):
@@ -127,9 +138,13 @@ class Recipe(ABC):
         return {**batch, "y": y, "y_probs": bins.probabilities(y)}
 
     def scoring_batches(self, samples: Samples, batch_size: int) -> Iterator[list[Batch]]:
-        """All sequences in order, `batch_size` at a time: for each chunk one batch a view, whose predictions are averaged."""
+        """All sequences in order, `batch_size` at a time: for each chunk one batch a view, whose predictions are
+        averaged."""
         for chunk in torch.arange(len(samples), device=samples.codes.device).split(batch_size):
-            yield [self.encode(samples, chunk, torch.full_like(chunk, view, dtype=torch.bool), None) for view in range(self.views)]
+            yield [
+                self.encode(samples, chunk, torch.full_like(chunk, view, dtype=torch.bool), None)
+                for view in range(self.views)
+            ]
 
 
 def _tensor(array: np.ndarray) -> Tensor:
@@ -151,8 +166,9 @@ def codes_of(sequence: str, device: torch.device) -> Tensor:
 def place(codes: Tensor, lengths: Tensor, start: Tensor, width: int, *, left: str = "", right: str = "") -> Tensor:
     """Cuts one window of `width` out of every sequence as it stands between its neighbours.
 
-    codes: uint8 (n, longest); lengths: (n,). start: (n,), where the window begins, in the sequence's own coordinates: negative
-    ones reach into `left`, those past the end into `right`, and what lies beyond these is N. Returns uint8 (n, width).
+    codes: uint8 (n, longest); lengths: (n,). start: (n,), where the window begins, in the sequence's own coordinates:
+    negative ones reach into `left`, those past the end into `right`, and what lies beyond these is N. Returns uint8 (n,
+    width).
     """
     before, after, unknown = (codes_of(sequence, codes.device) for sequence in (left, right, "N"))
     surroundings = torch.cat([before, after, unknown])
@@ -183,7 +199,8 @@ def strands(codes: Tensor, reverse: Tensor) -> Tensor:
 
 
 def one_hot(codes: Tensor, channels: int, facts: Sequence[Tensor] = ()) -> Tensor:
-    """Codes (B, L) -> float32 (B, channels + facts, L): A C G T (N ...), then channels that are constant over positions.
+    """Codes (B, L) -> float32 (B, channels + facts, L): A C G T (N ...), then channels that are constant over
+    positions.
 
     Codes of `channels` and above are all zeros. facts: what holds for whole sequences, (B,) each.
     """

@@ -19,13 +19,22 @@ from prixfixe.errors import InputError
 from prixfixe.files import write_json, write_text
 from prixfixe.lock import holder
 
-SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same in C, ten times as fast, where PyYAML was built with it
+SafeLoader = getattr(
+    yaml, "CSafeLoader", yaml.SafeLoader
+)  # the same in C, ten times as fast, where PyYAML was built with it
 SLOTS = ("recipe", "first", "core", "final")
 
 
 def run_name(choices: Mapping[str, str], seed: int, variant: str | None = None) -> str:
-    """autosome+conv+bilstm+mlp, then the variant's name where a sweep varies other values, then +seed3 for any seed but 0."""
-    return "+".join([*(str(choices[slot]) for slot in SLOTS), *([str(variant)] if variant else []), *([f"seed{seed}"] if seed else [])])
+    """autosome+conv+bilstm+mlp, then the variant's name where a sweep varies other values, then +seed3 for any seed but
+    0."""
+    return "+".join(
+        [
+            *(str(choices[slot]) for slot in SLOTS),
+            *([str(variant)] if variant else []),
+            *([f"seed{seed}"] if seed else []),
+        ]
+    )
 
 
 def identity(config: Mapping[str, Any], content: str) -> str:
@@ -33,12 +42,17 @@ def identity(config: Mapping[str, Any], content: str) -> str:
 
     Not of where the data lies, where it runs, what the sweep is called, or what is written down about it.
     """
-    return hashlib.sha256(json.dumps({**decisive(config), "content": content}, sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps({**decisive(config), "content": content}, sort_keys=True).encode()).hexdigest()[
+        :16
+    ]
 
 
 def decisive(config: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a configuration that decides a run's numbers."""
-    without = {"dataset": ("path", "validation"), "training": ("device", "micro_batch", "compile", "checkpoint_minutes")}
+    without = {
+        "dataset": ("path", "validation"),
+        "training": ("device", "micro_batch", "compile", "checkpoint_minutes"),
+    }
     return {
         key: {k: v for k, v in value.items() if k not in without[key]} if key in without else value
         for key, value in config.items()
@@ -106,7 +120,8 @@ class RunFolder:
             content = yaml.load(self.config_file.read_text(encoding="utf-8"), Loader=SafeLoader)
         except (FileNotFoundError, NotADirectoryError):
             raise InputError(
-                f"{self.path} is no run folder: it has no config.yaml; give one such as runs/demo/autosome+conv+bilstm+mlp"
+                f"{self.path} is no run folder: it has no config.yaml; give one such as "
+                "runs/demo/autosome+conv+bilstm+mlp"
             ) from None
         except (UnicodeDecodeError, yaml.YAMLError) as error:
             raise InputError(f"{self.config_file} cannot be read: {error}") from error
@@ -135,8 +150,8 @@ class RunFolder:
         return "stopped" if state == "running" and holder(self.path) is None else state
 
     def is_done(self, config: Mapping[str, Any], fingerprint: str) -> bool:
-        """Whether the run of this identity is done here. Raises InputError where a run of another one is, and says in what they differ,
-        unless the configuration says `force`.
+        """Whether the run of this identity is done here. Raises InputError where a run of another one is, and says in
+        what they differ, unless the configuration says `force`.
         """
         status = self.status()
         if status.get("configuration_hash") in (None, fingerprint):
@@ -149,8 +164,8 @@ class RunFolder:
         return False
 
     def begin(self, config: Mapping[str, Any], fingerprint: str) -> None:
-        """Makes the folder that of a run. `force` in the configuration removes what an earlier one has left, once: a job that its launcher
-        starts again, with the same `force`, goes on.
+        """Makes the folder that of a run. `force` in the configuration removes what an earlier one has left, once: a
+        job that its launcher starts again, with the same `force`, goes on.
         """
         before, force = self.status(), config.get("force")
         if force and (before.get("configuration_hash"), before.get("force")) != (fingerprint, force):
@@ -162,7 +177,14 @@ class RunFolder:
     def clear(self) -> None:
         """Removes a run's files, and nothing else."""
         remove_checkpoints(self.path)
-        files = (self.status_file, self.config_file, self.targets_file, self.history_file, self.metrics_file, self.weights_file)
+        files = (
+            self.status_file,
+            self.config_file,
+            self.targets_file,
+            self.history_file,
+            self.metrics_file,
+            self.weights_file,
+        )
         logs = (self.log_file, self.path / "logger.json", *self.path.glob("events.out.tfevents.*"))
         for file in (*files, *logs, self.validation_file, self.evaluation_file, self.test_file, self.error_file):
             file.unlink(missing_ok=True)
@@ -170,14 +192,19 @@ class RunFolder:
     def ended_since(self, began: float) -> bool:
         """Whether the run has come to an end, done or failed, after `began` (seconds since 1970)."""
         status = self.status()
-        return status.get("state") in ("done", "failed") and datetime.fromisoformat(status["ended"]).timestamp() >= began - 1
+        return (
+            status.get("state") in ("done", "failed")
+            and datetime.fromisoformat(status["ended"]).timestamp() >= began - 1
+        )
 
     def write_status(self, state: str, *, reason: str | None = None, **facts: Any) -> None:
         """state: running, done or failed. Other facts already there stay."""
         before = self.status()
         now = datetime.now(UTC).isoformat(timespec="seconds")
         started = {"started": now} if state == "running" else {"ended": now}
-        write_json(self.status_file, {**before, "versions": versions(), **started, **facts, "state": state, "reason": reason})
+        write_json(
+            self.status_file, {**before, "versions": versions(), **started, **facts, "state": state, "reason": reason}
+        )
 
 
 def versions() -> dict[str, str]:
@@ -194,7 +221,9 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
         for key in dict.fromkeys([*there, *here])
         if there.get(key) != here.get(key)
     ]
-    return "; ".join(lines[:5] + ([f"and {len(lines) - 5} more"] if len(lines) > 5 else [])) or "the content of the data"
+    return (
+        "; ".join(lines[:5] + ([f"and {len(lines) - 5} more"] if len(lines) > 5 else [])) or "the content of the data"
+    )
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""What happens to a run, as it happens: events as JSON lines in log.jsonl, scores also in the logger that was asked for."""
+"""What happens to a run, as it happens: events as JSON lines in log.jsonl, scores also in the logger that was asked
+for."""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ class RunLog:
             self.file_works = False
 
     def scores(self, step: int, values: Mapping[str, Any]) -> None:
-        """Numbers at a step of the optimiser: the event "epoch", and scalars in the logger, which gets only finite ones."""
+        """Numbers at a step of the optimiser: the event "epoch", and scalars in the logger, which gets only finite
+        ones."""
         self.event("epoch", step=step, **values)
         numbers = {key: float(value) for key, value in plain(values).items() if isinstance(value, (int, float))}
         if self.logger and self.logger_works:
@@ -60,7 +62,8 @@ class RunLog:
             self._try(lambda: logger.close(failed=reason is not None))
 
     def _try(self, action: Callable[[], Any], *, opening: bool = False) -> Any:
-        """What the logger's action returns; None after a failure, which is the last that is asked of it but to close."""
+        """What the logger's action returns; None after a failure, which is the last that is asked of it but to
+        close."""
         try:
             return action()
         except Exception as error:  # whatever a network, a server or a stranger's logger may come up with
@@ -73,7 +76,10 @@ class RunLog:
                 ) from error
             if self.logger_works:
                 reason = f"{type(error).__name__}: {error}"
-                print(f"warning: {type(self.logger).__name__} failed ({reason}); the run goes on without it", file=sys.stderr)
+                print(
+                    f"warning: {type(self.logger).__name__} failed ({reason}); the run goes on without it",
+                    file=sys.stderr,
+                )
                 self.event("logger_failed", logger=type(self.logger).__name__, reason=reason)
             self.logger_works = False
             return None
@@ -94,10 +100,11 @@ class NoLog(RunLog):
 
 @contextmanager
 def open_log(folder: RunFolder, config: Mapping[str, Any]) -> Iterator[RunLog]:
-    """The log of the run in a folder; goes on in the file, and in the logger's run, of an earlier training of the same folder.
+    """The log of the run in a folder; goes on in the file, and in the logger's run, of an earlier training of the same
+    folder.
 
-    config: resolved; `logger` is the node of a Logger, or None. Leaving ends the logger's run as done, or as failed where an exception
-    comes through. Raises InputError where the logger lacks its package or has a wrong value.
+    config: resolved; `logger` is the node of a Logger, or None. Leaving ends the logger's run as done, or as failed
+    where an exception comes through. Raises InputError where the logger lacks its package or has a wrong value.
     """
     log = RunLog(folder.log_file, configured_logger(config))
     try:
@@ -110,7 +117,8 @@ def open_log(folder: RunFolder, config: Mapping[str, Any]) -> Iterator[RunLog]:
 
 
 def append_line(file: Path, line: str) -> None:
-    """Appends a line. What a killed process left of a half-written one is cut off first, so that every line is whole."""
+    """Appends a line. What a killed process left of a half-written one is cut off first, so that every line is
+    whole."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with open(file, "a+b", buffering=0) as stream:
         end = stream.seek(0, 2)

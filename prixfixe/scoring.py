@@ -14,7 +14,10 @@ from prixfixe.network import Network
 from prixfixe.recipe import Recipe, Samples
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
-AT_ONCE = {"cpu": 32, "cuda": 1024}  # sequences; a CPU takes up to twice the time where a batch's layers do not fit its caches
+AT_ONCE = {
+    "cpu": 32,
+    "cuda": 1024,
+}  # sequences; a CPU takes up to twice the time where a batch's layers do not fit its caches
 
 
 def predict(
@@ -22,7 +25,8 @@ def predict(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """The expression of every sequence and, from final blocks that have them, its bin log-probabilities.
 
-    Both strands' predictions are averaged where the recipe feeds them separately: expressions as they are, bins as probabilities.
+    Both strands' predictions are averaged where the recipe feeds them separately: expressions as they are, bins as
+    probabilities.
     Returns float64 (n,) or (n, tasks), in the measurement's own units, and float64 (n, ..., bins) or None.
     """
     expression, log_probs = predict_on_device(network, recipe, samples, batch_size=batch_size, precision=precision)

@@ -22,7 +22,8 @@ class StopRequest:
 def stop_request() -> Iterator[StopRequest]:
     """While inside, stopping signals are noted in the yielded request; a second Ctrl-C acts as it would have outside.
 
-    Signals that are ignored stay ignored. Handlers are those of before on leaving, so that the signal can be raised again.
+    Signals that are ignored stay ignored. Handlers are those of before on leaving, so that the signal can be raised
+    again.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():

@@ -9,7 +9,8 @@ SIMULATED = "SIMULATED assay: these numbers are no real measurements."
 
 
 def is_simulated(config: Mapping[str, Any]) -> bool:
-    """Whether a run of this configuration trains on the simulated assay; its metrics.json says so itself once it is done."""
+    """Whether a run of this configuration trains on the simulated assay; its metrics.json says so itself once it is
+    done."""
     dataset = config.get("dataset")
     return isinstance(dataset, Mapping) and str(dataset.get("_target_")).endswith(".Simulated")
 

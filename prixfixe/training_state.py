@@ -29,7 +29,8 @@ PREDICTED = "predicted"  # the name of the best epoch's predictions among the be
 class TrainingState:
     """How far a run is and what came out so far.
 
-    losses: the sum of the epoch's losses. best: the weights of the best epoch and its validation predictions, on the CPU.
+    losses: the sum of the epoch's losses. best: the weights of the best epoch and its validation predictions, on the
+    CPU.
     """
 
     network: Network
@@ -42,7 +43,9 @@ class TrainingState:
     def keep_best(self, scores: Mapping[str, Any], predicted: np.ndarray) -> None:
         """Makes this epoch the best one."""
         self.account.best = {**scores, "best_epoch": self.account.epoch}
-        self.best = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in self.network.state_dict().items()}
+        self.best = {
+            name: tensor.detach().cpu().clone().contiguous() for name, tensor in self.network.state_dict().items()
+        }
         self.best[PREDICTED] = torch.from_numpy(predicted)
 
     def write_results(self, folder: RunFolder, measured: np.ndarray) -> None:
@@ -74,15 +77,18 @@ class TrainingState:
         save_checkpoint(folder, self.account.step, tensors, facts)
 
     def restore(self, folder: Path, processes: int) -> bool:
-        """Takes up the newest checkpoint of a folder; False where there is none. InputError where it is of another kind of run."""
+        """Takes up the newest checkpoint of a folder; False where there is none. InputError where it is of another kind
+        of run."""
         found = load_checkpoint(folder)
         if found is None:
             return False
         tensors, facts = found
         if facts["processes"] != processes:
             raise InputError(
-                f"{folder} was begun with {facts['processes']} processes and goes on with as many only, not with {processes}, since its "
-                f"numbers would be others: torchrun --nproc-per-node {facts['processes']} ..., or --force to begin it anew"
+                f"{folder} was begun with {facts['processes']} processes and goes on with as many only, not with "
+                f"{processes}, since its "
+                f"numbers would be others: torchrun --nproc-per-node {facts['processes']} ..., or --force to "
+                "begin it anew"
             )
         optimizer: dict[int, dict[str, Any]] = {}
         for name, value in {**facts["optimizer"], **_below("optimizer.", tensors)}.items():

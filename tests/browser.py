@@ -19,7 +19,8 @@ FLAGS = (
 
 @contextmanager
 def chromium(profile: Path, width: int = 1280, height: int = 900) -> Iterator[Any]:
-    """A Selenium driver with a profile of its own, that notes every network request and every message of the console."""
+    """A Selenium driver with a profile of its own, that notes every network request and every message of the
+    console."""
     webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
     names = (("chromium", "google-chrome"), ("chromedriver", "chromium.chromedriver"))
     programs = [shutil.which(name) or shutil.which(other) for name, other in names]
@@ -40,7 +41,8 @@ def chromium(profile: Path, width: int = 1280, height: int = 900) -> Iterator[An
 def resize(driver: Any, width: int, height: int) -> None:
     """The page's own width and height in CSS pixels, as of a phone."""
     driver.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride", {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600},
     )
 
 

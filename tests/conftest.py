@@ -13,7 +13,10 @@ from prixfixe.paths import conf_folder
 from prixfixe.run_folder import SLOTS
 from prixfixe.simulation import simulate
 
-for _number in (signal.SIGINT, signal.SIGHUP):  # tests that run in the background ignore these, and would hand that down
+for _number in (
+    signal.SIGINT,
+    signal.SIGHUP,
+):  # tests that run in the background ignore these, and would hand that down
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, signal.default_int_handler)
 
@@ -48,7 +51,9 @@ def compose(*overrides: str) -> dict[str, Any]:
 
 def demo(recipe: str, first: str, core: str, final: str, *overrides: str) -> dict[str, Any]:
     """A combination at demo size."""
-    return compose("experiment=demo", f"recipe={recipe}", f"first={first}", f"core={core}", f"final={final}", *overrides)
+    return compose(
+        "experiment=demo", f"recipe={recipe}", f"first={first}", f"core={core}", f"final={final}", *overrides
+    )
 
 
 @pytest.fixture

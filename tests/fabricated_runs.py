@@ -1,6 +1,7 @@
 """Run folders with known numbers, made in milliseconds: what results, figures and the report are tested on.
 
-    sweep = make_grid(tmp_path / "runs" / "grid81", seeds=(0, 1), n=300, failed={"bhi+conv+bilstm+mlp": "the loss is not finite"})
+    sweep = make_grid(tmp_path / "runs" / "grid81", seeds=(0, 1), n=300, failed={"bhi+conv+bilstm+mlp": "the loss is not
+    finite"})
 
 The validation set is the same in every run. A run's Pearson r on it is exactly what `planted` gives for its choices.
 """
@@ -103,7 +104,11 @@ choices:
 def additive(choices: Mapping[str, str]) -> float:
     """0.6, the effects of the parts, and the interactions of pairs of parts."""
     parts = set(choices.values())
-    return 0.6 + sum(EFFECTS.get(part, 0.0) for part in parts) + sum(v for pair, v in INTERACTIONS.items() if parts.issuperset(pair))
+    return (
+        0.6
+        + sum(EFFECTS.get(part, 0.0) for part in parts)
+        + sum(v for pair, v in INTERACTIONS.items() if parts.issuperset(pair))
+    )
 
 
 def make_grid(
@@ -128,11 +133,12 @@ def make_grid(
 ) -> Path:
     """A sweep of all combinations of `choices` and seeds; returns its folder.
 
-    n: validation sequences; test: sequences of a test set, 0 for none (then test.npz and evaluation.json are written, too, and with
-    keep_subsets the rows of its subsets). planted: a combination's Pearson r; noise: the spread that every run adds to it.
-    failed: folder name -> reason. missing: names that are planned and not there. running: name -> epochs done so far, on another
-    host; stopped: the same, with nobody at it any more. predictions: write validation.npz. seed: of the measurements and all
-    chance; model_seed: of what the models add to it.
+    n: validation sequences; test: sequences of a test set, 0 for none (then test.npz and evaluation.json are written,
+    too, and with keep_subsets the rows of its subsets). planted: a combination's Pearson r; noise: the spread that
+    every run adds to it.
+    failed: folder name -> reason. missing: names that are planned and not there. running: name -> epochs done so far,
+    on another host; stopped: the same, with nobody at it any more. predictions: write validation.npz. seed: of the
+    measurements and all chance; model_seed: of what the models add to it.
     """
     failed, alive = failed or {}, running or {}
     running = {**alive, **(stopped or {})}
@@ -144,7 +150,9 @@ def make_grid(
     for values in itertools.product(*(choices[slot] for slot in SLOTS), seeds):
         parts, run_seed = dict(zip(SLOTS, values[:-1], strict=True)), int(values[-1])
         name = run_name(parts, run_seed)
-        overrides = [f"{slot}={choice}" for slot, choice in parts.items()] + ([f"seed={run_seed}"] if len(seeds) > 1 else [])
+        overrides = [f"{slot}={choice}" for slot, choice in parts.items()] + (
+            [f"seed={run_seed}"] if len(seeds) > 1 else []
+        )
         jobs[name] = [*overrides, "experiment=demo"]
         target = float(np.clip(planted(parts) + generator.normal(0, noise), -0.99, 0.99))
         if name in missing:
@@ -157,7 +165,10 @@ def make_grid(
         (path / "config.yaml").write_text(text)
         write_json(path / "status.json", _status(state, failed.get(name)))
         if name in alive:
-            write_json(path / "lock.1", {"host": "node7", "processes": "", "pid": 4711, "born": "1", "since": "2026-11-21 12:30 UTC"})
+            write_json(
+                path / "lock.1",
+                {"host": "node7", "processes": "", "pid": 4711, "born": "1", "since": "2026-11-21 12:30 UTC"},
+            )
         if state == "failed":
             continue
         predicted = correlated(measured, target, generator) if n > 2 else measured
@@ -247,6 +258,10 @@ def _test_set(generator: np.random.Generator, n: int) -> TestSet:
 
 def _evaluate(path: Path, test_set: TestSet, predicted: np.ndarray, simulated: bool, keep_subsets: bool) -> None:
     content = {"model": str(path), "test_set": "assay/test", "without_leaderboard": False, "simulated": simulated}
-    subsets = {f"subset_{name}": rows for name, rows in test_set.subsets.items() if name != "all"} if keep_subsets else {}
+    subsets = (
+        {f"subset_{name}": rows for name, rows in test_set.subsets.items() if name != "all"} if keep_subsets else {}
+    )
     write_json(path / "evaluation.json", {**content, **evaluate(test_set, predicted, bootstrap=0).to_dict()})
-    np.savez(path / "test.npz", measured=test_set.expression, predicted=predicted, test_set=np.array("fabricated"), **subsets)
+    np.savez(
+        path / "test.npz", measured=test_set.expression, predicted=predicted, test_set=np.array("fabricated"), **subsets
+    )

@@ -85,7 +85,9 @@ def one_node() -> Iterator[dict[str, str]]:
 def wait_until_idle(environment: dict[str, str], folder: Path) -> None:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
-        done = subprocess.run(["sinfo", "--noheader", "--format=%t"], env=environment, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            ["sinfo", "--noheader", "--format=%t"], env=environment, capture_output=True, text=True, timeout=60
+        )
         if done.stdout.strip() == "idle":
             return
         time.sleep(0.5)

@@ -11,7 +11,12 @@ from prixfixe.analysis.against import compare, new_parts, slot_ranking, together
 from prixfixe.analysis.results import collect, combination
 from prixfixe.cli import main
 
-FEW = {"recipe": ("autosome", "bhi"), "first": ("conv",), "core": ("bilstm", "proformer"), "final": ("mlp", "soft_bins")}
+FEW = {
+    "recipe": ("autosome", "bhi"),
+    "first": ("conv",),
+    "core": ("bilstm", "proformer"),
+    "final": ("mlp", "soft_bins"),
+}
 
 
 def test_a_change_beyond_the_noise_is_told_from_one_within(tmp_path: Path) -> None:
@@ -19,7 +24,12 @@ def test_a_change_beyond_the_noise_is_told_from_one_within(tmp_path: Path) -> No
     new = collect(
         [
             make_grid(
-                tmp_path / "new", choices=FEW, n=3000, noise=0.0, planted=lambda c: 0.7 if c["core"] == "bilstm" else 0.601, model_seed=1
+                tmp_path / "new",
+                choices=FEW,
+                n=3000,
+                noise=0.0,
+                planted=lambda c: 0.7 if c["core"] == "bilstm" else 0.601,
+                model_seed=1,
             )
         ]
     )
@@ -51,9 +61,13 @@ def test_the_noise_of_sequences_is_the_spread_over_data_sets(tmp_path: Path) -> 
 
 def test_seeds_give_noise_where_predictions_do_not(tmp_path: Path) -> None:
     old = collect([make_grid(tmp_path / "old", choices=FEW, n=50, seeds=(0, 1, 2), noise=0.02, predictions=False)])
-    new = collect([make_grid(tmp_path / "new", choices=FEW, n=50, seeds=(0, 1, 2), noise=0.02, predictions=False, seed=1)])
+    new = collect(
+        [make_grid(tmp_path / "new", choices=FEW, n=50, seeds=(0, 1, 2), noise=0.02, predictions=False, seed=1)]
+    )
     for row in compare(new, old, "pearson_r"):
-        values = [[run["pearson_r"] for run in side.done if combination(run) == combination(row)] for side in (new, old)]
+        values = [
+            [run["pearson_r"] for run in side.done if combination(run) == combination(row)] for side in (new, old)
+        ]
         assert row["noise_from"] == "seeds"
         assert (row["change"] != "within noise") == (ttest_ind(*values).pvalue < 0.05)
 
@@ -87,7 +101,9 @@ def test_a_new_block_gets_its_place_in_its_slot(tmp_path: Path, capsys: pytest.C
     old = make_grid(tmp_path / "old", n=40, noise=0.002, planted=lambda c: cores[c["core"]], predictions=False)
     # run again beside a published core, so that one combination stands on both sides
     choices = {**CHOICES, "recipe": ("bhi",), "core": ("bilstm", "resnet")}
-    new = make_grid(tmp_path / "new", n=40, choices=choices, noise=0.002, planted=lambda c: cores[c["core"]], predictions=False)
+    new = make_grid(
+        tmp_path / "new", n=40, choices=choices, noise=0.002, planted=lambda c: cores[c["core"]], predictions=False
+    )
     sides = collect([new]), collect([old])
     assert new_parts(*sides) == {"core": ["resnet"]}
     both = together(*sides)

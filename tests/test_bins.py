@@ -19,7 +19,9 @@ def test_probabilities_agree_with_scipy() -> None:
 
 
 def test_float32_agrees_with_float64() -> None:
-    np.testing.assert_allclose(Bins().probabilities(EXPRESSION.float()).numpy(), Bins().probabilities(EXPRESSION).numpy(), atol=1e-6)
+    np.testing.assert_allclose(
+        Bins().probabilities(EXPRESSION.float()).numpy(), Bins().probabilities(EXPRESSION).numpy(), atol=1e-6
+    )
 
 
 def test_log_probabilities_are_finite_far_away() -> None:

@@ -1,4 +1,5 @@
-"""A user's part that breaks off, at import, when it is built or when it runs, is shown as broken, and nothing else is."""
+"""A user's part that breaks off, at import, when it is built or when it runs, is shown as broken, and nothing else
+is."""
 
 from pathlib import Path
 
@@ -119,11 +120,17 @@ def test_a_block_that_needs_a_key_of_the_recipe_is_described(tmp_path: Path, mon
             "if self.training: raise ArithmeticError('it broke')",
             "it cannot be trained and scored: ArithmeticError: it broke",
         ),
-        ("mine_scoring", "if not self.training and x.device.type == 'cpu': raise OSError('no file')", "scored: OSError: no file"),
+        (
+            "mine_scoring",
+            "if not self.training and x.device.type == 'cpu': raise OSError('no file')",
+            "scored: OSError: no file",
+        ),
     ],
     ids=["training", "scoring"],
 )
-def test_what_a_block_raises_is_a_violation(name: str, broken: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_block_raises_is_a_violation(
+    name: str, broken: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     write(tmp_path, name, forward=broken)
     config = {**demo("bhi", "conv", "bilstm", "mlp"), "core": {"_target_": f"{name}.Mine"}}
@@ -133,5 +140,7 @@ def test_what_a_block_raises_is_a_violation(name: str, broken: str, message: str
 
 def test_a_name_that_stands_for_nothing_is_bad_input() -> None:
     for target in ("nowhere.Mine", "prixfixe.recipe.Absent", "Absent"):
-        with pytest.raises(InputError, match=f"{target} cannot be imported .*; is its folder the current one or installed"):
+        with pytest.raises(
+            InputError, match=f"{target} cannot be imported .*; is its folder the current one or installed"
+        ):
             find_class(target, Recipe)

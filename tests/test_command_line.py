@@ -49,7 +49,9 @@ def trained(promoters: Path, tmp_path: Path) -> Path:
 
 
 def test_train_predict_and_results(trained: Path, promoters: Path, tmp_path: Path) -> None:
-    assert {"config.yaml", "status.json", "history.csv", "metrics.json", "weights.safetensors"} <= {file.name for file in trained.iterdir()}
+    assert {"config.yaml", "status.json", "history.csv", "metrics.json", "weights.safetensors"} <= {
+        file.name for file in trained.iterdir()
+    }
     sequences = [line.split("\t")[0] for line in promoters.read_text().splitlines()[1:]]
     expected = prixfixe.load(trained, device="cpu").predict(sequences)
 
@@ -65,9 +67,16 @@ def test_train_predict_and_results(trained: Path, promoters: Path, tmp_path: Pat
     assert rows[7]["name"] == "p7"
     np.testing.assert_allclose([float(row["prediction"]) for row in rows], expected, rtol=1e-4)
 
-    table = list(csv.DictReader(io.StringIO(prixfixe_command("results", "runs/single", "--format", "csv", cwd=tmp_path).stdout)))
+    table = list(
+        csv.DictReader(io.StringIO(prixfixe_command("results", "runs/single", "--format", "csv", cwd=tmp_path).stdout))
+    )
     assert len(table) == 1
-    assert (table[0]["recipe"], table[0]["first"], table[0]["core"], table[0]["final"]) == ("autosome", "conv", "efficientnet", "soft_bins")
+    assert (table[0]["recipe"], table[0]["first"], table[0]["core"], table[0]["final"]) == (
+        "autosome",
+        "conv",
+        "efficientnet",
+        "soft_bins",
+    )
     assert {"kl", "pearson_r", "spearman_rho", "mse", "n", "parameters", "samples_per_second"} <= table[0].keys()
 
 
@@ -127,7 +136,16 @@ def test_a_killed_job_costs_only_itself(tmp_path: Path) -> None:
     file = tmp_path / "blocks" / "core" / "mortal.py"
     deadly = "import os\n\n        if self.training:\n            os.kill(os.getpid(), 9)\n        return self.conv"
     file.write_text(file.read_text().replace("return self.conv", deadly))
-    sweep = ("train", "-m", "experiment=demo", "recipe=bhi", "first=conv", "core=mortal,efficientnet", "final=mlp", "dataset.size=200")
+    sweep = (
+        "train",
+        "-m",
+        "experiment=demo",
+        "recipe=bhi",
+        "first=conv",
+        "core=mortal,efficientnet",
+        "final=mlp",
+        "dataset.size=200",
+    )
     done = prixfixe_command(*sweep, cwd=tmp_path, check=1)
     assert "bhi+conv+mortal+mlp: its process was killed by signal 9" in done.stderr
     assert RunFolder(tmp_path / "runs" / "demo" / "bhi+conv+mortal+mlp").status()["state"] == "failed"
@@ -171,7 +189,10 @@ REFUSED = {
     "too few rows": ([TABLE, "dataset.path=few.tsv"], ["too few"]),
     "one expression": ([TABLE, "dataset.path=constant.tsv"], ["nothing to learn"]),
     "validation of another format": ([TABLE, "dataset.path=good.tsv", "dataset.validation=words.txt"], ["words.txt"]),
-    "unfit sequences": ([TABLE, "dataset.path=good.tsv", "recipe=unlockdna", "recipe.width=10"], ["can take none of the", "recipe"]),
+    "unfit sequences": (
+        [TABLE, "dataset.path=good.tsv", "recipe=unlockdna", "recipe.width=10"],
+        ["can take none of the", "recipe"],
+    ),
     "device": (["training.device=gpu"], ["training.device='gpu'"]),
 }
 
@@ -202,7 +223,13 @@ def test_bad_input_is_refused_with_one_message(case: str, promoters: Path, tmp_p
 
 def test_a_shared_validation_file_is_warned_of(promoters: Path, tmp_path: Path) -> None:
     done = prixfixe_command(
-        "train", "recipe=bhi", TABLE, f"dataset.path={promoters}", f"dataset.validation={promoters}", *SMALL, cwd=tmp_path
+        "train",
+        "recipe=bhi",
+        TABLE,
+        f"dataset.path={promoters}",
+        f"dataset.validation={promoters}",
+        *SMALL,
+        cwd=tmp_path,
     )
     assert "120 of the 120 validation sequences stand in training as well" in done.stderr
 
@@ -211,7 +238,9 @@ def test_debug_shows_the_stack_trace(tmp_path: Path) -> None:
     assert "Traceback" in prixfixe_command("train", "core=bilstmm", "--debug", cwd=tmp_path, check=1).stderr
 
 
-@pytest.mark.parametrize("command", [[], ["train"], ["results"], ["predict"], ["evaluate"], ["blocks"], ["data"], ["data", "check"]])
+@pytest.mark.parametrize(
+    "command", [[], ["train"], ["results"], ["predict"], ["evaluate"], ["blocks"], ["data"], ["data", "check"]]
+)
 def test_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main([*command, "--help"])
@@ -225,7 +254,9 @@ def test_help_does_not_import_torch(tmp_path: Path) -> None:
         "try: main(['--help'])\nexcept SystemExit: pass\n"
         "print(sorted({'torch', 'pandas', 'hydra'} & set(sys.modules)))"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path).stdout.endswith("[]\n")
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path).stdout.endswith(
+        "[]\n"
+    )
 
 
 @pytest.mark.parametrize("slot", ["recipe", "first", "core", "final"])
@@ -240,13 +271,19 @@ def test_a_broken_block_is_told_what_it_breaks(tmp_path: Path) -> None:
     prixfixe_command("blocks", "--new", "core", "broken", cwd=tmp_path)
     file = tmp_path / "blocks" / "core" / "broken.py"
     file.write_text(file.read_text().replace("self.out_channels = channels", "self.out_channels = channels + 1"))
-    assert "states out_channels=65 but gives (batch, 64" in prixfixe_command("blocks", "--check", "broken", cwd=tmp_path, check=1).stdout
+    assert (
+        "states out_channels=65 but gives (batch, 64"
+        in prixfixe_command("blocks", "--check", "broken", cwd=tmp_path, check=1).stdout
+    )
     file.write_text(
         file.read_text()
         .replace("channels + 1", "channels")
         .replace("super().__init__()", "super().__init__(); self.dead = nn.Linear(2, 2)")
     )
-    assert "core.dead.weight (2, 2) gets no gradient" in prixfixe_command("blocks", "--check", "broken", cwd=tmp_path, check=1).stdout
+    assert (
+        "core.dead.weight (2, 2) gets no gradient"
+        in prixfixe_command("blocks", "--check", "broken", cwd=tmp_path, check=1).stdout
+    )
 
 
 def test_the_menu_lists_every_part(capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,7 +27,9 @@ def edit(run: Path, change: Edit) -> None:
 
 def on(path: str, validation: str = "null", fold: str = "null") -> Edit:
     """Another place of the data, another table to validate on, another fold."""
-    return lambda text: text.replace("  size: 6500\n", PATH.format(path, validation, fold)).replace("  validation: null\nsweep", "sweep")
+    return lambda text: text.replace("  size: 6500\n", PATH.format(path, validation, fold)).replace(
+        "  validation: null\nsweep", "sweep"
+    )
 
 
 def sweep_on(folder: Path, change: Edit, *, seed: int = 0, **settings: object) -> Path:
@@ -59,7 +61,11 @@ def test_seeds_that_differ_in_more_than_the_seed(tmp_path: Path, capsys: pytest.
 
 def test_what_decides_no_number_does_not_count(tmp_path: Path) -> None:
     sweep = make_grid(tmp_path / "demo", choices=ONE, seeds=(0, 1), n=30)
-    other = {"device: auto": "device: cuda", "micro_batch: null": "micro_batch: 8", "checkpoint_minutes: 10.0": "checkpoint_minutes: 1.0"}
+    other = {
+        "device: auto": "device: cuda",
+        "micro_batch: null": "micro_batch: 8",
+        "checkpoint_minutes: 10.0": "checkpoint_minutes: 1.0",
+    }
     for old, new in {**other, "sweep: demo": "sweep: other"}.items():
         edit(sweep / BHI, lambda text, old=old, new=new: text.replace(old, new))  # type: ignore[misc]
     assert said(sweep) == []
@@ -81,11 +87,19 @@ def test_failed_runs_are_not_averaged_and_do_not_count(tmp_path: Path) -> None:
 def test_many_rows_and_many_settings_take_one_line(tmp_path: Path) -> None:
     choices = {**TWO, "first": ("conv", "kmer", "parallel_conv")}
     sweep = make_grid(tmp_path / "demo", choices=choices, seeds=(0, 1), n=30)
-    changes = {"epochs: 4": "epochs: 5", "batch_size: 1024": "batch_size: 8", "shift: 0.5": "shift: 0.1", "warm_up: 0.3": "warm_up: 0.1"}
+    changes = {
+        "epochs: 4": "epochs: 5",
+        "batch_size: 1024": "batch_size: 8",
+        "shift: 0.5": "shift: 0.1",
+        "warm_up: 0.3": "warm_up: 0.1",
+    }
     for run in sweep.glob("*+seed1/"):
         edit(run, lambda text: [text := text.replace(old, new) for old, new in changes.items()][-1])
     (line,) = said(sweep)
-    assert line.startswith("beware: the seeds of bhi+") and " and 3 more differ in optim.schedule.warm_up (0.1, 0.3), " in line
+    assert (
+        line.startswith("beware: the seeds of bhi+")
+        and " and 3 more differ in optim.schedule.warm_up (0.1, 0.3), " in line
+    )
     assert line.endswith(" and 1 more as well")
 
 
@@ -102,11 +116,15 @@ def test_other_data_are_named_by_their_settings(tmp_path: Path, capsys: pytest.C
     for run in human.glob("*/"):
         (run / "validation.npz").unlink()
     (line,) = said(fly, human)
-    assert line.startswith("beware: these runs differ in dataset.path (fly.tsv, human.tsv): where they are scored on different data, ")
+    assert line.startswith(
+        "beware: these runs differ in dataset.path (fly.tsv, human.tsv): where they are scored on different data, "
+    )
 
 
 def test_a_copy_elsewhere_is_the_same_data(tmp_path: Path) -> None:
-    assert said(sweep_on(tmp_path / "a", on("a.tsv")), sweep_on(tmp_path / "b", on("/copies/a.tsv"), model_seed=1)) == []
+    assert (
+        said(sweep_on(tmp_path / "a", on("a.tsv")), sweep_on(tmp_path / "b", on("/copies/a.tsv"), model_seed=1)) == []
+    )
     seeds = make_grid(tmp_path / "seeds", choices=ONE, seeds=(0, 1), n=30)
     edit(seeds / BHI, on("a.tsv"))
     edit(seeds / f"{BHI}+seed1", on("/copies/a.tsv"))

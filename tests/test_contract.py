@@ -84,7 +84,8 @@ def changed(value: Any) -> list[Any]:
 
 
 def behaviour(config: dict[str, Any]) -> dict[str, Any]:
-    """Everything that a hyperparameter can change: shapes, initial values, rates, outputs and loss, training and scoring."""
+    """Everything that a hyperparameter can change: shapes, initial values, rates, outputs and loss, training and
+    scoring."""
     torch.manual_seed(0)
     recipe = build_recipe(config)
     network = build(recipe, config, targets())
@@ -96,7 +97,9 @@ def behaviour(config: dict[str, Any]) -> dict[str, Any]:
     with torch.no_grad():
         scores = [network(views[0]).expression for views in recipe.scoring_batches(samples, 8)]
     rates = [group["max_lr"] for group in learning_rate_groups(network, config)]
-    often = torch.arange(len(samples) * recipe.samples_per_sequence).repeat(20)  # for what is drawn with some probability
+    often = torch.arange(len(samples) * recipe.samples_per_sequence).repeat(
+        20
+    )  # for what is drawn with some probability
     return {
         "draws": recipe.training_batch(samples, often, targets().bins, torch.Generator().manual_seed(1)),
         "batch": batch,

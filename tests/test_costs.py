@@ -22,7 +22,10 @@ def test_nothing_on_the_front_is_beaten_and_all_else_is(seed: int, score: str, c
     rows = random_rows(seed)
 
     def losses(row: Row) -> tuple[float, float]:
-        return (row[score] if score in LOWER_IS_BETTER else -row[score], -row[cost] if cost in MORE_IS_CHEAPER else row[cost])
+        return (
+            row[score] if score in LOWER_IS_BETTER else -row[score],
+            -row[cost] if cost in MORE_IS_CHEAPER else row[cost],
+        )
 
     def beats(a: Row, b: Row) -> bool:
         return all(x <= y for x, y in zip(losses(a), losses(b), strict=True)) and losses(a) != losses(b)
@@ -34,7 +37,12 @@ def test_nothing_on_the_front_is_beaten_and_all_else_is(seed: int, score: str, c
 
 def test_what_is_not_finished_or_not_measured_is_passed_over() -> None:
     done: Row = {"state": "done", "pearson_r": 0.5, "parameters": 100}
-    rows = [done, {**done, "state": "failed", "pearson_r": 0.9}, {**done, "parameters": None}, {**done, "pearson_r": None}]
+    rows = [
+        done,
+        {**done, "state": "failed", "pearson_r": 0.9},
+        {**done, "parameters": None},
+        {**done, "pearson_r": None},
+    ]
     assert pareto_front(rows, "pearson_r", "parameters") == [done]
     assert pareto_front([], "pearson_r", "parameters") == []
 

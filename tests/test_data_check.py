@@ -36,16 +36,31 @@ def call(*arguments: object) -> int:
 def test_what_is_planted_is_found(tmp_path):
     strings = random_strings(30)
     rows = [(string, float(row)) for row, string in enumerate(strings)]
-    rows += [(strings[0], 0.0), (strings[1], 3.5), (reverse_complement(strings[2]), 2.0), (strings[3][:50] + "N", 1.0), ("ACGCGT" * 5, 4.0)]
+    rows += [
+        (strings[0], 0.0),
+        (strings[1], 3.5),
+        (reverse_complement(strings[2]), 2.0),
+        (strings[3][:50] + "N", 1.0),
+        ("ACGCGT" * 5, 4.0),
+    ]
     report = check(write(tmp_path / "table", rows))
     assert report.rows == 35
-    assert (report.lengths.shortest, report.lengths.median, report.lengths.longest, report.lengths.most_common) == (30, 80, 80, 80)
+    assert (report.lengths.shortest, report.lengths.median, report.lengths.longest, report.lengths.most_common) == (
+        30,
+        80,
+        80,
+        80,
+    )
     assert report.lengths.most_common_share == pytest.approx(33 / 35)
     letters = "".join(sequence for sequence, _ in rows)
     assert report.alphabet.shares == pytest.approx({letter: letters.count(letter) / len(letters) for letter in "ACGTN"})
     assert report.alphabet.rows_with_n == 1
     repeats = report.repeats
-    assert (repeats.distinct, repeats.repeated_rows, repeats.reverse_complements) == (33, 2, 2)  # a palindrome is no pair
+    assert (repeats.distinct, repeats.repeated_rows, repeats.reverse_complements) == (
+        33,
+        2,
+        2,
+    )  # a palindrome is no pair
     assert (repeats.conflicting, repeats.largest_conflict, repeats.in_several_folds) == (1, 2.5, None)
     expression = report.expression["expression"]
     values = np.array([value for _, value in rows])
@@ -77,7 +92,10 @@ def test_what_two_files_share(tmp_path):
     there[4] = mutated(here[4], 1, 40, 79)  # one too many
     flanked = [[LEFT_FLANK + string + RIGHT_FLANK for string in strings] for strings in (here, there)]
     flanked[1][1] = reverse_complement(flanked[0][1])
-    paths = [write(tmp_path / name, [(string, 1.0) for string in strings]) for name, strings in zip("ab", flanked, strict=True)]
+    paths = [
+        write(tmp_path / name, [(string, 1.0) for string in strings])
+        for name, strings in zip("ab", flanked, strict=True)
+    ]
     overlap = check(paths[0], against=paths[1], mismatches=2).against
     assert overlap is not None
     assert (overlap.identical, overlap.reverse_complement, overlap.near) == (1, 1, 2)
@@ -107,7 +125,10 @@ def test_near_duplicates_agree_with_comparing_all_pairs(mismatches):
     others = [mutated(string, *generator.choice(24, generator.integers(0, 8), replace=False)) for string in strings]
     others += [string[:20] for string in strings[:5]] + ["ACG", "A"]
     strings += ["ACT", "C", "GGGG"]
-    expected = [any(len(a) == len(b) and sum(x != y for x, y in zip(a, b, strict=True)) <= mismatches for b in others) for a in strings]
+    expected = [
+        any(len(a) == len(b) and sum(x != y for x, y in zip(a, b, strict=True)) <= mismatches for b in others)
+        for a in strings
+    ]
     found = within_mismatches(Sequences.from_strings(strings), Sequences.from_strings(others), mismatches)
     assert found.tolist() == expected
 
@@ -124,7 +145,8 @@ def test_folds_and_tasks(tmp_path):
     strings = random_strings(4)
     path = tmp_path / "table"
     path.write_text(
-        "seq,a,b,fold\n" + "".join(f"{s},{i},{2 * i},{i % 2}\n" for i, s in enumerate([*strings, reverse_complement(strings[0])]))
+        "seq,a,b,fold\n"
+        + "".join(f"{s},{i},{2 * i},{i % 2}\n" for i, s in enumerate([*strings, reverse_complement(strings[0])]))
     )
     report = check(path, expression=["b", "a"])
     assert list(report.expression) == ["b", "a"]

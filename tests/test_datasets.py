@@ -16,7 +16,13 @@ from prixfixe.simulation import simulate
 
 
 def table(path: Path, **values: Any) -> Table:
-    defaults: dict[str, Any] = {"validation": None, "validation_fraction": 0.1, "split_seed": 0, "sequence": None, "expression": None}
+    defaults: dict[str, Any] = {
+        "validation": None,
+        "validation_fraction": 0.1,
+        "split_seed": 0,
+        "sequence": None,
+        "expression": None,
+    }
     return Table(path=str(path), **{**defaults, "fold": None, "folds": None, **values})
 
 
@@ -45,7 +51,10 @@ def test_folds_are_made_where_there_is_no_column(promoters: Path) -> None:
     ("values", "message"),
     [
         ({"folds": 5}, "dataset.folds=5 needs .* dataset.fold=N, 0 to 4"),
-        ({"validation": "other.tsv", "fold": 1}, "dataset.validation=other.tsv and dataset.fold both .* leave one of them out"),
+        (
+            {"validation": "other.tsv", "fold": 1},
+            "dataset.validation=other.tsv and dataset.fold both .* leave one of them out",
+        ),
         ({"validation": "other.tsv", "folds": 5}, "dataset.validation=other.tsv and dataset.folds both"),
     ],
     ids=["folds-alone", "validation-and-fold", "validation-and-folds"],
@@ -79,7 +88,9 @@ def test_too_few_sequences_to_validate_on(promoters: Path, tmp_path: Path) -> No
         table(promoters, fold=0).read()
     few = tmp_path / "few.tsv"
     for count in (2, 3):
-        few.write_text("sequence\texpression\n" + "".join(f"{string}\t{row}\n" for row, string in enumerate(random_strings(count))))
+        few.write_text(
+            "sequence\texpression\n" + "".join(f"{string}\t{row}\n" for row, string in enumerate(random_strings(count)))
+        )
         if count == 2:
             with pytest.raises(InputError, match=r"few.tsv: too few sequences to validate on \(2\)"):
                 table(promoters, validation=str(few)).read()
@@ -90,10 +101,18 @@ def test_too_few_sequences_to_validate_on(promoters: Path, tmp_path: Path) -> No
 
 def test_several_expression_columns_are_several_tasks(promoters: Path, tmp_path: Path) -> None:
     columns(promoters).assign(doubled=lambda f: 2 * f.expression + 1).to_csv(promoters, sep="\t", index=False)
-    node = {"_target_": "prixfixe.datasets.Table", "path": str(promoters), "validation": None, "validation_fraction": 0.1, "split_seed": 0}
+    node = {
+        "_target_": "prixfixe.datasets.Table",
+        "path": str(promoters),
+        "validation": None,
+        "validation_fraction": 0.1,
+        "split_seed": 0,
+    }
     node |= {"sequence": None, "expression": ["expression", "doubled"], "fold": None, "folds": None}
     for final in ("soft_bins", "mlp", "expression_heads"):
-        metrics = run({**demo("bhi", "conv", "efficientnet", final), "dataset": node}, tmp_path / final, show_progress=False)
+        metrics = run(
+            {**demo("bhi", "conv", "efficientnet", final), "dataset": node}, tmp_path / final, show_progress=False
+        )
         assert np.isfinite(metrics["kl"])
         assert prixfixe.load(tmp_path / final).predict(["ACGT" * 27] * 3).shape == (3, 2)
 
@@ -123,8 +142,21 @@ def test_the_simulated_assay_is_labelled_and_split() -> None:
 
 
 def test_real_promoters_train(real_data: Path, tmp_path: Path) -> None:
-    node = {"_target_": "prixfixe.datasets.Table", "path": str(real_data / "yeast" / "random_promoters.txt"), "validation": None}
-    node |= {"validation_fraction": 0.1, "split_seed": 0, "sequence": None, "expression": None, "fold": None, "folds": None}
-    metrics = run({**demo("bhi", "conv", "efficientnet", "soft_bins"), "dataset": node}, tmp_path / "run", show_progress=False)
+    node = {
+        "_target_": "prixfixe.datasets.Table",
+        "path": str(real_data / "yeast" / "random_promoters.txt"),
+        "validation": None,
+    }
+    node |= {
+        "validation_fraction": 0.1,
+        "split_seed": 0,
+        "sequence": None,
+        "expression": None,
+        "fold": None,
+        "folds": None,
+    }
+    metrics = run(
+        {**demo("bhi", "conv", "efficientnet", "soft_bins"), "dataset": node}, tmp_path / "run", show_progress=False
+    )
     assert metrics["n"] == 637
     assert metrics["pearson_r"] > 0.3

@@ -274,7 +274,9 @@ def test_one_failure_of_any_kind_is_overcome(trial: Trial, trick: Callable[[Any,
         (refusal(503), "answers 503"),
     ],
 )
-def test_a_lasting_failure_ends_with_what_to_do(trial: Trial, trick: Callable[[Any, bytes], None], message: str) -> None:
+def test_a_lasting_failure_ends_with_what_to_do(
+    trial: Trial, trick: Callable[[Any, bytes], None], message: str
+) -> None:
     trial.zenodo.files["zz.txt"] = b"comes after"
     trial.zenodo.tricks["train.txt"] = [trick] * 100
     with pytest.raises(InputError, match=message) as error:
@@ -401,7 +403,9 @@ def test_zip_links_are_refused(tmp_path: Path) -> None:
         unpack(tmp_path / "a.zip", tmp_path / "a")
 
 
-def test_command(zenodo: Zenodo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command(
+    zenodo: Zenodo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("PRIXFIXE_ZENODO", zenodo.base)
     parser = argparse.ArgumentParser()
     data_download.configure(parser)

@@ -33,7 +33,9 @@ def grid(
     for values in itertools.product(*(choices[slot] for slot in SLOTS), range(seeds)):
         parts: dict[str, Any] = dict(zip(SLOTS, values[:-1], strict=True))
         number = float(planted(parts) + generator.normal(0, noise))
-        rows.append({**parts, "variant": None, "seed": values[-1], "state": "done", "run": f"runs/x/{values}", score: number})
+        rows.append(
+            {**parts, "variant": None, "seed": values[-1], "state": "done", "run": f"runs/x/{values}", score: number}
+        )
     return rows
 
 
@@ -96,12 +98,21 @@ def test_a_planted_interaction_is_found() -> None:
     rows = grid(one_interaction)
     first = interactions(rows, "pearson_r")[0]
     assert (first.slots, first.parts, first.combinations) == (("core", "final"), ("proformer", "expression_heads"), 9)
-    assert first.excess == pytest.approx(0.04 * 4 / 9, abs=0.003)  # a third of it goes to each part, a ninth to the mean
+    assert first.excess == pytest.approx(
+        0.04 * 4 / 9, abs=0.003
+    )  # a third of it goes to each part, a ninth to the mean
     shares = {share.term: share for share in variance_shares(rows, "pearson_r")}
     assert shares["core x final"].p is not None and shares["core x final"].p < 1e-6
-    assert all(share.p > 0.01 for term, share in shares.items() if " x " in term and term != "core x final" and share.p is not None)
+    assert all(
+        share.p > 0.01
+        for term, share in shares.items()
+        if " x " in term and term != "core x final" and share.p is not None
+    )
     sentences = analyse(rows, "pearson_r").findings
-    assert any(s.startswith("Core and final depend on each other") and "proformer with expression_heads" in s for s in sentences)
+    assert any(
+        s.startswith("Core and final depend on each other") and "proformer with expression_heads" in s
+        for s in sentences
+    )
     assert any("No two slots depend on each other" in s for s in analyse(grid(one_effect), "pearson_r").findings)
 
 
@@ -122,7 +133,9 @@ def test_the_numbers_are_those_of_scipy_and_statsmodels() -> None:
         ps.append(wilcoxon(differences).pvalue)
     np.testing.assert_allclose([e.p_adjusted for e in effects], multipletests(ps, method="holm")[1])
 
-    formula = " + ".join([*(f"C({s})" for s in SLOTS), *(f"C({a}):C({b})" for a, b in itertools.combinations(SLOTS, 2))])
+    formula = " + ".join(
+        [*(f"C({s})" for s in SLOTS), *(f"C({a}):C({b})" for a, b in itertools.combinations(SLOTS, 2))]
+    )
     fitted = anova_lm(ols(f"pearson_r ~ {formula}", frame).fit(), typ=2)
     shares = variance_shares(rows, "pearson_r")
     np.testing.assert_allclose([share.share for share in shares], fitted["sum_sq"] / fitted["sum_sq"].sum(), rtol=1e-6)
@@ -158,7 +171,11 @@ def test_seeds_are_paired_and_are_no_further_witnesses() -> None:
 
 def test_missing_combinations_leave_the_comparison_paired() -> None:
     rows = grid(one_effect, noise=0.0)
-    hard = {("autosome", "kmer", "bilstm", "mlp"), ("bhi", "conv", "bilstm", "mlp"), ("bhi", "conv", "proformer", "mlp")}
+    hard = {
+        ("autosome", "kmer", "bilstm", "mlp"),
+        ("bhi", "conv", "bilstm", "mlp"),
+        ("bhi", "conv", "proformer", "mlp"),
+    }
     rows = [row for row in rows if tuple(row[slot] for slot in SLOTS) not in hard]
     effect = next(e for e in part_effects(rows, "pearson_r") if (e.part, e.other) == ("autosome", "bhi"))
     assert (effect.pairs, effect.mean) == (24, pytest.approx(0.03))
@@ -182,7 +199,10 @@ def test_what_the_data_do_not_allow_is_not_said() -> None:
     assert interactions(few, "pearson_r") == []
     sentences = analyse(few, "pearson_r").findings
     assert "Recipe: 1 pair with all else equal, too few to tell parts from chance." in sentences
-    assert "Nothing can be said about the parts of first, core, final: no two of one slot have finished with all else equal." in sentences
+    assert (
+        "Nothing can be said about the parts of first, core, final: no two of one slot have finished with all "
+        "else equal." in sentences
+    )
     assert any(s.startswith("Too few finished combinations") for s in sentences)
     assert not any(" raises " in s or " lowers " in s for s in sentences)
 

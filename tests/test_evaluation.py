@@ -155,7 +155,9 @@ def test_folders_that_are_no_test_set(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"needs test_sequences\.tsv or filtered"):
         read_test_set(tmp_path)
     (tmp_path / "test_sequences.tsv").write_text("promoter\tlevel\nACGT\t1\n")
-    with pytest.raises(InputError, match=r"no column is named sequence or seq\. Rename one; the columns are: promoter, level"):
+    with pytest.raises(
+        InputError, match=r"no column is named sequence or seq\. Rename one; the columns are: promoter, level"
+    ):
         read_test_set(tmp_path)
 
 
@@ -207,7 +209,9 @@ def test_absent_subsets_are_named_and_weights_renormalised() -> None:
     every, snvs = found.subsets
     assert found.absent == tuple(name for name in WEIGHTS if name not in ("all", "SNVs"))
     assert found.pearson_score.value == pytest.approx((every.r_squared + 1.25 * snvs.r_squared) / 2.25)
-    assert found.spearman_score.value == pytest.approx((every.spearman_rho.value + 1.25 * snvs.spearman_rho.value) / 2.25)
+    assert found.spearman_score.value == pytest.approx(
+        (every.spearman_rho.value + 1.25 * snvs.spearman_rho.value) / 2.25
+    )
     assert every.mse is None  # on another scale unless said otherwise
 
 
@@ -264,7 +268,9 @@ def test_bootstrap_spreads_as_a_tenth_of_the_data_should() -> None:
 
 def test_a_seed_decides_the_samples() -> None:
     test_set = random_test_set()
-    first, again, other = (evaluate(test_set, noisy(test_set), bootstrap=300, seed=seed).pearson_score for seed in (5, 5, 6))
+    first, again, other = (
+        evaluate(test_set, noisy(test_set), bootstrap=300, seed=seed).pearson_score for seed in (5, 5, 6)
+    )
     assert first == again
     assert first.interval != other.interval
 
@@ -317,17 +323,24 @@ def test_predictions_that_cannot_be_matched(tmp_path: Path) -> None:
 def test_predictions_are_read_as_measurements_are(kind: str, tmp_path: Path) -> None:
     test_set = random_test_set()
     predicted = noisy(test_set)
-    frame = pd.DataFrame({"id": np.arange(N), "sequence": test_set.sequences.to_strings(), "prediction": predicted, "measured": 0.0})
+    frame = pd.DataFrame(
+        {"id": np.arange(N), "sequence": test_set.sequences.to_strings(), "prediction": predicted, "measured": 0.0}
+    )
     path = tmp_path / "p"
     if kind == "parquet":
         frame.to_parquet(path, index=False)
     else:
         frame.to_csv(
-            path, index=False, sep={"mark": "\t", "semicolon": ";", "spaces": " "}[kind], encoding="utf-8-sig" if kind == "mark" else None
+            path,
+            index=False,
+            sep={"mark": "\t", "semicolon": ";", "spaces": " "}[kind],
+            encoding="utf-8-sig" if kind == "mark" else None,
         )
     np.testing.assert_array_equal(read_predictions(path, test_set), predicted)
     np.testing.assert_array_equal(read_predictions(path, test_set, column="measured"), np.zeros(N))
-    with pytest.raises(InputError, match="Choose one with --column NAME; the columns are: id, sequence, prediction, measured"):
+    with pytest.raises(
+        InputError, match="Choose one with --column NAME; the columns are: id, sequence, prediction, measured"
+    ):
         read_predictions(path, test_set, column="nothing")
 
 
@@ -369,7 +382,9 @@ def test_command_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture
     assert ("low", np.nan) in rows.index
 
 
-def test_command_scores_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_scores_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     class Model:
         recipe = SimpleNamespace(longest=10**6)
 
@@ -393,7 +408,9 @@ def test_command_scores_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     np.testing.assert_array_equal(kept["subset_SNVs"], test_set.subsets["SNVs"])
 
 
-def test_command_scores_a_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_scores_a_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     class Model:
         recipe = SimpleNamespace(longest=10**6)
 
@@ -443,8 +460,14 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def trained(table: Path, folder: Path, final: str, expression: str) -> Path:
-    """A run that was trained on the table and validated on all of it, too, so that its metrics.json tells what must come out."""
-    columns = ("dataset=table", f"dataset.path={table}", f"dataset.validation={table}", f"dataset.expression={expression}")
+    """A run that was trained on the table and validated on all of it, too, so that its metrics.json tells what must
+    come out."""
+    columns = (
+        "dataset=table",
+        f"dataset.path={table}",
+        f"dataset.validation={table}",
+        f"dataset.expression={expression}",
+    )
     train(demo("bhi", "conv", "efficientnet", final, *columns, "training.epochs=1"), folder, show_progress=False)
     return folder
 
@@ -458,7 +481,10 @@ def test_a_table_is_scored_on_all_rows(table: Path) -> None:
     test_set = read_test_table(table, expression=["dev", "hk"])
     predicted = test_set.expression + np.random.default_rng(3).normal(0, 3, test_set.expression.shape)
     found = evaluate_table(test_set, predicted, same_scale=True, kl=[0.5, 0.25], bootstrap=2000)
-    assert [(task.name, task.column, task.n, task.kl) for task in found.tasks] == [("dev", "dev", 60, 0.5), ("hk", "hk", 60, 0.25)]
+    assert [(task.name, task.column, task.n, task.kl) for task in found.tasks] == [
+        ("dev", "dev", 60, 0.5),
+        ("hk", "hk", 60, 0.25),
+    ]
     for task, truth, guess in zip(found.tasks, test_set.expression.T, predicted.T, strict=True):
         exact = scipy.stats.pearsonr(truth, guess)
         assert task.pearson_r.value == pytest.approx(exact.statistic, abs=1e-12)
@@ -508,16 +534,26 @@ def test_predictions_are_scored_on_a_table(table: Path, tmp_path: Path, capsys: 
     for word in ("score", "weight", "subset", "Not in this test set", "MSE"):
         assert word not in printed
 
-    assert call(predictions, table, "--expression", "dev", "--same-scale", "-o", tmp_path / "out.csv", "--bootstrap", 0) == 0
+    assert (
+        call(predictions, table, "--expression", "dev", "--same-scale", "-o", tmp_path / "out.csv", "--bootstrap", 0)
+        == 0
+    )
     rows = pd.read_csv(tmp_path / "out.csv").set_index(["task", "score"])
     assert rows.loc[("dev", "pearson_r"), "value"] == pytest.approx(r, abs=1e-12)
     assert rows.loc[("dev", "mse"), "value"] == pytest.approx(np.square(test_set.expression - predicted).mean())
-    assert set(rows.index.get_level_values("score")) == {"pearson_r", "r_squared", "spearman_rho", "mse"}  # bins are a run's
+    assert set(rows.index.get_level_values("score")) == {
+        "pearson_r",
+        "r_squared",
+        "spearman_rho",
+        "mse",
+    }  # bins are a run's
     assert set(rows["n"]) == {60}
 
 
 @pytest.mark.parametrize("kind", ["bare", "csv.gz", "parquet"])
-def test_a_test_table_is_read_as_training_reads_it(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_test_table_is_read_as_training_reads_it(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     test_set = random_test_set()
     frame = pd.DataFrame({"sequence": test_set.sequences.to_strings(), "expression": test_set.expression})
     path = tmp_path / f"measured.{kind}"
@@ -535,14 +571,21 @@ def test_a_test_table_is_read_as_training_reads_it(kind: str, tmp_path: Path, ca
 def test_columns_of_a_test_table(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     frame = pd.read_csv(table, sep="\t").rename(columns={"seq": "promoter"})
     frame.to_csv(tmp_path / "other.csv", index=False)
-    predictions = write_table(tmp_path / "p.tsv", read_test_table(table, expression=["dev"]), frame["hk"].to_numpy(), "prediction")
-    assert call(predictions, tmp_path / "other.csv", "--sequence", "promoter", "--expression", "hk", "--format", "csv") == 0
+    predictions = write_table(
+        tmp_path / "p.tsv", read_test_table(table, expression=["dev"]), frame["hk"].to_numpy(), "prediction"
+    )
+    assert (
+        call(predictions, tmp_path / "other.csv", "--sequence", "promoter", "--expression", "hk", "--format", "csv")
+        == 0
+    )
     assert "hk,pearson_r,1.0" in capsys.readouterr().out
     with pytest.raises(InputError, match=r"Choose one with --sequence NAME; the columns are: id, promoter, dev, hk"):
         call(predictions, tmp_path / "other.csv", "--expression", "hk")
     with pytest.raises(InputError, match=r"2 columns hold numbers. Choose one with --expression NAME"):
         call(predictions, table)
-    with pytest.raises(InputError, match=r"a table of predictions holds one task, and 2 columns of expression are given \(dev, hk\)"):
+    with pytest.raises(
+        InputError, match=r"a table of predictions holds one task, and 2 columns of expression are given \(dev, hk\)"
+    ):
         call(predictions, table, "--expression", "dev", "--expression", "hk")
 
 
@@ -582,7 +625,9 @@ def test_each_task_of_a_run_is_scored(table: Path, two_tasks: Path, capsys: pyte
     assert kept.keys() == {"measured", "predicted", "test_set"}
     np.testing.assert_array_equal(kept["measured"], test_set.expression)
     for task, measured, predicted in zip(tasks, kept["measured"].T, kept["predicted"].T, strict=True):
-        assert task["pearson_r"]["value"] == pytest.approx(scipy.stats.pearsonr(measured, predicted).statistic, abs=1e-12)
+        assert task["pearson_r"]["value"] == pytest.approx(
+            scipy.stats.pearsonr(measured, predicted).statistic, abs=1e-12
+        )
     assert str(kept["test_set"]) == test_set.fingerprint()
 
     assert call(two_tasks.parent, table, "--bootstrap", 0) == 0
@@ -590,7 +635,9 @@ def test_each_task_of_a_run_is_scored(table: Path, two_tasks: Path, capsys: pyte
     assert [line.split()[:2] for line in lines] == [["run", "task"], ["two", "dev"], ["two", "hk"]]
 
 
-def test_columns_are_matched_to_tasks(table: Path, two_tasks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_columns_are_matched_to_tasks(
+    table: Path, two_tasks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     def values(path: Path, *options: str) -> dict[str, float]:
         columns = [word for name in options for word in ("--expression", name)]
         assert call(two_tasks, path, *columns, "--bootstrap", 0, "--format", "json") == 0
@@ -609,7 +656,9 @@ def test_columns_are_matched_to_tasks(table: Path, two_tasks: Path, tmp_path: Pa
         values(table, "dev")
     with pytest.raises(InputError, match=both + r".* has the columns id, seq, a, b: say which"):
         values(tmp_path / "renamed.tsv")
-    with pytest.raises(InputError, match=r"hk is the name of another task; .* in the order of the run's tasks, dev, hk"):
+    with pytest.raises(
+        InputError, match=r"hk is the name of another task; .* in the order of the run's tasks, dev, hk"
+    ):
         values(table, "hk", "id")
     renamed[["seq", "a", "b"]].to_csv(tmp_path / "bare.txt", sep="\t", index=False, header=False)
     with pytest.raises(InputError, match=both + r".*bare.txt has no header"):
@@ -618,13 +667,17 @@ def test_columns_are_matched_to_tasks(table: Path, two_tasks: Path, tmp_path: Pa
         call(two_tasks, write_folder(tmp_path / "test", random_test_set()))
 
 
-def test_a_run_of_one_task_finds_its_own_column(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_of_one_task_finds_its_own_column(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     one = trained(table, tmp_path / "one", "mlp", "hk")
     metrics = json.loads((one / "metrics.json").read_text())
     assert call(one, table, "--bootstrap", 0, "--same-scale", "--format", "json") == 0
     (task,) = json.loads(capsys.readouterr().out)["tasks"]
     assert (task["name"], task["n"]) == ("hk", 60)
-    assert task["kl"] == pytest.approx(metrics["kl"], rel=1e-5)  # of a scalar prediction, made into bins as the measurements are
+    assert task["kl"] == pytest.approx(
+        metrics["kl"], rel=1e-5
+    )  # of a scalar prediction, made into bins as the measurements are
     assert task["pearson_r"]["value"] == pytest.approx(metrics["pearson_r"], abs=1e-6)
     with pytest.raises(InputError, match=r"predicts 1 task \(hk\), and 2 columns of expression are given \(dev, hk\)"):
         call(one, table, "--expression", "dev", "--expression", "hk")

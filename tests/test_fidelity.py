@@ -1,4 +1,5 @@
-"""The published models as experiments: sizes, optimisers, schedules, and a setting for everything that a paper ablates."""
+"""The published models as experiments: sizes, optimisers, schedules, and a setting for everything that a paper
+ablates."""
 
 import math
 import re
@@ -17,8 +18,9 @@ from prixfixe.data.sequences import Sequences
 from prixfixe.experiment import bins_of, build_optimizer, build_recipe
 from prixfixe.network import Network, build
 
-# trainable parameters of the published PyTorch code's own modules; Proformer's published TensorFlow model has 47,425,543, and ours 31
-# expression heads more that are learned one by one, two nucleotides fewer to name, and no weight that only ever multiplies zeros
+# trainable parameters of the published PyTorch code's own modules; Proformer's published TensorFlow model has
+# 47,425,543, and ours 31 expression heads more that are learned one by one, two nucleotides fewer to name, and no
+# weight that only ever multiplies zeros
 SIZES = {
     "legnet": 1_725_122,
     "bhi_original": 6_875_137,
@@ -125,7 +127,10 @@ def test_initial_weights_are_the_published_ones() -> None:
             assert module.weight.std().item() == pytest.approx(0.001, rel=0.05), name
             assert not module.bias.any()
     attention = network_of("experiment=dream_attn", "core.blocks=1")
-    for name, module in [*network_of("experiment=bhi_original").named_modules(), *attention.core.blocks.named_modules()]:
+    for name, module in [
+        *network_of("experiment=bhi_original").named_modules(),
+        *attention.core.blocks.named_modules(),
+    ]:
         if isinstance(module, torch.nn.Conv1d | torch.nn.Linear) and not name.endswith(
             "to_qkv"
         ):  # torch's: uniform, up to 1 / sqrt(inputs)

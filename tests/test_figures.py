@@ -46,7 +46,11 @@ def rows(simulated: bool = False, **more: tuple[str, ...]) -> list[Row]:
             "simulated": simulated,
         }
         row |= {"pearson_r": r, "kl": 3 - r}
-        row |= {"parameters": 1000 + 37 * number, "training_seconds": 10.0 + number, "inference_per_second": 5000.0 - number}
+        row |= {
+            "parameters": 1000 + 37 * number,
+            "training_seconds": 10.0 + number,
+            "inference_per_second": 5000.0 - number,
+        }
         made.append(row | {"run": f"runs/grid/{'+'.join(values)}"})
     return made
 
@@ -100,7 +104,9 @@ def test_numbers_are_left_out_where_they_do_not_fit() -> None:
     assert not [text for text in texts(figures.heat_map(many, "pearson_r").axes[0]) if re.fullmatch(r"0\.\d{3}", text)]
 
 
-@pytest.mark.parametrize(("score", "best_is_low"), [("pearson_r", False), ("spearman_rho", False), ("kl", True), ("mse", True)])
+@pytest.mark.parametrize(
+    ("score", "best_is_low"), [("pearson_r", False), ("spearman_rho", False), ("kl", True), ("mse", True)]
+)
 def test_bright_is_good(score: str, best_is_low: bool) -> None:
     values = np.linspace(0.2, 0.6, 9)
     colour_map, norm = colour_scale(values, score)
@@ -113,7 +119,10 @@ def test_bright_is_good(score: str, best_is_low: bool) -> None:
 
 def test_several_rows_on_a_cell_show_the_best_and_say_so() -> None:
     first = rows()[0]
-    again = [first | {"variant": "small", "pearson_r": 0.7, "kl": 5.0}, first | {"variant": "large", "pearson_r": 0.6, "kl": 1.0}]
+    again = [
+        first | {"variant": "small", "pearson_r": 0.7, "kl": 5.0},
+        first | {"variant": "large", "pearson_r": 0.6, "kl": 1.0},
+    ]
     assert (cell := lay_out([first, *again], "pearson_r").cells[0, 0]).value == 0.7
     assert cell.count == 3
     assert lay_out([first, *again], "kl").cells[0, 0].value == 1.0
@@ -123,7 +132,11 @@ def test_simulated_rows_are_labelled_in_every_figure_that_sees_rows() -> None:
     for simulated in (False, True):
         grid = rows(simulated)
         curves = [Curve(grid[0], {"epoch": [1, 2], "pearson_r": [0.1, 0.2], "loss": [2, 1]})]
-        drawn = [figures.heat_map(grid, "kl"), figures.cost_scatter(grid, "kl"), figures.learning_curves(curves, "pearson_r")]
+        drawn = [
+            figures.heat_map(grid, "kl"),
+            figures.cost_scatter(grid, "kl"),
+            figures.learning_curves(curves, "pearson_r"),
+        ]
         assert [figure.get_suptitle() for figure in drawn] == ["SIMULATED assay" if simulated else ""] * 3
 
 
@@ -160,7 +173,9 @@ def test_variance_and_interactions_name_their_terms() -> None:
 
 
 def test_costs_name_the_front_and_number_it_without_overlap() -> None:
-    grid = [row | {"pearson_r": 0.5 + 0.0004 * number} for number, row in enumerate(rows()[:30])]  # all are on two of the fronts
+    grid = [
+        row | {"pearson_r": 0.5 + 0.0004 * number} for number, row in enumerate(rows()[:30])
+    ]  # all are on two of the fronts
     figure = figures.cost_scatter(grid, "pearson_r")
     key = next(text for text in texts(figure.axes[0]) if text.startswith("Pareto front"))
     assert len(key.splitlines()) == 31
@@ -178,13 +193,19 @@ def test_costs_leave_out_what_nobody_measured() -> None:
 
 
 def test_learning_curves_draw_every_run_and_name_the_best(tmp_path: Path) -> None:
-    sweep = make_grid(tmp_path / "sweep", choices=PARTS | {"first": ("conv",), "final": ("mlp",)}, n=20, predictions=False, epochs=5)
+    sweep = make_grid(
+        tmp_path / "sweep", choices=PARTS | {"first": ("conv",), "final": ("mlp",)}, n=20, predictions=False, epochs=5
+    )
     done = collect([sweep]).done
     curves = [Curve(row, read_history(RunFolder(Path(row["run"])).history_file)) for row in done]
     figure = figures.learning_curves(curves, "pearson_r")
     for axes in figure.axes:
         assert sum(len(line.get_xdata()) == 5 for line in axes.lines) == 9
-    assert [axes.get_title(loc="left") for axes in figure.axes] == ["validation Pearson r", "validation KL", "training loss"]
+    assert [axes.get_title(loc="left") for axes in figure.axes] == [
+        "validation Pearson r",
+        "validation KL",
+        "training loss",
+    ]
     best = " + ".join(done[0][slot] for slot in PARTS)
     assert f"best: {best}" in texts(figure)
 
@@ -194,7 +215,9 @@ def test_ranks_and_critical_differences_name_every_model(tmp_path: Path) -> None
     done = collect([sweep]).done
     ranks = bootstrap_ranks([RunFolder(Path(row["run"])) for row in done], samples=50)
     figure = figures.average_ranks(ranks, {name: name.split("+")[2] for name in ranks.names})
-    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [name.replace("+", " + ") for name in ranks.names]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [
+        name.replace("+", " + ") for name in ranks.names
+    ]
     assert any("50 bootstrap samples of 10 % of the validation set" in text for text in texts(figure))
 
     one = cd_groups(np.array([[3.0, 2.9, 0.0]] * 12 + [[2.9, 3.0, 0.0]] * 12), ["a", "b", "c"], "blocks")
@@ -211,11 +234,15 @@ def test_saved_figures_are_the_same_every_time_and_settings_stay(tmp_path: Path)
             figures.save(figures.heat_map(rows()[:9], "pearson_r"), tmp_path / copy / f"grid.{kind}")
         assert (tmp_path / "one" / f"grid.{kind}").read_bytes() == (tmp_path / "two" / f"grid.{kind}").read_bytes()
     assert dict(matplotlib.rcParams) == before
-    assert ">expression_heads</text>" in (tmp_path / "one" / "grid.svg").read_text()  # text that can be searched and edited
+    assert (
+        ">expression_heads</text>" in (tmp_path / "one" / "grid.svg").read_text()
+    )  # text that can be searched and edited
 
 
 def test_svg_for_a_page_has_ids_of_its_own_and_words_for_those_who_cannot_see_it() -> None:
-    svgs = [figures.as_svg(figures.heat_map(rows()[:9], "pearson_r"), name, 'a "quote" & <b>') for name in ("one", "two")]
+    svgs = [
+        figures.as_svg(figures.heat_map(rows()[:9], "pearson_r"), name, 'a "quote" & <b>') for name in ("one", "two")
+    ]
     ids = [set(re.findall(r'\bid="([^"]+)"', svg)) for svg in svgs]
     assert ids[0].isdisjoint(ids[1])
     for svg, known in zip(svgs, ids, strict=True):

@@ -23,7 +23,13 @@ def test_a_link_stays_and_what_it_names_is_replaced(tmp_path: Path) -> None:
         assert path.is_symlink()
         assert path.read_text() == "new"
     assert kept.read_text() == "new"
-    assert sorted(path.name for path in tmp_path.rglob("*")) == ["dangling.tsv", "kept", "link.tsv", "new.tsv", "table.tsv"]
+    assert sorted(path.name for path in tmp_path.rglob("*")) == [
+        "dangling.tsv",
+        "kept",
+        "link.tsv",
+        "new.tsv",
+        "table.tsv",
+    ]
 
 
 def test_a_failure_leaves_the_old_content(tmp_path: Path) -> None:
@@ -57,9 +63,8 @@ def test_a_pipe_is_written_into(write: Callable[[Path], None], tmp_path: Path) -
 
 
 def test_standard_output_is_written_into(tmp_path: Path) -> None:
-    code = (
-        "from prixfixe.files import write_text; write_text('/dev/fd/1', 'text')"  # not /dev/stdout: a test that fails must not replace it
-    )
+    # not /dev/stdout: a test that fails must not replace it
+    code = "from prixfixe.files import write_text; write_text('/dev/fd/1', 'text')"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "text"
     with open(tmp_path / "redirected", "w+") as redirected:
         subprocess.run([sys.executable, "-c", code], stdout=redirected, check=True)
@@ -68,10 +73,18 @@ def test_standard_output_is_written_into(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["predict", "run", "sequences"], ["evaluate", "run", "test"], ["results", "runs"], ["study", "any", "runs"], ["report", "runs"]],
+    [
+        ["predict", "run", "sequences"],
+        ["evaluate", "run", "test"],
+        ["results", "runs"],
+        ["study", "any", "runs"],
+        ["report", "runs"],
+    ],
     ids=lambda arguments: arguments[0],
 )
-def test_a_folder_as_output_is_refused_before_any_work(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_as_output_is_refused_before_any_work(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main([*arguments, "-o", str(tmp_path)]) == 2
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)

@@ -76,7 +76,9 @@ BOTH = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=on_a
 @BOTH
 @pytest.mark.parametrize("recipe", ["autosome", "bhi", "unlockdna"])
 @pytest.mark.parametrize("core", ["bilstm", "proformer"])
-def test_the_same_seed_gives_the_same_numbers(recipe: str, core: str, device: str, promoters: Path, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_numbers(
+    recipe: str, core: str, device: str, promoters: Path, tmp_path: Path
+) -> None:
     config = table(demo(recipe, "conv", core, "expression_heads"), promoters, batch_size=32, device=device)
     for name in ("a", "b"):
         run(config, tmp_path / name, show_progress=False)
@@ -145,12 +147,15 @@ def test_parts_are_equal_and_no_rest_of_one_sample_is_left() -> None:
     network.register_forward_pre_hook(lambda _, arguments: sizes.append(len(arguments[0]["y"])))
     backward(network, batch, 11, torch.float32, share=1.0, seed=0)
     assert sizes == [6, 6]
-    with pytest.raises(TrainingError, match=r"one sample at a time is too few for final block MLP, given an input of shape \(1, "):
+    with pytest.raises(
+        TrainingError, match=r"one sample at a time is too few for final block MLP, given an input of shape \(1, "
+    ):
         backward(network, batch, 1, torch.float32, share=1.0, seed=0)
 
 
 def test_what_has_no_fixed_order_is_computed_in_any(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a GPU all that can be is computed deterministically; what cannot is a user's block's, and trains all the same."""
+    """On a GPU all that can be is computed deterministically; what cannot is a user's block's, and trains all the
+    same."""
     config = demo("bhi", "conv", "efficientnet", "soft_bins")
     recipe = build_recipe(config)
     network = build(recipe, config, targets())
@@ -222,7 +227,9 @@ def test_what_did_not_fit_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> No
         torch.testing.assert_close(without, after, rtol=0, atol=0)
 
 
-def test_a_loss_that_is_not_finite_fails_with_step_and_rate(promoters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loss_that_is_not_finite_fails_with_step_and_rate(
+    promoters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls = []
 
     def broken(*arguments: Any) -> Any:
@@ -231,7 +238,9 @@ def test_a_loss_that_is_not_finite_fails_with_step_and_rate(promoters: Path, tmp
         return (loss * math.nan if len(calls) == 3 else loss), micro_batch
 
     monkeypatch.setattr(fit_module, "backward", broken)
-    with pytest.raises(TrainingError, match=r"the loss is not finite \(nan\) at step 3; the last learning rate was 0\.\d+"):
+    with pytest.raises(
+        TrainingError, match=r"the loss is not finite \(nan\) at step 3; the last learning rate was 0\.\d+"
+    ):
         run(table(demo("bhi", "conv", "efficientnet", "soft_bins"), promoters), tmp_path / "run", show_progress=False)
     status = json.loads((tmp_path / "run" / "status.json").read_text())
     assert status["state"] == "failed"
@@ -285,7 +294,9 @@ def test_foreign_configuration_executes_nothing(promoters: Path, tmp_path: Path)
     file = tmp_path / "run" / "config.yaml"
     marker = tmp_path / "executed"
     file.write_text(
-        file.read_text().replace("blocks.core.efficientnet.EfficientNet", "os.mkdir").replace("widths:", f"path: {marker}\n  widths:")
+        file.read_text()
+        .replace("blocks.core.efficientnet.EfficientNet", "os.mkdir")
+        .replace("widths:", f"path: {marker}\n  widths:")
     )
     with pytest.raises(InputError, match="is no subclass"):
         prixfixe.load(tmp_path / "run")
@@ -327,12 +338,16 @@ def test_training_settings_are_checked(key: str, value: Any, message: str) -> No
 @on_a_gpu
 @pytest.mark.parametrize("recipe", ["autosome", "bhi", "unlockdna"])
 @pytest.mark.parametrize("compiled", [False, True])
-def test_a_gpu_trains_in_bf16_as_a_cpu_does_in_fp32(recipe: str, compiled: bool, promoters: Path, tmp_path: Path) -> None:
+def test_a_gpu_trains_in_bf16_as_a_cpu_does_in_fp32(
+    recipe: str, compiled: bool, promoters: Path, tmp_path: Path
+) -> None:
     config = demo(recipe, "kmer", "proformer", "soft_bins", "core.dropout=0")
     losses = {}
     for device in ("cpu", "cuda"):
         metrics = run(
-            table(config, promoters, device=device, compile=compiled and device == "cuda"), tmp_path / device, show_progress=False
+            table(config, promoters, device=device, compile=compiled and device == "cuda"),
+            tmp_path / device,
+            show_progress=False,
         )
         assert metrics["precision"] == {"cpu": "fp32", "cuda": "bf16"}[device]
         losses[device] = pd.read_csv(tmp_path / device / "history.csv")["loss"].to_numpy()

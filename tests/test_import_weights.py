@@ -24,20 +24,28 @@ from prixfixe.import_weights import import_weights
 from prixfixe.run_folder import RunFolder
 
 State = dict[str, Tensor]
-SEQUENCES = [LEFT_FLANK + insert + RIGHT_FLANK for insert in (*random_strings(3), *random_strings(2, 84, seed=1), random_strings(1, 60)[0])]
+SEQUENCES = [
+    LEFT_FLANK + insert + RIGHT_FLANK
+    for insert in (*random_strings(3), *random_strings(2, 84, seed=1), random_strings(1, 60)[0])
+]
 
 
 # the published names and shapes, as facts
 
 
 def batch_norm(name: str, width: int) -> dict[str, tuple[int, ...]]:
-    return {f"{name}.{part}": (width,) for part in ("weight", "bias", "running_mean", "running_var")} | {f"{name}.num_batches_tracked": ()}
+    return {f"{name}.{part}": (width,) for part in ("weight", "bias", "running_mean", "running_var")} | {
+        f"{name}.num_batches_tracked": ()
+    }
 
 
 def parallel_convs(name: str, inputs: int, width: int) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {}
     for i, size in enumerate((9, 15)):
-        shapes |= {f"{name}.conv_list.{i}.conv.weight": (width // 2, inputs, size), f"{name}.conv_list.{i}.conv.bias": (width // 2,)}
+        shapes |= {
+            f"{name}.conv_list.{i}.conv.weight": (width // 2, inputs, size),
+            f"{name}.conv_list.{i}.conv.bias": (width // 2,),
+        }
     return shapes
 
 
@@ -72,8 +80,15 @@ def attention_core(width: int, length: int = 150) -> dict[str, tuple[int, ...]]:
         for norm in ("ff1.layernorm", "layernorm1", "layernorm2", "ff2.layernorm"):
             shapes |= {f"{block}.{norm}.weight": (width,), f"{block}.{norm}.bias": (width,)}
         for ff in ("ff1", "ff2"):
-            shapes |= {f"{block}.{ff}.linear1.weight": (4 * width, width), f"{block}.{ff}.linear2.weight": (width, 2 * width)}
-        shapes |= {f"{block}.conv.0.weight": (width, 1, 15), f"{block}.conv.1.weight": (width, width, 1), f"{block}.conv.1.bias": (width,)}
+            shapes |= {
+                f"{block}.{ff}.linear1.weight": (4 * width, width),
+                f"{block}.{ff}.linear2.weight": (width, 2 * width),
+            }
+        shapes |= {
+            f"{block}.conv.0.weight": (width, 1, 15),
+            f"{block}.conv.1.weight": (width, width, 1),
+            f"{block}.conv.1.bias": (width,),
+        }
         shapes |= {f"{block}.attn.in_proj_weight": (3 * width, width), f"{block}.attn.in_proj_bias": (3 * width,)}
         shapes |= {f"{block}.attn.out_proj.weight": (width, width), f"{block}.attn.out_proj.bias": (width,)}
     return shapes
@@ -85,11 +100,16 @@ def soft_bins(width: int) -> dict[str, tuple[int, ...]]:
 
 def mlp(features: int) -> dict[str, tuple[int, ...]]:
     layers = ((0, 64, features), (2, 64, 64), (4, 1, 64))
-    return {key: s for n, a, b in layers for key, s in ((f"final.main.{n}.weight", (a, b)), (f"final.main.{n}.bias", (a,)))}
+    return {
+        key: s for n, a, b in layers for key, s in ((f"final.main.{n}.weight", (a, b)), (f"final.main.{n}.bias", (a,)))
+    }
 
 
 def kmer_first(width: int, k: int, channels: int, length: int) -> dict[str, tuple[int, ...]]:
-    shapes: dict[str, tuple[int, ...]] = {"first.pos_embedding.weight": (length, width), "first.strand_embedding.weight": (2, width)}
+    shapes: dict[str, tuple[int, ...]] = {
+        "first.pos_embedding.weight": (length, width),
+        "first.strand_embedding.weight": (2, width),
+    }
     shapes |= {"first.expression_embedding.weight": (width, 1), "first.expression_embedding.bias": (width,)}
     return shapes | {"first.kmer_dense.weight": (width, k * channels), "first.kmer_dense.bias": (width,)}
 
@@ -133,7 +153,9 @@ def saved(folder: Path, shapes: dict[str, tuple[int, ...]]) -> tuple[Path, State
 
 
 def convs(x: Tensor, state: State, name: str) -> Tensor:
-    parts = [F.conv1d(x, state[f"{name}.{i}.conv.weight"], state[f"{name}.{i}.conv.bias"], padding="same") for i in (0, 1)]
+    parts = [
+        F.conv1d(x, state[f"{name}.{i}.conv.weight"], state[f"{name}.{i}.conv.bias"], padding="same") for i in (0, 1)
+    ]
     return torch.cat(parts, 1).relu()
 
 
@@ -156,7 +178,9 @@ def cnn(x: Tensor, state: State) -> Tensor:
 
 def rnn(x: Tensor, state: State) -> Tensor:
     lstm = torch.nn.LSTM(x.shape[1], 320, batch_first=True, bidirectional=True)
-    lstm.load_state_dict({name.removeprefix("core.lstm."): value for name, value in state.items() if name.startswith("core.lstm.")})
+    lstm.load_state_dict(
+        {name.removeprefix("core.lstm."): value for name, value in state.items() if name.startswith("core.lstm.")}
+    )
     return convs(lstm(x.transpose(1, 2))[0].transpose(1, 2), state, "core.conv_list")
 
 
@@ -178,7 +202,9 @@ def attention(x: Tensor, state: State) -> Tensor:
         separable = F.conv1d(depthwise, state[f"{block}.conv.1.weight"], state[f"{block}.conv.1.bias"]).relu()
         x = layer_norm(x + (normed + separable).transpose(1, 2), f"{block}.layernorm2")
         heads = torch.nn.MultiheadAttention(width, 4, batch_first=True)
-        heads.load_state_dict({k.removeprefix(f"{block}.attn."): v for k, v in state.items() if k.startswith(f"{block}.attn.")})
+        heads.load_state_dict(
+            {k.removeprefix(f"{block}.attn."): v for k, v in state.items() if k.startswith(f"{block}.attn.")}
+        )
         x = x + heads(x, x, x)[0]
         x = x + 0.5 * feed_forward(x, f"{block}.ff2")
     return x.transpose(1, 2)
@@ -186,7 +212,8 @@ def attention(x: Tensor, state: State) -> Tensor:
 
 @torch.no_grad()
 def published_features(model: str, state: State, sequences: list[str], strand: int) -> Tensor:
-    """5' extension to 150 bp, channels A G C T is_reverse is_singleton; the core's output, averaged over positions: (n, channels)."""
+    """5' extension to 150 bp, channels A G C T is_reverse is_singleton; the core's output, averaged over positions: (n,
+    channels)."""
     x = torch.zeros(len(sequences), 6, 150)
     for row, sequence in enumerate(sequences):
         window = (UPSTREAM + sequence)[-150:]
@@ -203,7 +230,8 @@ def published_features(model: str, state: State, sequences: list[str], strand: i
 def test_predictions_are_the_published_networks(model: str, tmp_path: Path) -> None:
     state = state_of(SHAPES[model])
     strands = [published_features(model, state, SEQUENCES, strand) for strand in (0, 1)]
-    # random layers give nearly the same features for every sequence: the last one is set so that these differences decide
+    # random layers give nearly the same features for every sequence: the last one is set so that these differences
+    # decide
     weight = state["final.mapper.0.weight"][:, :, 0]
     weight *= 3 / (torch.cat(strands) @ weight.T).std(0).mean()
     state["final.mapper.0.bias"] = -(torch.cat(strands) @ weight.T).mean(0)
@@ -257,7 +285,10 @@ def test_predictions_are_the_published_codes(model: str, tmp_path: Path, real_da
     (tmp_path / "data" / "plasmid.json").write_bytes((real_data / "yeast" / "plasmid.json").read_bytes())
     rows = (real_data / "yeast" / "random_promoters.txt").read_text().splitlines()
     real = [row.split("\t")[0] for row in rows[:200:50]]
-    sequences = [*SEQUENCES, *(sequence for sequence in real if sequence.startswith(LEFT_FLANK) and "N" not in sequence)]
+    sequences = [
+        *SEQUENCES,
+        *(sequence for sequence in real if sequence.startswith(LEFT_FLANK) and "N" not in sequence),
+    ]
     done = subprocess.run(
         [sys.executable, "-c", PUBLISHED_PREDICTOR, model, str(file), json.dumps(sequences)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path / "stubs"), code])},
@@ -329,7 +360,10 @@ def without(state: State) -> State:
         (without, ["1 missing", "core.seqextractor.inv_res_blc3.6.fc.0.bias"]),
         (lambda state: state | {"core.extra": torch.zeros(1)}, ["1 left over", "core.extra"]),
         (renamed, ["2 missing", "final.mapper.0.weight", "2 left over", "final.head.0.weight"]),
-        (lambda state: state | {"first.conv_list.0.conv.bias": torch.zeros(80)}, ["1 of another shape", "(80,), not (160,)"]),
+        (
+            lambda state: state | {"first.conv_list.0.conv.bias": torch.zeros(80)},
+            ["1 of another shape", "(80,), not (160,)"],
+        ),
         (
             lambda state: state | {"final.mapper.0.bias": torch.full((18,), torch.nan)},
             ["1 with values that are not finite", "mapper.0.bias"],
@@ -340,7 +374,9 @@ def without(state: State) -> State:
     ],
     ids=["missing", "extra", "renamed", "shape", "nan", "bins", "nested", "list"],
 )
-def test_other_tensors_are_refused_by_name(change: Any, words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_tensors_are_refused_by_name(
+    change: Any, words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     torch.save(change(state_of(SHAPES["dream_cnn"])), tmp_path / "x.pth")
     assert main(["import-weights", str(tmp_path / "x.pth"), "--model", "dream_cnn", "-o", str(tmp_path / "run")]) == 2
     message = capsys.readouterr().err
@@ -363,7 +399,9 @@ class Attack:
 
 
 @pytest.mark.parametrize("wrapping", ["torch", "pickle"])
-def test_a_file_that_asks_for_code_is_refused_unexecuted(wrapping: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_asks_for_code_is_refused_unexecuted(
+    wrapping: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     marker, file = tmp_path / "executed", tmp_path / "x.pth"
     content = state_of(SHAPES["dream_cnn"]) | {"first.x": Attack(marker)}
     if wrapping == "torch":
@@ -439,4 +477,6 @@ def test_the_run_is_one_for_every_command(tmp_path: Path, capsys: pytest.Capture
     assert main(["results", str(run)]) == 0
     assert "autosome" in capsys.readouterr().out
     assert main(["train", "experiment=dream_cnn", f"hydra.run.dir={run}", "dataset=simulated", "dataset.size=200"]) == 2
-    assert "another configuration" in capsys.readouterr().err, "imported weights are never taken for a training's, nor replaced by one"
+    assert "another configuration" in capsys.readouterr().err, (
+        "imported weights are never taken for a training's, nor replaced by one"
+    )

@@ -61,5 +61,7 @@ def test_train_from_an_empty_folder(installed: Path, tmp_path: Path) -> None:
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    listed = subprocess.run([*command, "results", "runs/demo"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    listed = subprocess.run(
+        [*command, "results", "runs/demo"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
     assert "2 of 2 combinations done. SIMULATED" in listed.stdout

@@ -43,7 +43,9 @@ def foreign(folder: Path, number: int = 1) -> Path:
     """A lock that a process on another host has."""
     folder.mkdir(exist_ok=True)
     path = folder / f"lock.{number}"
-    path.write_text(json.dumps({"host": "node7", "processes": "", "pid": 1, "born": "1", "since": "2026-01-02 03:04 UTC"}))
+    path.write_text(
+        json.dumps({"host": "node7", "processes": "", "pid": 1, "born": "1", "since": "2026-01-02 03:04 UTC"})
+    )
     return path
 
 
@@ -51,7 +53,9 @@ def test_the_second_is_told_who_has_it(tmp_path: Path) -> None:
     process = owner(tmp_path)
     try:
         with (
-            pytest.raises(BusyError, match=rf"{tmp_path} is being trained by process {process.pid} on .* since 20\d\d-"),
+            pytest.raises(
+                BusyError, match=rf"{tmp_path} is being trained by process {process.pid} on .* since 20\d\d-"
+            ),
             RunLock(tmp_path),
         ):
             pass
@@ -147,7 +151,9 @@ print(held)
 
 def test_many_processes_are_never_inside_together(tmp_path: Path) -> None:
     os.utime(foreign(tmp_path), (0, 0))
-    racers = [subprocess.Popen([sys.executable, "-c", RACE, str(tmp_path), "3"], stdout=subprocess.PIPE) for _ in range(4)]
+    racers = [
+        subprocess.Popen([sys.executable, "-c", RACE, str(tmp_path), "3"], stdout=subprocess.PIPE) for _ in range(4)
+    ]
     outputs = [racer.communicate()[0] for racer in racers]
     assert [racer.returncode for racer in racers] == [0] * 4
     assert sum(map(int, outputs)) > 10

@@ -25,7 +25,8 @@ NAME = "autosome+conv+bilstm+mlp"
 
 def needs(package: str) -> Any:
     return pytest.mark.skipif(
-        importlib.util.find_spec(package) is None, reason=f"{package} is not installed: pip install 'prixfixe[{package}]'"
+        importlib.util.find_spec(package) is None,
+        reason=f"{package} is not installed: pip install 'prixfixe[{package}]'",
     )
 
 
@@ -116,7 +117,9 @@ print([name for name in {(*PACKAGES, "torch")!r} if name in sys.modules])
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["log.jsonl"]
 
 
-@pytest.mark.parametrize("package", [pytest.param(package, marks=needs(package)) for package in ("tensorboard", "wandb")])
+@pytest.mark.parametrize(
+    "package", [pytest.param(package, marks=needs(package)) for package in ("tensorboard", "wandb")]
+)
 def test_a_directory_that_cannot_be_made_is_refused(tmp_path: Path, package: str) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"logger: the folder .*file.* cannot be made"):
@@ -142,7 +145,10 @@ def test_tensorboard_has_scalars_and_hyperparameters_under_the_runs_name(tmp_pat
     folder = run_folder(tmp_path)
     train(folder, config("tensorboard"), 10, 20)
     train(run_folder(tmp_path, f"{NAME}+seed1"), config("tensorboard"), 5)
-    assert set(EventMultiplexer().AddRunsFromDirectory(str(folder.path.parent)).Reload().Runs()) == {NAME, f"{NAME}+seed1"}
+    assert set(EventMultiplexer().AddRunsFromDirectory(str(folder.path.parent)).Reload().Runs()) == {
+        NAME,
+        f"{NAME}+seed1",
+    }
     assert scalars(folder.path) == [(10, 0.1), (20, 0.05)]
     accumulator = EventAccumulator(str(folder.path)).Reload()
     assert accumulator.Tags()["scalars"] == ["epoch", "loss"]
@@ -177,7 +183,9 @@ def test_tensorboard_of_a_resumed_run_shows_every_step_once(tmp_path: Path) -> N
     assert len(scalars(folder.path)) == 3
     train(folder, config("tensorboard"), 20, 30, 40)  # its checkpoint was from before step 20
     assert scalars(folder.path) == [(10, 0.1), (20, 0.05), (30, 1 / 30), (40, 0.025)]
-    assert [path for path in threading.enumerate() if "AsyncWriter" in type(path).__name__] == []  # all files are closed
+    assert [
+        path for path in threading.enumerate() if "AsyncWriter" in type(path).__name__
+    ] == []  # all files are closed
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -186,7 +194,9 @@ def test_a_disk_that_fails_under_tensorboard_stops_nothing(tmp_path: Path, capfd
     folder = run_folder(tmp_path)
     with open_log(folder, config("tensorboard")) as log:
         log.scores(1, {"loss": 1.0})
-        log.logger.writer.file_writer.event_writer._async_writer._writer._writer.fs.append = lambda *_: (_ for _ in ()).throw(  # type: ignore[union-attr]
+        log.logger.writer.file_writer.event_writer._async_writer._writer._writer.fs.append = lambda *_: (
+            _ for _ in ()
+        ).throw(  # type: ignore[union-attr]
             OSError(28, "No space left on device")
         )
         for step in range(2, 6):
@@ -218,7 +228,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 
 def records(directory: Path) -> list[Any]:
-    """The records of the only offline run in a directory: LevelDB's log format after a head of 7 bytes, protobuf inside."""
+    """The records of the only offline run in a directory: LevelDB's log format after a head of 7 bytes, protobuf
+    inside."""
     import wandb
     from wandb.proto.wandb_internal_pb2 import Record
 
@@ -256,15 +267,30 @@ def history(directory: Path) -> list[dict[str, Any]]:
 @needs("wandb")
 @pytest.mark.parametrize("by_environment", [False, True], ids=["mode", "WANDB_MODE"])
 def test_wandb_offline(
-    tmp_path: Path, server: list[str], capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, by_environment: bool
+    tmp_path: Path,
+    server: list[str],
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    by_environment: bool,
 ) -> None:
     folder = run_folder(tmp_path)
     if by_environment:
         monkeypatch.setenv("WANDB_MODE", "offline")
-    train(folder, config("wandb", mode=None if by_environment else "offline", project="yeast", entity="lab", tags=["night"]), 10, 20)
+    train(
+        folder,
+        config("wandb", mode=None if by_environment else "offline", project="yeast", entity="lab", tags=["night"]),
+        10,
+        20,
+    )
     assert history(folder.path) == [{"step": 10, "epoch": 10.0, "loss": 0.1}, {"step": 20, "epoch": 20.0, "loss": 0.05}]
     run = of_kind(folder.path, "run")[0]
-    assert (run.project, run.entity, run.display_name, run.run_group, list(run.tags)) == ("yeast", "lab", NAME, "demo", ["night"])
+    assert (run.project, run.entity, run.display_name, run.run_group, list(run.tags)) == (
+        "yeast",
+        "lab",
+        NAME,
+        "demo",
+        ["night"],
+    )
     assert named(run.config.update) == {
         "sweep": "demo",
         "seed": 3,
@@ -330,7 +356,11 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if importlib.util.find_spec("mlflow") is None:
         pytest.skip("mlflow is not installed")
     folder = RunFolder(tmp_path_factory.mktemp("store") / "first" / NAME)
-    train(folder, {"sweep": "first", "logger": {"_target_": "prixfixe.loggers.MLflow", "tracking_uri": None, "tags": {}}}, 1)
+    train(
+        folder,
+        {"sweep": "first", "logger": {"_target_": "prixfixe.loggers.MLflow", "tracking_uri": None, "tags": {}}},
+        1,
+    )
     return folder.path.parent / "mlflow.db"
 
 
@@ -359,7 +389,10 @@ def test_mlflow_has_scores_and_parameters(tmp_path: Path, store: Any, capfd: pyt
     done, failed = runs(store)[NAME], runs(store)["failing"]
     assert (done.info.status, failed.info.status) == ("FINISHED", "FAILED")
     assert done.info.end_time is not None and failed.info.end_time is not None
-    assert [(metric.step, metric.value) for metric in store.get_metric_history(done.info.run_id, "loss")] == [(10, 0.1), (20, 0.05)]
+    assert [(metric.step, metric.value) for metric in store.get_metric_history(done.info.run_id, "loss")] == [
+        (10, 0.1),
+        (20, 0.05),
+    ]
     assert set(done.data.metrics) == {"epoch", "loss"}
     assert [metric.step for metric in store.get_metric_history(failed.info.run_id, "loss")] == [5]
     assert done.data.params == {

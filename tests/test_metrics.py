@@ -89,7 +89,10 @@ def test_several_tasks_give_their_mean() -> None:
         assert together[name] == pytest.approx((by_task[0][name] + by_task[1][name]) / 2)
     assert together["n"] == 500
     apart = metrics.scores_by_task(measured, predicted, ["dev", "hk"])
-    assert apart == {task: {name: found[name] for name in found if name != "n"} for task, found in zip(["dev", "hk"], by_task, strict=True)}
+    assert apart == {
+        task: {name: found[name] for name in found if name != "n"}
+        for task, found in zip(["dev", "hk"], by_task, strict=True)
+    }
     with pytest.raises(ValueError, match="zip"):
         metrics.scores_by_task(measured, predicted, ["dev"])
 

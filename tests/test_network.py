@@ -85,7 +85,9 @@ class LooksAtNumbers(Witness):
 
 
 @pytest.mark.parametrize(("block", "devices"), [(Witness, ["meta"]), (LooksAtNumbers, ["meta", "cpu"])])
-def test_nothing_is_computed_to_infer_shapes(block: type[Witness], devices: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_computed_to_infer_shapes(
+    block: type[Witness], devices: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Witness, "devices", [])
     config = demo("autosome", "conv", "efficientnet", "soft_bins")
     config["core"] = {"_target_": f"test_network.{block.__name__}"}
@@ -111,14 +113,18 @@ def test_stated_channels_must_be_true() -> None:
 def test_expression_heads_need_a_core_that_keeps_the_length() -> None:
     config = demo("autosome", "conv", "efficientnet", "expression_heads")
     config["core"] = {"_target_": "test_network.Halving"}
-    with pytest.raises(ContractError, match=r"ExpressionHeads reads 4 expression heads back .* Halving turns 154 positions into 77"):
+    with pytest.raises(
+        ContractError, match=r"ExpressionHeads reads 4 expression heads back .* Halving turns 154 positions into 77"
+    ):
         build(build_recipe(config), config, targets())
 
 
 def test_a_key_that_the_recipe_lacks_is_a_build_time_error() -> None:
     config = demo("autosome", "conv", "efficientnet", "soft_bins")
     config["core"] = {"_target_": "test_network.NeedsProfile"}
-    with pytest.raises(ContractError, match="NeedsProfile needs profile in the batch; recipe Autosome gives x, y, y_probs"):
+    with pytest.raises(
+        ContractError, match="NeedsProfile needs profile in the batch; recipe Autosome gives x, y, y_probs"
+    ):
         build(build_recipe(config), config, targets())
 
 
@@ -174,7 +180,9 @@ def test_mask_filling_is_the_mean_cross_entropy_over_masked_positions() -> None:
     output, tokens, mask = torch.randn(3, 4, 20), torch.randint(4, (3, 20), dtype=torch.uint8), torch.rand(3, 20) < 0.3
     probabilities = output.double().softmax(1).gather(1, tokens.long()[:, None])[:, 0]
     expected = -0.5 * probabilities[mask].log().mean()
-    torch.testing.assert_close(head.loss(output, {"tokens": tokens, "mask": mask}).double(), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        head.loss(output, {"tokens": tokens, "mask": mask}).double(), expected, atol=1e-6, rtol=0
+    )
 
 
 def test_mask_filling_works_with_a_core_that_changes_the_length() -> None:

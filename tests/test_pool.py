@@ -12,7 +12,15 @@ import pytest
 from pool_jobs import end, gpu, hang, shout
 
 from prixfixe.sweeps import pool
-from prixfixe.sweeps.pool import JobDiedError, JobRaisedError, JobTimeoutError, Watcher, gpu_names, of_the_machine, run_in_pool
+from prixfixe.sweeps.pool import (
+    JobDiedError,
+    JobRaisedError,
+    JobTimeoutError,
+    Watcher,
+    gpu_names,
+    of_the_machine,
+    run_in_pool,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -150,10 +158,14 @@ if __name__ == "__main__":
 
 
 def start(folder: Path, *preloaded: str) -> subprocess.Popen[str]:
-    """A program with a pool of four jobs that stay, two at a time, in a process group of its own, as a shell would start it."""
+    """A program with a pool of four jobs that stay, two at a time, in a process group of its own, as a shell would
+    start it."""
     program = folder / "program.py"
     program.write_text(MAIN)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (folder, Path(__file__).parent, Path(pool.__file__).parents[1])))}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(map(str, (folder, Path(__file__).parent, Path(pool.__file__).parents[1]))),
+    }
     return subprocess.Popen(
         [sys.executable, str(program), str(folder), *preloaded],
         stdout=subprocess.PIPE,

@@ -94,12 +94,27 @@ def write_fasta(path: Path) -> list[str]:
 
 @pytest.mark.parametrize("batch_size", [7, 50, 1024])
 @pytest.mark.parametrize("write", [write_table, write_gzip, write_parquet, write_fasta])
-def test_text_is_that_of_one_row_after_the_other(write: Callable[[Path], list[str]], batch_size: int, one_task, tmp_path, monkeypatch):
+def test_text_is_that_of_one_row_after_the_other(
+    write: Callable[[Path], list[str]], batch_size: int, one_task, tmp_path, monkeypatch
+):
     monkeypatch.setattr(tables, "BLOCK_BYTES", 1 << 10)
     monkeypatch.setattr(tables, "FASTA_RECORDS", 9)
     names = write(tmp_path / "input")
     output = tmp_path / "new folder" / "predictions.tsv"
-    assert main(["predict", str(one_task), str(tmp_path / "input"), "--device=cpu", f"--batch-size={batch_size}", "-o", str(output)]) == 0
+    assert (
+        main(
+            [
+                "predict",
+                str(one_task),
+                str(tmp_path / "input"),
+                "--device=cpu",
+                f"--batch-size={batch_size}",
+                "-o",
+                str(output),
+            ]
+        )
+        == 0
+    )
     assert output.read_text() == expected_text(one_task, names, batch_size)
     assert list(output.parent.iterdir()) == [output]
 

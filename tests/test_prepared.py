@@ -152,7 +152,10 @@ def test_jobs_that_start_together(table, tmp_path):
     """Several processes and no cache; then several threads and a damaged one, all arriving at the same moment."""
     cache = tmp_path / "cache"
     code = "import sys; from prixfixe.data.prepared import prepare; print(float(prepare(sys.argv[1], {}, sys.argv[2])[0].expression.sum()))"
-    jobs = [subprocess.Popen([sys.executable, "-c", code, table, cache], stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    jobs = [
+        subprocess.Popen([sys.executable, "-c", code, table, cache], stdout=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
     expected = read_measurements(table)
     assert [float(job.communicate(timeout=60)[0]) for job in jobs] == [expected.expression.sum()] * 3
     (folder,) = folders(cache)

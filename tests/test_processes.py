@@ -60,7 +60,10 @@ def test_two_processes_see_what_one_sees_and_score_the_same(promoters: Path, tmp
     config["recipe"] = {**config["recipe"], "_target_": "test_processes.Seen"}
     for count in (1, 2):
         folder = tmp_path / f"run{count}"
-        said = finish_all(start_all(config, folder, count, SEEN=str(tmp_path / f"{count}-"), PYTHONPATH=str(Path(__file__).parent)), folder)
+        said = finish_all(
+            start_all(config, folder, count, SEEN=str(tmp_path / f"{count}-"), PYTHONPATH=str(Path(__file__).parent)),
+            folder,
+        )
         assert said.count("epoch 1/2") == 1, "one process speaks"
     one, two = steps(tmp_path / "1-", 1), steps(tmp_path / "2-", 2)
     assert one == two, "every step has the same samples, however many processes share it"
@@ -109,9 +112,24 @@ def test_resumed_with_as_many_processes_a_run_is_exact_and_with_others_refused(p
 def test_torchrun(promoters: Path, tmp_path: Path) -> None:
     """The documented command: it trains, stops with a save when asked to, goes on, and speaks once."""
     folder = RunFolder(tmp_path / "run")
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "prixfixe", "train"]
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "prixfixe",
+        "train",
+    ]
     command = [*torchrun, "experiment=demo", "hydra.mode=RUN", "recipe=bhi", "training.device=cpu", "dataset=table"]
-    command += [f"dataset.path={promoters}", f"hydra.run.dir={folder.path}", "training.epochs=40", "training.checkpoint_minutes=0"]
+    command += [
+        f"dataset.path={promoters}",
+        f"hydra.run.dir={folder.path}",
+        "training.epochs=40",
+        "training.checkpoint_minutes=0",
+    ]
     options: dict[str, Any] = {
         "env": {**os.environ, "OMP_NUM_THREADS": "1"},
         "text": True,
@@ -156,7 +174,9 @@ def test_a_step_too_small_for_its_processes_is_refused(promoters: Path, tmp_path
     for process in processes:
         process.join()
         assert process.exitcode == 1
-    assert "training.batch_size=1 is too few samples a step for 2 processes" in Path(f"{tmp_path / 'two'}.err").read_text()
+    assert (
+        "training.batch_size=1 is too few samples a step for 2 processes" in Path(f"{tmp_path / 'two'}.err").read_text()
+    )
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fewer than two GPUs")

@@ -27,7 +27,12 @@ from prixfixe.errors import InputError
 from prixfixe.evaluation import INTERVAL_PERCENTILES, WEIGHTS, evaluate
 from prixfixe.run_folder import RunFolder
 
-FEW = {"recipe": ("autosome", "bhi"), "first": ("conv",), "core": ("bilstm", "proformer"), "final": ("mlp", "soft_bins")}
+FEW = {
+    "recipe": ("autosome", "bhi"),
+    "first": ("conv",),
+    "core": ("bilstm", "proformer"),
+    "final": ("mlp", "soft_bins"),
+}
 
 
 def models(n: int, rs: list[float], seed: int = 0) -> Predictions:
@@ -77,21 +82,32 @@ def test_a_model_keeps_its_scores_in_any_company(monkeypatch: pytest.MonkeyPatch
 def test_weighted_scores_are_those_of_the_evaluation() -> None:
     generator = np.random.default_rng(0)
     n = 300
-    subsets = {"all": np.arange(n), "high": np.arange(0, n, 2), "SNVs": np.stack([np.arange(150), np.arange(150, 300)], axis=1)}
-    test_set = TestSet(Sequences.from_padded(np.zeros((n, 4), np.uint8), np.full(n, 4, np.int32)), generator.normal(size=n), subsets)
+    subsets = {
+        "all": np.arange(n),
+        "high": np.arange(0, n, 2),
+        "SNVs": np.stack([np.arange(150), np.arange(150, 300)], axis=1),
+    }
+    test_set = TestSet(
+        Sequences.from_padded(np.zeros((n, 4), np.uint8), np.full(n, 4, np.int32)), generator.normal(size=n), subsets
+    )
     predicted = [correlated(test_set.expression, r, generator) for r in (0.9, 0.6)]
     kept = Predictions(["a", "b"], test_set.expression, predicted, subsets, TEST, [])
     ours = bootstrap_scores(kept, 4000, 0.1, seed=0)
     for model, values in enumerate(predicted):
         theirs = evaluate(test_set, values, bootstrap=4000, seed=1)
         for score, found in enumerate((theirs.pearson_score, theirs.spearman_score)):
-            np.testing.assert_allclose(np.percentile(ours[:, model, score], INTERVAL_PERCENTILES), found.interval, atol=0.02)
+            np.testing.assert_allclose(
+                np.percentile(ours[:, model, score], INTERVAL_PERCENTILES), found.interval, atol=0.02
+            )
     # and of one sample, worked out
     expected = np.zeros((2, 2))
     for (name, rows), own in zip(subsets.items(), np.random.default_rng(0).spawn(3), strict=True):
         _, drawn = next(draws(own, 1, len(rows), round(0.1 * len(rows))))
         chosen = rows[drawn[0]]
-        values = [v[chosen] if chosen.ndim == 1 else v[chosen[:, 0]] - v[chosen[:, 1]] for v in (test_set.expression, *predicted)]
+        values = [
+            v[chosen] if chosen.ndim == 1 else v[chosen[:, 0]] - v[chosen[:, 1]]
+            for v in (test_set.expression, *predicted)
+        ]
         for model in (0, 1):
             expected[model] += WEIGHTS[name] * np.array(
                 [pearsonr(values[0], values[1 + model])[0] ** 2, spearmanr(values[0], values[1 + model])[0]]
@@ -114,9 +130,18 @@ def test_several_tasks_are_averaged() -> None:
 
 
 def test_ranks_find_the_order_and_say_what_is_sure(tmp_path: Path) -> None:
-    order = {("autosome", "bilstm"): 0.9, ("autosome", "proformer"): 0.7, ("bhi", "bilstm"): 0.5, ("bhi", "proformer"): 0.3}
+    order = {
+        ("autosome", "bilstm"): 0.9,
+        ("autosome", "proformer"): 0.7,
+        ("bhi", "bilstm"): 0.5,
+        ("bhi", "proformer"): 0.3,
+    }
     sweep = make_grid(
-        tmp_path / "clear", choices=FEW, n=4000, noise=0.0, planted=lambda c: order[c["recipe"], c["core"]] + 0.001 * (c["final"] == "mlp")
+        tmp_path / "clear",
+        choices=FEW,
+        n=4000,
+        noise=0.0,
+        planted=lambda c: order[c["recipe"], c["core"]] + 0.001 * (c["final"] == "mlp"),
     )
     found = bootstrap_ranks(folders(sweep), samples=500)
     assert [name.rpartition("+")[0] for name in found.names[::2]] == [f"{r}+conv+{c}" for r, c in order]
@@ -139,7 +164,10 @@ def test_equal_models_share_their_rank() -> None:
 def test_a_constant_prediction_ranks_last() -> None:
     kept = models(200, [0.5, -0.5])
     scores = bootstrap_scores(
-        Predictions(["a", "b", "c"], kept.measured, [*kept.predicted, np.full(200, 3.3)], kept.subsets, VALIDATION, []), 20, 0.1, 0
+        Predictions(["a", "b", "c"], kept.measured, [*kept.predicted, np.full(200, 3.3)], kept.subsets, VALIDATION, []),
+        20,
+        0.1,
+        0,
     )
     np.testing.assert_array_equal(rankdata(-scores, axis=1).argmax(axis=1), np.full((20, 2), 2))
 
@@ -196,7 +224,9 @@ def test_unusable_predictions_are_left_out_and_named(content: bytes | str | None
 
 def test_a_pickle_is_not_executed(tmp_path: Path) -> None:
     sweep = make_grid(tmp_path / "pickle", choices=FEW, n=50)
-    np.savez(sweep / "bhi+conv+bilstm+mlp" / "validation.npz", measured=np.array([{}], dtype=object), predicted=np.zeros(1))
+    np.savez(
+        sweep / "bhi+conv+bilstm+mlp" / "validation.npz", measured=np.array([{}], dtype=object), predicted=np.zeros(1)
+    )
     assert "damaged" in bootstrap_ranks(folders(sweep), samples=5).left_out[0]
 
 

@@ -46,12 +46,17 @@ def test_a_sweep_through_ray(tmp_path: Path) -> None:
     (tmp_path / "conf" / "core" / "mortal.yaml").write_text("_target_: blocks.core.mortal.Mortal\n")
     (tmp_path / "blocks" / "core" / "mortal.py").write_text(MORTAL)
     sweep = "train -m experiment=demo recipe=bhi first=conv core=mortal dataset.size=200 hydra/launcher=ray hydra.launcher.address=null"
-    done = prixfixe_command(*sweep.split(), "hydra.launcher.num_cpus=1", "hydra.launcher.num_gpus=0", cwd=tmp_path, check=1)
+    done = prixfixe_command(
+        *sweep.split(), "hydra.launcher.num_cpus=1", "hydra.launcher.num_gpus=0", cwd=tmp_path, check=1
+    )
     assert "1 of 3 combinations are not done" in done.stderr
     assert "bhi+conv+mortal+expression_heads: ArithmeticError: it broke" in done.stderr
     assert "Traceback" not in done.stderr
     assert (tmp_path / "died").exists()
-    states = {path.name.rpartition("+")[2]: RunFolder(path).status()["state"] for path in (tmp_path / "runs" / "demo").glob("bhi+*")}
+    states = {
+        path.name.rpartition("+")[2]: RunFolder(path).status()["state"]
+        for path in (tmp_path / "runs" / "demo").glob("bhi+*")
+    }
     assert states == {"soft_bins": "done", "mlp": "done", "expression_heads": "failed"}
 
 

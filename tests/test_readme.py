@@ -36,7 +36,9 @@ def test_the_readme_works_from_top_to_bottom(promoters: Path, tmp_path: Path) ->
             for line in text.splitlines():
                 words = shlex.split(line)
                 assert words[0] == "prixfixe"
-                small = next((v for k, v in SMALLER.items() if k in words), "") if "experiment=demo" not in words else ""
+                small = (
+                    next((v for k, v in SMALLER.items() if k in words), "") if "experiment=demo" not in words else ""
+                )
                 done = subprocess.run(
                     [sys.executable, "-m", *words, *shlex.split(small)],
                     cwd=folder,

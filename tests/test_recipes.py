@@ -134,7 +134,9 @@ def test_targets_of_all_kinds_are_in_every_batch(name: str) -> None:
 
 def test_place_reaches_past_its_neighbours() -> None:
     codes = Sequences.from_strings(["ACG"])
-    window = place(torch.from_numpy(codes.padded()), torch.from_numpy(codes.lengths), torch.tensor([-3]), 9, left="TT", right="C")
+    window = place(
+        torch.from_numpy(codes.padded()), torch.from_numpy(codes.lengths), torch.tensor([-3]), 9, left="TT", right="C"
+    )
     assert "".join("ACGTN"[c] for c in window[0]) == "NTTACGCNN"
 
 

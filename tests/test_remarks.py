@@ -35,9 +35,13 @@ def test_what_is_longer_than_a_recipe_takes_is_said(recipe: str, longest: int, l
     longer = write(tmp_path / "longer.txt", [longest] * 40 + [longest + 1] * 60, [float(i % 7) for i in range(100)])
     config = table(demo(recipe, "conv", "efficientnet", "mlp"), longer)
     split = dataset(config).read()
-    in_training, in_validation = (int((part.sequences.lengths > longest).sum()) for part in (split.train, split.validation))
+    in_training, in_validation = (
+        int((part.sequences.lengths > longest).sum()) for part in (split.train, split.validation)
+    )
     *first, cut = remarks(config, split)
-    assert cut.startswith(f"{in_validation} of {len(split.validation)} validation sequences are longer than the {longest} nt that recipe ")
+    assert cut.startswith(
+        f"{in_validation} of {len(split.validation)} validation sequences are longer than the {longest} nt that recipe "
+    )
     assert [remark.partition(":")[0] for remark in first] == (
         [f"{in_training} of the {len(split.train)} training sequences are left out"] if left_out else []
     )
@@ -45,16 +49,23 @@ def test_what_is_longer_than_a_recipe_takes_is_said(recipe: str, longest: int, l
 
 def test_a_sweep_says_it_once(tmp_path: Path) -> None:
     path = write(tmp_path / "long.txt", [160] * 40, [float(i % 7) for i in range(40)])
-    sweep = prixfixe_command("train", "-m", *SMALL, "recipe=autosome,bhi", "seed=0,1", f"dataset.path={path}", cwd=tmp_path)
+    sweep = prixfixe_command(
+        "train", "-m", *SMALL, "recipe=autosome,bhi", "seed=0,1", f"dataset.path={path}", cwd=tmp_path
+    )
     assert sweep.stderr.count("warning: ") == 2
     assert sweep.stderr.count("nt that recipe Autosome takes") == sweep.stderr.count("nt that recipe BHI takes") == 1
-    single = prixfixe_command("train", *SMALL, "recipe=bhi", "seed=2", "hydra.mode=RUN", f"dataset.path={path}", cwd=tmp_path)
+    single = prixfixe_command(
+        "train", *SMALL, "recipe=bhi", "seed=2", "hydra.mode=RUN", f"dataset.path={path}", cwd=tmp_path
+    )
     assert single.stderr.count("warning: 4 of 4 validation sequences are longer than the 110 nt") == 1
     run = next((tmp_path / "runs").rglob("metrics.json")).parent
     predicted = prixfixe_command("predict", str(run), str(path), "-o", "p.tsv", cwd=tmp_path)
     assert "warning: 40 of 40 sequences are longer than the " in predicted.stderr
     assert "40 predictions in p.tsv" in predicted.stderr
-    assert "warning: 40 of 40 sequences are longer than the " in prixfixe_command("evaluate", str(run), str(path), cwd=tmp_path).stderr
+    assert (
+        "warning: 40 of 40 sequences are longer than the "
+        in prixfixe_command("evaluate", str(run), str(path), cwd=tmp_path).stderr
+    )
 
 
 def test_nothing_to_learn_is_refused_before_a_sweep_starts(tmp_path: Path) -> None:
@@ -86,7 +97,9 @@ def test_an_error_of_a_block_says_what_and_where(tmp_path: Path) -> None:
     words = ("experiment=demo", "recipe=bhi", "first=conv", "core=broken", "final=mlp", "dataset.size=40")
     failed = prixfixe_command("train", "-m", *words, cwd=tmp_path, check=1)
     reason = "core block Broken does not take what first block Conv gives, (batch, 32, 110): "
-    assert reason + "'Broken' object has no attribute 'convolution' (AttributeError, broken.py line 11)" in failed.stderr
+    assert (
+        reason + "'Broken' object has no attribute 'convolution' (AttributeError, broken.py line 11)" in failed.stderr
+    )
     run = RunFolder(next(tmp_path.glob("runs/demo/*+*")))
     trace = run.error_file.read_text()
     assert "broken.py" in trace and "return self.convolution(x)" in trace
@@ -114,13 +127,17 @@ def test_a_block_without_out_channels_is_told_so() -> None:
 
     config = demo("bhi", "conv", "efficientnet", "mlp")
     config["core"] = {"_target_": f"{__name__}.Silent", "max_lr": None}
-    with pytest.raises(ContractError, match=r"core block Silent does not set self\.out_channels; it gives \(batch, 32, 110\)"):
+    with pytest.raises(
+        ContractError, match=r"core block Silent does not set self\.out_channels; it gives \(batch, 32, 110\)"
+    ):
         build(build_recipe(config), config, targets())
 
 
 def test_standard_output_can_be_asked_for(tmp_path: Path) -> None:
     path = write(tmp_path / "p.txt", [80] * 40, [float(i % 7) for i in range(40)])
-    prixfixe_command("train", *SMALL, "recipe=bhi", "hydra.mode=RUN", f"dataset.path={path}", "hydra.run.dir=run", cwd=tmp_path)
+    prixfixe_command(
+        "train", *SMALL, "recipe=bhi", "hydra.mode=RUN", f"dataset.path={path}", "hydra.run.dir=run", cwd=tmp_path
+    )
     predicted = prixfixe_command("predict", "run", str(path), "-o", "-", cwd=tmp_path)
     assert len(predicted.stdout.splitlines()) == 41 and not (tmp_path / "-").exists()
     assert prixfixe_command("results", "run", "--format", "csv", "-o", "-", cwd=tmp_path).stdout.count("\n") == 2
@@ -138,7 +155,9 @@ def test_the_version_and_a_model_name_themselves(capsys: pytest.CaptureFixture[s
 
 def test_settings_that_only_one_recipe_minds_cost_only_its_combinations(tmp_path: Path) -> None:
     path = write(tmp_path / "short.txt", [20] * 40, [float(i % 7) for i in range(40)])  # unlockdna cuts off 30
-    sweep = prixfixe_command("train", "-m", *SMALL, "recipe=unlockdna,bhi", f"dataset.path={path}", cwd=tmp_path, check=1)
+    sweep = prixfixe_command(
+        "train", "-m", *SMALL, "recipe=unlockdna,bhi", f"dataset.path={path}", cwd=tmp_path, check=1
+    )
     assert "1 of 2 combinations are not done" in sweep.stderr
     config = table(demo("unlockdna", "conv", "efficientnet", "mlp"), path)
     with pytest.raises(InputError, match="can take none of the"):

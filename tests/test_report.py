@@ -19,14 +19,21 @@ ATTACK = "</script><script>window.hacked = true</script><img src=x onerror='wind
 FAILED = "bhi+conv+bilstm+mlp"
 MISSING = "bhi+kmer+proformer+mlp"
 RUNNING = "autosome+conv+bilstm+mlp"
-SMALL = {"recipe": ("autosome", "bhi"), "first": ("conv",), "core": ("bilstm", "efficientnet"), "final": ("mlp", "soft_bins")}
+SMALL = {
+    "recipe": ("autosome", "bhi"),
+    "first": ("conv",),
+    "core": ("bilstm", "efficientnet"),
+    "final": ("mlp", "soft_bins"),
+}
 
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of an unfinished sweep of 81, with a reason that would like to be a script."""
     folder = tmp_path_factory.mktemp("report")
-    sweep = make_grid(folder / "grid81", n=200, failed={FAILED: f"TrainingError: {ATTACK}"}, missing=[MISSING], running={RUNNING: 2})
+    sweep = make_grid(
+        folder / "grid81", n=200, failed={FAILED: f"TrainingError: {ATTACK}"}, missing=[MISSING], running={RUNNING: 2}
+    )
     return write_report([sweep], folder / "report.html", samples=100)[0]
 
 
@@ -43,20 +50,48 @@ def words(page: str) -> str:
 def test_report_says_everything(page: str) -> None:
     text = " ".join(words(page).split())
     for part in (
-        *("SIMULATED assay: all runs", "78 of 81 combinations done, 1 failed", "Findings", "Recipe autosome raises Pearson r by"),
-        *("has the best average rank", "cannot be told apart", "Pareto front: Pearson r against trainable parameters", "Learning curves"),
-        *("signed-rank test", "type II sums of squares", "10.1038/s41587-024-02414-w", "hydra-core 1.3.8", "NVIDIA H200"),
+        *(
+            "SIMULATED assay: all runs",
+            "78 of 81 combinations done, 1 failed",
+            "Findings",
+            "Recipe autosome raises Pearson r by",
+        ),
+        *(
+            "has the best average rank",
+            "cannot be told apart",
+            "Pareto front: Pearson r against trainable parameters",
+            "Learning curves",
+        ),
+        *(
+            "signed-rank test",
+            "type II sums of squares",
+            "10.1038/s41587-024-02414-w",
+            "hydra-core 1.3.8",
+            "NVIDIA H200",
+        ),
         *(f"never started: {MISSING}", f"{FAILED}: failed: TrainingError: {ATTACK}"),
-        *("prixfixe report", "prixfixe train recipe=autosome first=conv core=bilstm final=soft_bins experiment=demo hydra.mode=RUN"),
+        *(
+            "prixfixe report",
+            "prixfixe train recipe=autosome first=conv core=bilstm final=soft_bins experiment=demo hydra.mode=RUN",
+        ),
     ):
         assert part in text, part
     for score in ("pearson_r", "spearman_rho", "kl", "mse"):
         heat = re.search(rf'id="heat-{score}".*?</figure>', page, flags=re.DOTALL)
         assert heat is not None
         assert len(re.findall(r"<td[^>]*data-details", heat[0])) == 81
-    assert len(re.findall(r"<tr>", re.search(r'<table id="runs">.*?</table>', page, flags=re.DOTALL)[0])) == 82  # type: ignore[index]
+    # type: ignore[index]
+    assert len(re.findall(r"<tr>", re.search(r'<table id="runs">.*?</table>', page, flags=re.DOTALL)[0])) == 82
     figures = re.findall(r'<figure id="figure-(\w+)"', page)
-    assert figures == ["effects", "variance", "interactions", "ranks", "critical_difference", "costs", "learning_curves"]
+    assert figures == [
+        "effects",
+        "variance",
+        "interactions",
+        "ranks",
+        "critical_difference",
+        "costs",
+        "learning_curves",
+    ]
     assert len(re.findall(r'<svg role="img" aria-label="[^"]{20,}"', page)) == len(figures)
 
 
@@ -125,13 +160,26 @@ def test_one_run_and_a_sweep_that_has_not_begun(tmp_path: Path) -> None:
     nothing = tmp_path / "nothing"
     nothing.mkdir()
     (nothing / "sweep.json").write_text((sweep / "sweep.json").read_text())
-    assert "0 of 8 combinations done, 8 never started" in words(write_report([nothing], tmp_path / "none.html")[0].read_text())
+    assert "0 of 8 combinations done, 8 never started" in words(
+        write_report([nothing], tmp_path / "none.html")[0].read_text()
+    )
 
 
 def test_command_writes_figures_without_torch(tmp_path: Path) -> None:
     make_grid(tmp_path / "grid", choices=SMALL, n=30)
     code = "import sys; from prixfixe.cli import main; code = main(sys.argv[1:]); print('torch' in sys.modules); sys.exit(code)"
-    arguments = ["report", "grid", "-o", "out/report.html", "--figures", "figures", "--format", "svg", "--samples", "20"]
+    arguments = [
+        "report",
+        "grid",
+        "-o",
+        "out/report.html",
+        "--figures",
+        "figures",
+        "--format",
+        "svg",
+        "--samples",
+        "20",
+    ]
     done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["out/report.html", "11 figures in figures", "False"]
@@ -151,7 +199,11 @@ def test_command_writes_figures_without_torch(tmp_path: Path) -> None:
     ],
 )
 def test_bad_input_is_refused_in_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     make_grid(tmp_path / "here" / "grid", choices={slot: names[:1] for slot, names in CHOICES.items()}, n=10)
@@ -263,7 +315,15 @@ def test_hovering_shows_the_details_of_a_cell(browser: Any) -> None:
     assert ATTACK in tip.text  # as text
     best = browser.find_element("css selector", "#heat-pearson_r td[data-details]")
     ActionChains(browser).move_to_element(best).perform()
-    for line in ("recipe autosome", "core bilstm", f"Pearson r {best.text}", "KL ", "MSE ", "Spearman rho ", "parameters "):
+    for line in (
+        "recipe autosome",
+        "core bilstm",
+        f"Pearson r {best.text}",
+        "KL ",
+        "MSE ",
+        "Spearman rho ",
+        "parameters ",
+    ):
         assert line in tip.text
     box, page = tip.rect, browser.execute_script("return document.documentElement.clientWidth")
     assert box["x"] >= 0
@@ -294,7 +354,9 @@ def test_wide_things_scroll_in_their_box_on_a_phone(browser: Any) -> None:
     resize(browser, 390, 844)
     assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
     assert browser.execute_script("window.scrollTo(500, 0); return window.scrollX") == 0
-    script = "return [...document.querySelectorAll('.box, .drawn')].map((b) => [b.scrollWidth > b.clientWidth, b.tabIndex])"
+    script = (
+        "return [...document.querySelectorAll('.box, .drawn')].map((b) => [b.scrollWidth > b.clientWidth, b.tabIndex])"
+    )
     boxes = browser.execute_script(script)
     assert [True, 0] in boxes  # by keyboard, too
     last = browser.find_elements("css selector", "#heat-pearson_r td[data-details]")[8]

@@ -22,7 +22,12 @@ from prixfixe.errors import InputError
 from prixfixe.run_folder import SLOTS
 from prixfixe.sweeps.plan import Plan
 
-FEW = {"recipe": ("autosome", "bhi"), "first": ("conv",), "core": ("bilstm", "proformer"), "final": ("mlp", "soft_bins")}
+FEW = {
+    "recipe": ("autosome", "bhi"),
+    "first": ("conv",),
+    "core": ("bilstm", "proformer"),
+    "final": ("mlp", "soft_bins"),
+}
 BHI = "bhi+conv+bilstm+mlp"
 
 
@@ -58,7 +63,9 @@ def test_rows_hold_what_the_folders_hold(sweep: Path) -> None:
     for row in done:
         metrics = json.loads((Path(row["run"]) / "metrics.json").read_text())
         config = yaml.safe_load((Path(row["run"]) / "config.yaml").read_text())
-        assert {column: row[column] for column in metrics if column in COLUMNS} == {k: v for k, v in metrics.items() if k in COLUMNS}
+        assert {column: row[column] for column in metrics if column in COLUMNS} == {
+            k: v for k, v in metrics.items() if k in COLUMNS
+        }
         assert {slot: row[slot] for slot in SLOTS} == config["choices"]
         assert (row["sweep"], row["seed"], row["variant"]) == ("mixed", 0, None)
     assert all(set(COLUMNS) <= row.keys() for row in results.rows)
@@ -98,11 +105,15 @@ def test_a_footnote_explains_only_what_is_there(tmp_path: Path, capsys: pytest.C
 def test_one_is_counted_in_the_singular(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one = {slot: choices[:1] for slot, choices in FEW.items()}
     assert shown(capsys, make_grid(tmp_path / "one", choices=one, n=30)).startswith("1 of 1 combination done.")
-    assert shown(capsys, make_grid(tmp_path / "two", choices=one, n=30, seeds=(0, 1))).startswith("2 of 2 runs of 1 combination done.")
+    assert shown(capsys, make_grid(tmp_path / "two", choices=one, n=30, seeds=(0, 1))).startswith(
+        "2 of 2 runs of 1 combination done."
+    )
 
 
 @pytest.mark.parametrize("view", ["--effects", "--pareto"])
-def test_a_score_that_no_run_has_is_said_and_how_to_get_it(view: str, sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_score_that_no_run_has_is_said_and_how_to_get_it(
+    view: str, sweep: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for form in ("table", "md"):
         out = shown(capsys, sweep, view, "--score", "pearson_score", "--format", form)
         assert out.startswith("4 of 8 combinations done. SIMULATED")
@@ -113,7 +124,8 @@ def test_a_score_that_no_run_has_is_said_and_how_to_get_it(view: str, sweep: Pat
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(0.00004, "0.0000"), (-0.00004, "0.0000"), (0.0, "0.0000"), (-0.01234, "-0.0123"), (2, "+2.0000")]
+    ("value", "text"),
+    [(0.00004, "0.0000"), (-0.00004, "0.0000"), (0.0, "0.0000"), (-0.01234, "-0.0123"), (2, "+2.0000")],
 )
 def test_a_difference_that_rounds_to_nothing_has_no_sign(value: float, text: str) -> None:
     assert signed(value) == text
@@ -125,17 +137,26 @@ def test_a_plain_run_that_nobody_planned(sweep: Path) -> None:
     run = sweep / "autosome+conv+bilstm+mlp"
     (row,) = collect([run]).rows
     assert row["state"] == "done"
-    assert row["command"] == f"prixfixe train --config-dir {run} --config-name config hydra.run.dir={run} hydra.output_subdir=null"
+    assert (
+        row["command"]
+        == f"prixfixe train --config-dir {run} --config-name config hydra.run.dir={run} hydra.output_subdir=null"
+    )
 
 
 def test_one_command_names_just_the_open_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    square = make_grid(tmp_path / "square", choices=FEW, n=10, missing=["bhi+conv+bilstm+mlp", "bhi+conv+proformer+mlp"])
+    square = make_grid(
+        tmp_path / "square", choices=FEW, n=10, missing=["bhi+conv+bilstm+mlp", "bhi+conv+proformer+mlp"]
+    )
     command = f"prixfixe train -m recipe=bhi first=conv core=bilstm,proformer final=mlp experiment=demo hydra.sweep.dir={square}"
     assert f"To run just these:\n  {command}\n" in shown(capsys, square)
 
 
 def test_a_command_never_names_what_is_not_in_the_plan() -> None:
-    jobs = {"a": ["core=bilstm", "final=mlp"], "b": ["core=proformer", "final=soft_bins"], "c": ["core=bilstm", "final=soft_bins"]}
+    jobs = {
+        "a": ["core=bilstm", "final=mlp"],
+        "b": ["core=proformer", "final=soft_bins"],
+        "c": ["core=bilstm", "final=soft_bins"],
+    }
     assert narrowed_command(Plan(Path("runs/x"), jobs), ["a", "b"]) is None  # proformer with mlp was never planned
     jobs["d"] = ["core=proformer", "final=mlp"]
     assert narrowed_command(Plan(Path("runs/x"), jobs), ["a", "b"]) == (
@@ -152,11 +173,15 @@ def test_commands_say_where_the_users_own_blocks_are(tmp_path: Path, capsys: pyt
     Plan(sweep, {BHI: jobs[BHI]}).write()
     assert Plan.read(sweep) == Plan(sweep, jobs, ["--config-dir", "/my conf"])
     assert "\n  prixfixe train -m --config-dir '/my conf' recipe=bhi " in shown(capsys, sweep)
-    assert all(row["command"].startswith("prixfixe train --config-dir '/my conf' recipe=") for row in collect([sweep]).rows)
+    assert all(
+        row["command"].startswith("prixfixe train --config-dir '/my conf' recipe=") for row in collect([sweep]).rows
+    )
 
 
 @pytest.mark.parametrize("content", ["{", '{"jobs": [1]}', '{"jobs": {"a": "b"}}', '{"jobs": {}, "launched_with": 3}'])
-def test_a_damaged_plan_is_named_and_the_runs_are_shown(content: str, sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_plan_is_named_and_the_runs_are_shown(
+    content: str, sweep: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (sweep / "sweep.json").write_text(content)
     out = shown(capsys, sweep)
     assert "4 of 7 combinations done" in out
@@ -176,7 +201,9 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("case", DAMAGE)
-def test_a_damaged_folder_is_named_and_the_others_are_shown(case: str, sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_folder_is_named_and_the_others_are_shown(
+    case: str, sweep: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file, content, message = DAMAGE[case]
     path = sweep / "autosome+conv+bilstm+mlp" / file
     path.unlink()
@@ -184,14 +211,24 @@ def test_a_damaged_folder_is_named_and_the_others_are_shown(case: str, sweep: Pa
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
     out = shown(capsys, sweep)
     assert "3 of 7 combinations done" in out
-    assert any(line.startswith("damaged: ") and message in line and "autosome+conv+bilstm+mlp" in line for line in out.splitlines())
+    assert any(
+        line.startswith("damaged: ") and message in line and "autosome+conv+bilstm+mlp" in line
+        for line in out.splitlines()
+    )
 
 
 @pytest.mark.parametrize(
     ("file", "content"),
-    [("evaluation.json", '{"pearson_score": 3}'), ("evaluation.json", "{"), ("validation.npz", "PK"), ("../sweep.json", '{"jobs": [1]}')],
+    [
+        ("evaluation.json", '{"pearson_score": 3}'),
+        ("evaluation.json", "{"),
+        ("validation.npz", "PK"),
+        ("../sweep.json", '{"jobs": [1]}'),
+    ],
 )
-def test_damage_beside_the_scores_costs_no_row(file: str, content: str, sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_damage_beside_the_scores_costs_no_row(
+    file: str, content: str, sweep: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (sweep / "autosome+conv+bilstm+mlp" / file).write_text(content)
     results = collect([sweep])
     assert len(results.done) == 4
@@ -217,7 +254,9 @@ def test_numbers_that_are_none(sweep: Path) -> None:
 
 
 def test_seeds_are_averaged_with_their_spread(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    sweep = make_grid(tmp_path / "seeds", choices=FEW, seeds=(0, 1, 2), n=30, failed={f"{BHI}+seed1": "killed"}, noise=0.02)
+    sweep = make_grid(
+        tmp_path / "seeds", choices=FEW, seeds=(0, 1, 2), n=30, failed={f"{BHI}+seed1": "killed"}, noise=0.02
+    )
     results = collect([sweep])
     frame = pd.DataFrame(results.done).groupby(list(SLOTS))["pearson_r"].agg(["mean", "std", "count"])
     rows = averaged(results).rows
@@ -260,11 +299,24 @@ def test_variants_are_combinations_of_their_own(tmp_path: Path) -> None:
 def test_filters_columns_and_order(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
     best = collect([sweep]).done[0]
     assert {row["core"] for row in table(capsys, sweep, "--where", "core=bilstm")} == {"bilstm"}
-    assert {row["state"] for row in table(capsys, sweep, "--where", "state!=done")} == {"running", "stopped", "failed", "missing"}
+    assert {row["state"] for row in table(capsys, sweep, "--where", "state!=done")} == {
+        "running",
+        "stopped",
+        "failed",
+        "missing",
+    }
     assert len(table(capsys, sweep, "--where", f"pearson_r>={best['pearson_r']!r}")) == 1
     assert len(table(capsys, sweep, "--where", "core=bilstm,proformer", "--where", "pearson_r < 0.99")) == 4
     assert list(table(capsys, sweep, "--columns", "core, pearson_r,costs")[0]) == [
-        *("core", "pearson_r", "parameters", "samples_per_second", "training_seconds", "inference_per_second", "gpu_memory_bytes"),
+        *(
+            "core",
+            "pearson_r",
+            "parameters",
+            "samples_per_second",
+            "training_seconds",
+            "inference_per_second",
+            "gpu_memory_bytes",
+        ),
         "simulated",
     ]
     costs = [float(row["parameters"] or "inf") for row in table(capsys, sweep, "--sort", "parameters")]
@@ -307,7 +359,9 @@ def test_filters_by_score_are_of_the_mean_over_sweeps_that_complete_each_other(t
         (["--against", "nowhere"], "nowhere is no folder"),
     ],
 )
-def test_bad_input_is_refused_with_the_choices(arguments: list[str], message: str, sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_input_is_refused_with_the_choices(
+    arguments: list[str], message: str, sweep: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["results", str(sweep), *arguments]) == 2
     captured = capsys.readouterr()
     assert message in captured.err
@@ -368,19 +422,28 @@ def test_subset_scores_stand_beside_an_evaluation(tmp_path: Path, capsys: pytest
 
 def test_every_view_is_shown_on_an_unfinished_sweep(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = shown(capsys, sweep, "--effects", "--ranks", "--pareto", "--against", sweep)
-    for words in ("too few to tell parts from chance", "Average ranks on the validation", "Pareto fronts", "new against old"):
+    for words in (
+        "too few to tell parts from chance",
+        "Average ranks on the validation",
+        "Pareto fronts",
+        "new against old",
+    ):
         assert words in out
     assert out.count("SIMULATED") == 4
 
 
 def test_nothing_is_done_yet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    sweep = make_grid(tmp_path / "begun", choices=FEW, n=30, running={BHI: 1}, missing=[n for n in _names() if n != BHI])
+    sweep = make_grid(
+        tmp_path / "begun", choices=FEW, n=30, running={BHI: 1}, missing=[n for n in _names() if n != BHI]
+    )
     assert "0 of 8 combinations done" in shown(capsys, sweep)
     assert "No finished run has a Pearson r yet" in shown(capsys, sweep, "--effects")
     assert main(["results", str(sweep), "--ranks"]) == 2
 
 
-def test_scores_that_are_simulated_say_so_before_any_run_is_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_scores_that_are_simulated_say_so_before_any_run_is_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     begun = {"choices": FEW, "n": 30, "running": {BHI: 1}, "missing": [n for n in _names() if n != BHI]}
     assert "0 of 8 combinations done. SIMULATED assay" in shown(capsys, make_grid(tmp_path / "begun", **begun))
     real = make_grid(tmp_path / "real", simulated=False, **begun)
@@ -388,7 +451,9 @@ def test_scores_that_are_simulated_say_so_before_any_run_is_done(tmp_path: Path,
     assert {row["simulated"] for row in table(capsys, tmp_path / "begun", "--where", "state=running")} == {"True"}
 
 
-def test_what_was_evaluated_on_a_simulated_test_set_is_labelled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_was_evaluated_on_a_simulated_test_set_is_labelled(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     sweep = make_grid(tmp_path / "real", choices=FEW, n=30, test=80, simulated=False)
     assert "SIMULATED" not in shown(capsys, sweep)
     for file in sweep.glob("*/evaluation.json"):
@@ -396,12 +461,16 @@ def test_what_was_evaluated_on_a_simulated_test_set_is_labelled(tmp_path: Path, 
     assert "SIMULATED" in shown(capsys, sweep)
 
 
-@pytest.mark.parametrize("view", [("--effects",), ("--ranks",), ("--pareto",), ("--against", "real"), ("--columns", "core,kl")])
+@pytest.mark.parametrize(
+    "view", [("--effects",), ("--ranks",), ("--pareto",), ("--against", "real"), ("--columns", "core,kl")]
+)
 def test_tables_for_programs_have_a_column_that_says_simulated(
     view: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    real, assay = (make_grid(tmp_path / name, choices=FEW, n=30, simulated=name == "assay") for name in ("real", "assay"))
+    real, assay = (
+        make_grid(tmp_path / name, choices=FEW, n=30, simulated=name == "assay") for name in ("real", "assay")
+    )
     assert {row["simulated"] for row in table(capsys, assay, *view)} == {"True"}
     assert all("simulated" not in row for row in table(capsys, real, *view))
     assert main(["results", str(assay), *view, "-o", "out.parquet"]) == 0
@@ -418,7 +487,9 @@ def test_torch_is_not_needed(sweep: Path) -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
 
 
-def test_long_work_says_how_far_it_is(sweep: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_long_work_says_how_far_it_is(
+    sweep: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr("prixfixe.progress.QUIET", 1e9)
     assert main(["results", str(sweep), "--ranks"]) == 0
     assert capsys.readouterr().err == ""
@@ -427,7 +498,9 @@ def test_long_work_says_how_far_it_is(sweep: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("prixfixe.analysis.ranks.COUNTS_AT_ONCE", 40 * 4000)
     assert main(["results", str(sweep), "--ranks"]) == 0
     lines = capsys.readouterr().err.splitlines()
-    assert [line.partition(", left ")[0] for line in lines] == [f"scores of 4 runs on 10,000 bootstrap samples: {n} %" for n in (40, 80)]
+    assert [line.partition(", left ")[0] for line in lines] == [
+        f"scores of 4 runs on 10,000 bootstrap samples: {n} %" for n in (40, 80)
+    ]
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     assert main(["results", str(sweep), "--ranks"]) == 0
     assert capsys.readouterr().err.endswith("\r\x1b[K"), "a terminal's line is taken away again"

@@ -41,7 +41,11 @@ def results(folder: Path) -> tuple[bytes, Any, Any]:
     """What must be the same: the weights, the scores, the history without its clock."""
     scores = json.loads((folder / "metrics.json").read_text())
     history = pd.read_csv(folder / "history.csv").drop(columns="seconds").to_dict("records")
-    return weights(folder), {k: scores[k] for k in ("kl", "pearson_r", "spearman_rho", "mse", "best_epoch", "steps")}, history
+    return (
+        weights(folder),
+        {k: scores[k] for k in ("kl", "pearson_r", "spearman_rho", "mse", "best_epoch", "steps")},
+        history,
+    )
 
 
 COMBINATIONS = {
@@ -52,7 +56,9 @@ COMBINATIONS = {
 
 
 @pytest.mark.parametrize("combination", COMBINATIONS)
-def test_a_run_that_is_killed_again_and_again_ends_with_the_same_weights(combination: str, promoters: Path, tmp_path: Path) -> None:
+def test_a_run_that_is_killed_again_and_again_ends_with_the_same_weights(
+    combination: str, promoters: Path, tmp_path: Path
+) -> None:
     config = table(demo(*COMBINATIONS[combination]), promoters, epochs=8, batch_size=16, checkpoint_minutes=0.0005)
     finish(start(config, tmp_path / "whole"), tmp_path / "whole")
     folder, chance = RunFolder(tmp_path / "killed"), random.Random(combination)
@@ -99,7 +105,9 @@ def test_every_signal_that_schedulers_send_is_heard(number: signal.Signals) -> N
             signal.raise_signal(number)
             assert (stop.signal, heard) == (number, [])
             signal.raise_signal(number)
-            assert heard == [signal.SIGINT] * (number == signal.SIGINT), "a second Ctrl-C acts; schedulers repeat themselves"
+            assert heard == [signal.SIGINT] * (number == signal.SIGINT), (
+                "a second Ctrl-C acts; schedulers repeat themselves"
+            )
         heard.clear()
         signal.raise_signal(number)
         assert heard == [number], "handlers are those of before"
@@ -140,7 +148,9 @@ def test_any_step_is_one_to_go_on_from(step: int, promoters: Path, tmp_path: Pat
     assert results(tmp_path / "killed") == results(tmp_path / "whole")
 
 
-def test_a_damaged_checkpoint_falls_back_to_the_one_before(promoters: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(
+    promoters: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = table(demo("bhi", "conv", "efficientnet", "mlp"), promoters, epochs=2, batch_size=16, checkpoint_minutes=0)
     run(config, tmp_path / "whole", show_progress=False)
     interrupted(config, tmp_path / "killed", 9)
@@ -169,7 +179,9 @@ def test_no_damage_to_a_checkpoint_is_fatal(damage: str, tmp_path: Path) -> None
     assert load_checkpoint(tmp_path / "nowhere") is None
 
 
-def test_a_full_disk_fails_with_that_reason_and_loses_nothing(promoters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_fails_with_that_reason_and_loses_nothing(
+    promoters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = table(demo("bhi", "conv", "efficientnet", "mlp"), promoters, epochs=2, batch_size=16, checkpoint_minutes=0)
     run(config, tmp_path / "whole", show_progress=False)
     folder = tmp_path / "full"
@@ -260,7 +272,13 @@ def test_identity_is_configuration_and_content_and_nothing_else(promoters: Path,
     metrics = run(config, tmp_path / "run", show_progress=False)
     moved = tmp_path / "elsewhere.tsv"
     moved.write_bytes(promoters.read_bytes())
-    same = table({**config, "sweep": "other", "logger": None, "force": True}, moved, epochs=1, micro_batch=64, checkpoint_minutes=1)
+    same = table(
+        {**config, "sweep": "other", "logger": None, "force": True},
+        moved,
+        epochs=1,
+        micro_batch=64,
+        checkpoint_minutes=1,
+    )
     assert run(same, tmp_path / "run", show_progress=False)["training_seconds"] == metrics["training_seconds"]
     moved.write_text(moved.read_text() + "ACGTACGT\t3\n")
     with pytest.raises(InputError, match="the content of the data"):

@@ -29,7 +29,9 @@ class Recording(Logger):
     def note(self, method: str, value: Any) -> None:
         self.calls.append((method, value))
         if method in self.fails_in:
-            raise {"RuntimeError": RuntimeError, "InputError": InputError, "ImportError": ImportError}[self.error]("no route to host")
+            raise {"RuntimeError": RuntimeError, "InputError": InputError, "ImportError": ImportError}[self.error](
+                "no route to host"
+            )
 
     def open(self, folder: RunFolder, sweep: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
         self.note("open", (folder.name, sweep, dict(parameters)))
@@ -218,7 +220,9 @@ def test_a_failing_logger_does_not_hide_why_a_run_failed(folder: RunFolder) -> N
         raise ValueError("the real reason")
 
 
-@pytest.mark.parametrize(("error", "message"), [("InputError", "no route to host"), ("ImportError", "not installed .*no route to host")])
+@pytest.mark.parametrize(
+    ("error", "message"), [("InputError", "no route to host"), ("ImportError", "not installed .*no route to host")]
+)
 def test_what_the_user_must_mend_is_refused_at_the_start_alone(folder: RunFolder, error: str, message: str) -> None:
     with pytest.raises(InputError, match=message), open_log(folder, config("open", error=error)):
         pytest.fail("the run began")
@@ -235,7 +239,10 @@ def test_what_the_user_must_mend_is_refused_at_the_start_alone(folder: RunFolder
         ({"_target_": "prixfixe.optim.OneCycle"}, "no subclass of prixfixe.loggers.Logger"),
         ({"directory": None}, "no _target_"),
         ({"_target_": f"{__name__}.Recording"}, "logger.fails_in: Recording needs this value"),
-        ({"_target_": f"{__name__}.Recording", "fails_in": [], "color": 1}, "logger.color: Recording takes no such value"),
+        (
+            {"_target_": f"{__name__}.Recording", "fails_in": [], "color": 1},
+            "logger.color: Recording takes no such value",
+        ),
         ({"_target_": f"{__name__}.Recording", "fails_in": 3}, "logger.fails_in=3"),
     ],
     ids=["misspelt", "no-logger", "no-target", "missing", "unknown", "type"],

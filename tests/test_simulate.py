@@ -124,12 +124,16 @@ def test_the_page_lists_every_factor():
 def test_expression_is_unchanged():
     """A change here is a change of every simulated data set: raise assay.VERSION with it."""
     assert assay.VERSION == 1
-    sites = expression(promoter(NEUTRAL), planted((20, "TAGCCGCC"), (60, "TTACCCG")), planted((5, "TGACTCA"), (40, "CGCGCG")))
+    sites = expression(
+        promoter(NEUTRAL), planted((20, "TAGCCGCC"), (60, "TTACCCG")), planted((5, "TGACTCA"), (40, "CGCGCG"))
+    )
     np.testing.assert_allclose(sites, [8.052469, 2.021792, 14.334486], rtol=1e-5)
 
 
 def test_activators_raise_and_repressors_lower_expression():
-    neutral, gcn4, ume6, rsc3 = expression(planted(), planted((40, "TGACTCA")), planted((40, "TAGCCGCC")), planted((40, "CGCGCGCG")))
+    neutral, gcn4, ume6, rsc3 = expression(
+        planted(), planted((40, "TGACTCA")), planted((40, "TAGCCGCC")), planted((40, "CGCGCGCG"))
+    )
     assert ume6 < neutral - 1 < neutral + 1 < min(gcn4, rsc3)
 
 
@@ -200,7 +204,10 @@ def test_equals_the_real_sample(simulated, real_data):
     assert ours.expression.std() == pytest.approx(real.expression.std(), abs=0.1)
     shares = [np.bincount(m.sequences.lengths, minlength=140)[:140] / len(m) for m in (ours, real)]
     assert np.abs(shares[0] - shares[1]).sum() < 0.03
-    letters = [np.bincount(m.sequences[m.sequences.lengths == 110].padded()[:, 17:97].ravel(), minlength=4)[:4] for m in (ours, real)]
+    letters = [
+        np.bincount(m.sequences[m.sequences.lengths == 110].padded()[:, 17:97].ravel(), minlength=4)[:4]
+        for m in (ours, real)
+    ]
     np.testing.assert_allclose(letters[0] / letters[0].sum(), letters[1] / letters[1].sum(), atol=0.01)
 
 
@@ -257,7 +264,9 @@ def test_subsets_are_what_their_names_say(test_set):
     assert at[subsets["native"]].mean() > at[subsets["random"]].mean() + 0.05
 
 
-@pytest.mark.parametrize(("name", "most", "span"), [("SNVs", 1, 1), ("motif_perturbation", 5, 8), ("motif_tiling", 8, 8)])
+@pytest.mark.parametrize(
+    ("name", "most", "span"), [("SNVs", 1, 1), ("motif_perturbation", 5, 8), ("motif_tiling", 8, 8)]
+)
 def test_pairs_differ_where_they_should(test_set, name, most, span):
     inserts = inserts_of(test_set)
     alternative, reference = test_set.subsets[name].T

@@ -1,4 +1,5 @@
-"""`hydra/launcher=slurm` against a real Slurm of one node: jobs that fail, are cancelled, preempted or timed out, and a killed parent."""
+"""`hydra/launcher=slurm` against a real Slurm of one node: jobs that fail, are cancelled, preempted or timed out, and a
+killed parent."""
 
 from __future__ import annotations
 
@@ -67,13 +68,29 @@ def start(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[...,
     (tmp_path / "blocks" / "core" / "eventful.py").write_text(EVENTFUL)
     sweep = "train -m experiment=demo sweep=cluster recipe=bhi,autosome first=conv core=eventful"
     small = "dataset.size=300 training.epochs=20 training.device=cpu"
-    resources = "partition=gpu", "gpus_per_node=1", "cpus_per_task=1", "mem_gb=2", "timeout_min=30", "array_parallelism=2"
-    arguments = [*sweep.split(), *small.split(), "hydra/launcher=slurm", *(f"hydra.launcher.{resource}" for resource in resources)]
+    resources = (
+        "partition=gpu",
+        "gpus_per_node=1",
+        "cpus_per_task=1",
+        "mem_gb=2",
+        "timeout_min=30",
+        "array_parallelism=2",
+    )
+    arguments = [
+        *sweep.split(),
+        *small.split(),
+        "hydra/launcher=slurm",
+        *(f"hydra.launcher.{resource}" for resource in resources),
+    ]
     parents = []
 
     def start() -> subprocess.Popen[str]:
         with (tmp_path / f"parent{len(parents)}.log").open("w") as log:
-            parents.append(subprocess.Popen([sys.executable, "-m", "prixfixe", *arguments], cwd=tmp_path, env=environment, stderr=log))
+            parents.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", "prixfixe", *arguments], cwd=tmp_path, env=environment, stderr=log
+                )
+            )
         return parents[-1]
 
     yield start
@@ -82,9 +99,15 @@ def start(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[...,
         parent.wait()
 
 
-def test_a_sweep_through_slurm(start: Callable[[], subprocess.Popen[str]], environment: dict[str, str], tmp_path: Path) -> None:
+def test_a_sweep_through_slurm(
+    start: Callable[[], subprocess.Popen[str]], environment: dict[str, str], tmp_path: Path
+) -> None:
     folder = tmp_path / "runs" / "cluster"
-    names = [f"{recipe}+conv+eventful+{final}" for recipe in ("bhi", "autosome") for final in ("soft_bins", "mlp", "expression_heads")]
+    names = [
+        f"{recipe}+conv+eventful+{final}"
+        for recipe in ("bhi", "autosome")
+        for final in ("soft_bins", "mlp", "expression_heads")
+    ]
     preempted, timed_out, cancelled, *_, broken = names
 
     def state(name: str) -> str:
@@ -95,15 +118,22 @@ def test_a_sweep_through_slurm(start: Callable[[], subprocess.Popen[str]], envir
         return str(json.loads((folder / ".slurm" / "jobs.json").read_text())[" ".join(overrides)])
 
     def command(*words: str) -> str:
-        return subprocess.run(words, env=environment, check=True, capture_output=True, text=True, timeout=PATIENCE).stdout
+        return subprocess.run(
+            words, env=environment, check=True, capture_output=True, text=True, timeout=PATIENCE
+        ).stdout
 
     slow = tmp_path / "slow"
     slow.touch()
     parent = start()
-    until(lambda: {path.read_text() for path in tmp_path.glob("gpu-*")} == {"0", "1"}, parent)  # two at a time, each with its own GPU
+    until(
+        lambda: {path.read_text() for path in tmp_path.glob("gpu-*")} == {"0", "1"}, parent
+    )  # two at a time, each with its own GPU
     command("scontrol", "requeue", job(preempted))
-    # what Slurm sends ahead of the time limit; scancel itself tries again for minutes, as the job does not stay where it is
-    signalling = subprocess.Popen(["scancel", "--signal=USR2", job(timed_out)], env=environment, stderr=subprocess.DEVNULL)
+    # what Slurm sends ahead of the time limit; scancel itself tries again for minutes, as the job does not stay where
+    # it is
+    signalling = subprocess.Popen(
+        ["scancel", "--signal=USR2", job(timed_out)], env=environment, stderr=subprocess.DEVNULL
+    )
     until(lambda: trains(folder / cancelled), parent)
     signalling.kill()
     signalling.wait()
@@ -131,7 +161,11 @@ def test_a_sweep_through_slurm(start: Callable[[], subprocess.Popen[str]], envir
     assert "4 done already, 2 to run" in (tmp_path / "parent1.log").read_text()
     assert [state(name) for name in names] == ["done"] * 6
     shown = subprocess.run(
-        [sys.executable, "-m", "prixfixe", "results", "runs/cluster"], cwd=tmp_path, capture_output=True, text=True, check=True
+        [sys.executable, "-m", "prixfixe", "results", "runs/cluster"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert "6 of 6 combinations done" in shown.stdout
 
@@ -150,13 +184,13 @@ def until(true: Callable[[], object], parent: subprocess.Popen[str]) -> None:
 
 
 def test_a_refusal_is_one_message(environment: dict[str, str], tmp_path: Path) -> None:
-    sweep = (
-        "train -m experiment=demo recipe=bhi first=conv core=bilstm dataset.size=100 hydra/launcher=slurm hydra.launcher.partition=nowhere"
-    )
+    sweep = "train -m experiment=demo recipe=bhi first=conv core=bilstm dataset.size=100 hydra/launcher=slurm hydra.launcher.partition=nowhere"
     words = [sys.executable, "-m", "prixfixe", *sweep.split()]
     done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith("prixfixe: Slurm refuses the jobs: invalid partition specified: nowhere")
+    assert done.stderr.splitlines()[-1].startswith(
+        "prixfixe: Slurm refuses the jobs: invalid partition specified: nowhere"
+    )
 
 
 def squeue(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
@@ -169,8 +203,14 @@ def squeue(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
 
 def test_jobs_that_end_without_an_answer_are_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prixfixe.sweeps.slurm, "ANSWER_WITHIN", 0.0)
-    squeue(tmp_path, monkeypatch, "echo '7_0|OUT_OF_MEMORY|OutOfMemory'; echo '7_1|TIMEOUT|TimeLimit'; echo '9|RUNNING|None'")
-    changes = [change for change in prixfixe.sweeps.slurm.changes(tmp_path, {"a": "7_0", "b": "7_1", "c": "7_2"}) if change]
+    squeue(
+        tmp_path,
+        monkeypatch,
+        "echo '7_0|OUT_OF_MEMORY|OutOfMemory'; echo '7_1|TIMEOUT|TimeLimit'; echo '9|RUNNING|None'",
+    )
+    changes = [
+        change for change in prixfixe.sweeps.slurm.changes(tmp_path, {"a": "7_0", "b": "7_1", "c": "7_2"}) if change
+    ]
     assert all(isinstance(change, prixfixe.sweeps.slurm.Lost) for change in changes)
     assert {change.name: change.reason.partition(";")[0] for change in changes} == {  # type: ignore[union-attr]
         "a": "Slurm job 7_0: OUT_OF_MEMORY",
@@ -195,7 +235,9 @@ def test_without_slurm_there_is_one_message(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("answer, waits", [(None, False), (("InterruptedRunError", "interrupted"), True)])
-def test_a_job_that_slurm_stops_gives_no_bad_answer(answer: object, waits: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_that_slurm_stops_gives_no_bad_answer(
+    answer: object, waits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def work() -> object:
         signal.raise_signal(signal.SIGTERM)
         return answer

@@ -44,7 +44,10 @@ def with_gradients(layer: nn.Module, x: Tensor) -> list[Tensor]:
     [
         (lambda: Conv1d(6, 8, 7, padding="same"), lambda: nn.Conv1d(6, 8, 7, padding="same")),
         (lambda: Conv1d(6, 8, 10, padding="same"), lambda: nn.Conv1d(6, 8, 10, padding="same")),
-        (lambda: Conv1d(6, 8, 3, stride=2, padding=1, bias=False), lambda: nn.Conv1d(6, 8, 3, stride=2, padding=1, bias=False)),
+        (
+            lambda: Conv1d(6, 8, 3, stride=2, padding=1, bias=False),
+            lambda: nn.Conv1d(6, 8, 3, stride=2, padding=1, bias=False),
+        ),
         (lambda: GroupedConv(6, 5, 2), lambda: nn.Conv1d(6, 6, 5, padding="same", groups=3, bias=False)),
         (lambda: BatchNorm1d(6), lambda: nn.BatchNorm1d(6)),
         (lambda: BatchNorm1d(6).eval(), lambda: nn.BatchNorm1d(6).eval()),
@@ -66,7 +69,12 @@ def test_layers_with_channels_last_are_torchs(ours: Any, torchs: Any, layout: st
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 @pytest.mark.parametrize(
     "make",
-    [lambda: Conv1d(16, 8, 7, padding="same"), lambda: GroupedConv(16, 7, 2), lambda: GroupedConv(16, 15, 1), lambda: BatchNorm1d(16)],
+    [
+        lambda: Conv1d(16, 8, 7, padding="same"),
+        lambda: GroupedConv(16, 7, 2),
+        lambda: GroupedConv(16, 15, 1),
+        lambda: BatchNorm1d(16),
+    ],
     ids=["conv", "groups", "depthwise", "batch norm"],
 )
 def test_layers_on_a_gpu_are_those_on_a_cpu(make: Any) -> None:
@@ -163,7 +171,9 @@ def test_the_loss_of_every_step_is_that_of_the_plain_network(model: str) -> None
         batches = [recipe.training_batch(samples, torch.arange(i, i + 4), Bins(), torch.Generator()) for i in range(2)]
         if precision is None:
             optimizer = torch.optim.AdamW(module.parameters(), lr=4e-5, weight_decay=0.01)
-            scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.001, total_steps=100_000, div_factor=25, pct_start=0.3)
+            scheduler = torch.optim.lr_scheduler.OneCycleLR(
+                optimizer, 0.001, total_steps=100_000, div_factor=25, pct_start=0.3
+            )
             losses[name] = torch.stack([plain.step(module.train(), optimizer, scheduler, batch) for batch in batches])
         else:
             step = training_step(network, precision)

@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 from prixfixe.construct import LEFT_FLANK, RIGHT_FLANK
 from prixfixe.data.measurements import Measurements
 from prixfixe.data.sequences import Sequences
-from prixfixe.data.splits import cluster_folds, clusters, flanks, fold_split, group_keys, inserts, shared, split, strand_hash
+from prixfixe.data.splits import (
+    cluster_folds,
+    clusters,
+    flanks,
+    fold_split,
+    group_keys,
+    inserts,
+    shared,
+    split,
+    strand_hash,
+)
 from prixfixe.data.tables import read_measurements
 from prixfixe.errors import InputError
 
@@ -39,7 +49,12 @@ def test_hashes_do_not_depend_on_the_arrays_width():
 def test_neighbours_by_one_letter_do_not_collide():
     one = random_strings(1, 110)[0]
     variants = {one[:at] + letter + one[at + 1 :] for at in range(110) for letter in "ACGTN"}
-    pairs = {variant[:at] + letter + variant[at + 1 :] for variant in variants for at in (7, 15, 103, 109) for letter in "ACGTN"}
+    pairs = {
+        variant[:at] + letter + variant[at + 1 :]
+        for variant in variants
+        for at in (7, 15, 103, 109)
+        for letter in "ACGTN"
+    }
     strings = sorted(pairs)
     assert len(np.unique(strand_hash(Sequences.from_strings(strings)))) == len(strings)
 
@@ -100,10 +115,14 @@ def test_fold_split():
 
 def test_flanks_of_the_construct_and_of_others():
     strings = random_strings(50)
-    yeast = Sequences.from_strings([LEFT_FLANK + string[: 60 + row % 20] + RIGHT_FLANK for row, string in enumerate(strings)])
+    yeast = Sequences.from_strings(
+        [LEFT_FLANK + string[: 60 + row % 20] + RIGHT_FLANK for row, string in enumerate(strings)]
+    )
     assert flanks(yeast) == (LEFT_FLANK, RIGHT_FLANK)
     assert inserts(yeast).to_strings() == [string[: 60 + row % 20] for row, string in enumerate(strings)]
-    other = Sequences.from_strings(["GATTACAGATTACA" + string[: 60 + row % 20] + "CCCCGGGGTT" for row, string in enumerate(strings)])
+    other = Sequences.from_strings(
+        ["GATTACAGATTACA" + string[: 60 + row % 20] + "CCCCGGGGTT" for row, string in enumerate(strings)]
+    )
     left, right = flanks(other)
     assert left.startswith("GATTACAGATTACA")
     assert right.endswith("CCCCGGGGTT")
@@ -113,7 +132,9 @@ def test_flanks_of_the_construct_and_of_others():
 
 def test_a_sequence_without_the_flanks_stays_whole():
     strings = random_strings(3)
-    mixed = Sequences.from_strings([LEFT_FLANK + strings[0] + RIGHT_FLANK, LEFT_FLANK + strings[1] + RIGHT_FLANK, strings[2]])
+    mixed = Sequences.from_strings(
+        [LEFT_FLANK + strings[0] + RIGHT_FLANK, LEFT_FLANK + strings[1] + RIGHT_FLANK, strings[2]]
+    )
     assert inserts(mixed).to_strings() == strings
 
 
@@ -159,7 +180,9 @@ def test_short_sequences_are_joined_when_equal():
 
 def test_cluster_folds_are_even_and_keep_clusters_whole():
     strings = random_strings(100)
-    strings += [string[:40] + other[:40] for string, other in zip(strings[:50], random_strings(50, seed=1), strict=True)]
+    strings += [
+        string[:40] + other[:40] for string, other in zip(strings[:50], random_strings(50, seed=1), strict=True)
+    ]
     measurements = measured(strings)
     folds = cluster_folds(measurements, 5, seed=0)
     assert np.bincount(folds).tolist() == [30] * 5

@@ -1,4 +1,5 @@
-"""The studies of Kwak et al. and of soft classification: what is swept, what is trained, and what the table and the tests say."""
+"""The studies of Kwak et al. and of soft classification: what is swept, what is trained, and what the table and the
+tests say."""
 
 import csv
 import io
@@ -80,11 +81,15 @@ def make_study(
     jobs = {}
     for *levels, seed in itertools.product(*swept.values(), seeds):
         values = dict(zip(swept, levels, strict=True))
-        choices = FIXED[study] | {key.removeprefix("choices."): value for key, value in values.items() if key.startswith("choices.")}
+        choices = FIXED[study] | {
+            key.removeprefix("choices."): value for key, value in values.items() if key.startswith("choices.")
+        }
         own = {key: value for key, value in values.items() if not key.startswith("choices.")}
         variant = "-".join(f"{key.rpartition('.')[2]}{value}" for key, value in own.items())
         name = run_name(choices, seed, variant)
-        jobs[name] = [f"{slot}={choice}" for slot, choice in choices.items()] + [f"{key}={value}" for key, value in own.items()]
+        jobs[name] = [f"{slot}={choice}" for slot, choice in choices.items()] + [
+            f"{key}={value}" for key, value in own.items()
+        ]
         jobs[name] += [f"seed={seed}"] * (len(seeds) > 1) + [f"experiment={study}"]
         score = planted(values) + generator.normal(0, noise)
         if state(values) == "missing":
@@ -95,14 +100,24 @@ def make_study(
             config.setdefault(slot, {})[setting] = value
         path = folder / name
         path.mkdir(parents=True)
-        (path / "config.yaml").write_text(yaml.dump(config, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper), sort_keys=False))
+        (path / "config.yaml").write_text(
+            yaml.dump(config, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper), sort_keys=False)
+        )
         write_json(
-            path / "status.json", {"state": state(values), "reason": None if state(values) == "done" else "TrainingError: not finite"}
+            path / "status.json",
+            {"state": state(values), "reason": None if state(values) == "done" else "TrainingError: not finite"},
         )
         if state(values) == "done":
             write_json(
                 path / "metrics.json",
-                {"pearson_r": score, "kl": 2 - score, "mse": 1 - score, "spearman_rho": score, "n": 100, "simulated": False},
+                {
+                    "pearson_r": score,
+                    "kl": 2 - score,
+                    "mse": 1 - score,
+                    "spearman_rho": score,
+                    "n": 100,
+                    "simulated": False,
+                },
             )
     write_json(folder / "sweep.json", {"jobs": jobs})
     return folder
@@ -110,11 +125,17 @@ def make_study(
 
 def of_heads(values: Values) -> float:
     """Expression heads are worth 0.05, each doubling of the dimension 0.01, mask filling 0.02, blocks nothing."""
-    return 0.6 + 0.05 * (values["final.heads"] > 0) + 0.01 * np.log2(values["first.channels"]) + 0.02 * (values["recipe.mask_share"] > 0)
+    return (
+        0.6
+        + 0.05 * (values["final.heads"] > 0)
+        + 0.01 * np.log2(values["first.channels"])
+        + 0.02 * (values["recipe.mask_share"] > 0)
+    )
 
 
 def of_losses(values: Values) -> float:
-    """KL is worth 0.03 over both others, is_singleton 0.01, is_reverse nothing; and combinations differ by more than that."""
+    """KL is worth 0.03 over both others, is_singleton 0.01, is_reverse nothing; and combinations differ by more than
+    that."""
     combination = len(values["choices.first"]) / 40 + len(values["choices.core"]) / 50
     return 0.3 + combination + 0.03 * (values["final.loss"] == "kl") + 0.01 * values["recipe.is_singleton"]
 
@@ -136,11 +157,20 @@ def answers(study: Study, *folders: Path, score: str = "pearson_r") -> list[dict
 def test_a_factor_may_be_a_list(tmp_path: Path) -> None:
     factors = {"kernels": Factor("first.kernel_sizes", {(9, 15): "published"}), "clipping": Factor("optim.clip_norm")}
     study = Study(
-        "kernels", "Kernel sizes", factors, ("kernels",), ("clipping",), (Question(("kernels",), "wilcoxon", against=((9, 15),)),)
+        "kernels",
+        "Kernel sizes",
+        factors,
+        ("kernels",),
+        ("clipping",),
+        (Question(("kernels",), "wilcoxon", against=((9, 15),)),),
     )
     swept = {"first.kernel_sizes": ([21], [9, 15], [3, 5, 7]), "optim.clip_norm": (None, 1, 0.5)}
     sweep = make_study(
-        tmp_path / "kernels", "soft_classification", swept, lambda values: 0.5 + len(values["first.kernel_sizes"]) / 10, noise=0
+        tmp_path / "kernels",
+        "soft_classification",
+        swept,
+        lambda values: 0.5 + len(values["first.kernel_sizes"]) / 10,
+        noise=0,
     )
     table = score_table(study, read_study(study, [sweep]), "pearson_r")
     assert [row["kernels"] for row in table.rows] == ["published", "[3, 5, 7]", "[21]"]
@@ -157,7 +187,9 @@ def planned(monkeypatch: pytest.MonkeyPatch, folder: Path, *overrides: str) -> d
     """What a multirun would train, folder name -> resolved configuration."""
     seen: dict[str, dict[str, Any]] = {}
 
-    def plan_sweep(where: Path, names: list[str], batch: list[list[str]], configs: list[dict[str, Any]], launched_with: Any = ()) -> Any:
+    def plan_sweep(
+        where: Path, names: list[str], batch: list[list[str]], configs: list[dict[str, Any]], launched_with: Any = ()
+    ) -> Any:
         assert len(set(names)) == len(names)
         seen.update(zip(names, configs, strict=True))
         return sweep_module.Plan(where, {}), []
@@ -169,11 +201,15 @@ def planned(monkeypatch: pytest.MonkeyPatch, folder: Path, *overrides: str) -> d
     return seen
 
 
-@pytest.mark.parametrize(("study", "swept", "runs"), [("proformer_ablation", ABLATION, 144), ("soft_classification", SOFT, 108)])
+@pytest.mark.parametrize(
+    ("study", "swept", "runs"), [("proformer_ablation", ABLATION, 144), ("soft_classification", SOFT, 108)]
+)
 def test_one_multirun_sweeps_over_all_of_it(study: str, swept: Mapping[str, Sequence[Any]], runs: int) -> None:
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_folder())):
         hydra = hydra_compose("train", [f"experiment={study}"], return_hydra_config=True).hydra
-    params = {key: [yaml.safe_load(value) for value in str(values).split(",")] for key, values in hydra.sweeper.params.items()}
+    params = {
+        key: [yaml.safe_load(value) for value in str(values).split(",")] for key, values in hydra.sweeper.params.items()
+    }
     assert params == {key.removeprefix("choices."): list(values) for key, values in swept.items()}
     assert len(list(itertools.product(*params.values()))) == runs
     assert str(hydra.mode) == "RunMode.MULTIRUN"
@@ -185,9 +221,14 @@ def test_the_ablation_narrowed_has_names_and_values_of_its_own(monkeypatch: pyte
     heads = {64: 2, 128: 4, 256: 8}
     for name, config in runs.items():
         width = config["first"]["channels"]
-        assert (config["core"]["heads"], config["core"]["head_width"], config["core"]["blocks"]) == (heads[width], width, 8)
+        assert (config["core"]["heads"], config["core"]["head_width"], config["core"]["blocks"]) == (
+            heads[width],
+            width,
+            8,
+        )
         assert (
-            name == f"unlockdna+kmer+proformer+expression_heads+d{width}-b8-H{config['final']['heads']}-m{config['recipe']['mask_share']}"
+            name
+            == f"unlockdna+kmer+proformer+expression_heads+d{width}-b8-H{config['final']['heads']}-m{config['recipe']['mask_share']}"
         )
         assert not config["core"]["double_residual"] and config["optim"]["schedule"]["warmup_steps"] == 12500
     assert {config["recipe"]["mask_share"] for config in runs.values()} == {0.05, 0}
@@ -201,9 +242,17 @@ def test_a_dimension_of_ones_own_asks_for_its_attention_heads() -> None:
         build(build_recipe(config), config, targets())
 
 
-def test_soft_classification_narrowed_has_names_and_values_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_soft_classification_narrowed_has_names_and_values_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     runs = planned(
-        monkeypatch, tmp_path, "experiment=soft_classification", "first=kmer", "core=bilstm", "final.loss=mse,kl", "recipe.is_reverse=false"
+        monkeypatch,
+        tmp_path,
+        "experiment=soft_classification",
+        "first=kmer",
+        "core=bilstm",
+        "final.loss=mse,kl",
+        "recipe.is_reverse=false",
     )
     assert len(runs) == 2 * 2
     for name, config in runs.items():
@@ -217,7 +266,15 @@ def test_soft_classification_narrowed_has_names_and_values_of_its_own(monkeypatc
 
 def small(*overrides: str) -> dict[str, Any]:
     """Proformer of the ablation as small as it gets, on few simulated sequences."""
-    tiny = ("first.channels=64", "first.k=2", "core.blocks=1", "core.heads=1", "core.head_width=4", "core.expansion=1", "recipe.width=84")
+    tiny = (
+        "first.channels=64",
+        "first.k=2",
+        "core.blocks=1",
+        "core.heads=1",
+        "core.head_width=4",
+        "core.expansion=1",
+        "recipe.width=84",
+    )
     return compose("experiment=proformer_ablation", *tiny, *overrides)
 
 
@@ -244,7 +301,9 @@ def test_without_mask_filling_nothing_is_masked_and_nothing_filled() -> None:
     network.train()
     prediction = network(batch)
     assert torch.equal(network.loss(prediction, batch), network.final.loss(prediction, batch))
-    assert list(build(build_recipe(small("final.heads=1")), small("final.heads=1"), targets()).auxiliary) == ["mask_filling"]
+    assert list(build(build_recipe(small("final.heads=1")), small("final.heads=1"), targets()).auxiliary) == [
+        "mask_filling"
+    ]
 
 
 def test_losses_differ_and_networks_do_not() -> None:
@@ -258,7 +317,9 @@ def test_losses_differ_and_networks_do_not() -> None:
         channels.add(batch["x"].shape[1])
         prediction = network(batch)
         losses[loss, is_reverse] = network.loss(prediction, batch), prediction, batch
-        weights.append({name: tuple(value.shape) for name, value in network.state_dict().items() if not name.startswith("first.")})
+        weights.append(
+            {name: tuple(value.shape) for name, value in network.state_dict().items() if not name.startswith("first.")}
+        )
     assert all(shapes == weights[0] for shapes in weights)
     assert channels == {5, 6}
     mse, prediction, batch = losses["mse", "true"]
@@ -266,7 +327,8 @@ def test_losses_differ_and_networks_do_not() -> None:
     assert torch.allclose(mse, difference.square().mean())
     assert torch.allclose(losses["huber", "true"][0], F.huber_loss(difference, torch.zeros_like(difference)))
     assert torch.allclose(
-        losses["kl", "true"][0], (batch["y_probs"] * (batch["y_probs"].clamp(min=1e-30).log() - prediction.log_probs)).sum(1).mean()
+        losses["kl", "true"][0],
+        (batch["y_probs"] * (batch["y_probs"].clamp(min=1e-30).log() - prediction.log_probs)).sum(1).mean(),
     )
 
 
@@ -277,7 +339,14 @@ def test_extreme_values_train(extreme: str, tmp_path: Path) -> None:
         config = small(*tiny, "final.heads=0", "recipe.mask_share=0")
     else:
         channels = ("recipe.is_reverse=false", "recipe.is_singleton=false")
-        config = compose("experiment=soft_classification", *tiny, *channels, "first.channels=4", "core.widths=[4]", "final.loss=huber")
+        config = compose(
+            "experiment=soft_classification",
+            *tiny,
+            *channels,
+            "first.channels=4",
+            "core.widths=[4]",
+            "final.loss=huber",
+        )
     metrics = run(config, tmp_path / "run", show_progress=False)
     assert np.isfinite([metrics["kl"], metrics["mse"]]).all()
 
@@ -293,20 +362,43 @@ def shown(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 def test_the_ablation_table_has_two_panels(ablation: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = list(csv.DictReader(io.StringIO(shown(capsys, "proformer_ablation", ablation, "--format", "csv"))))
     assert len(table) == 2 * 12
-    assert list(table[0]) == ["mask filling", "dimension", "blocks", "pooling", "H=1", "H=8", "H=16", "H=32", "H=64", "mean over columns"]
+    assert list(table[0]) == [
+        "mask filling",
+        "dimension",
+        "blocks",
+        "pooling",
+        "H=1",
+        "H=8",
+        "H=16",
+        "H=32",
+        "H=64",
+        "mean over columns",
+    ]
     metrics = json.loads(
-        (ablation / "unlockdna+kmer+proformer+expression_heads+channels64-blocks8-heads16-mask_share0.05" / "metrics.json").read_text()
+        (
+            ablation
+            / "unlockdna+kmer+proformer+expression_heads+channels64-blocks8-heads16-mask_share0.05"
+            / "metrics.json"
+        ).read_text()
     )
-    [row] = [r for r in table if (r["mask filling"], r["dimension"], r["blocks"]) == ("mask filling, share 0.05", "64", "8")]
+    [row] = [
+        r for r in table if (r["mask filling"], r["dimension"], r["blocks"]) == ("mask filling, share 0.05", "64", "8")
+    ]
     assert float(row["H=16"]) == metrics["pearson_r"]
     assert float(row["mean over columns"]) == pytest.approx(np.mean([float(row[h]) for h in list(row)[3:-1]]))
     text = shown(capsys, "proformer_ablation", ablation)
     assert text.startswith("The ablations of Kwak et al. 2024 (Proformer): Pearson r. 144 of 144 combinations done.\n")
-    assert text.index("\nWithout mask filling\n") < text.index("\nMask filling, share 0.05\n") < text.index("Mann-Whitney")
+    assert (
+        text.index("\nWithout mask filling\n") < text.index("\nMask filling, share 0.05\n") < text.index("Mann-Whitney")
+    )
 
 
-def test_the_soft_classification_table_has_combinations_as_columns(soft: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    table = list(csv.DictReader(io.StringIO(shown(capsys, "soft_classification", soft, "--format", "csv", "--score", "kl"))))
+def test_the_soft_classification_table_has_combinations_as_columns(
+    soft: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = list(
+        csv.DictReader(io.StringIO(shown(capsys, "soft_classification", soft, "--format", "csv", "--score", "kl")))
+    )
     assert [(row["loss"], row["is_reverse"], row["is_singleton"]) for row in table] == list(
         itertools.product(("KL", "MSE", "Huber"), ("yes", "no"), ("yes", "no"))
     )
@@ -321,15 +413,19 @@ def test_seeds_are_averaged_with_their_spread(tmp_path: Path, capsys: pytest.Cap
     runs = read_study(SOFT_CLASSIFICATION, [folder])
     row = score_table(SOFT_CLASSIFICATION, runs, "pearson_r").rows[0]
     scores = [
-        json.loads((folder / f"autosome+conv+bilstm+soft_bins+losskl-is_reverseTrue-is_singletonTrue{seed}" / "metrics.json").read_text())[
-            "pearson_r"
-        ]
+        json.loads(
+            (
+                folder / f"autosome+conv+bilstm+soft_bins+losskl-is_reverseTrue-is_singletonTrue{seed}" / "metrics.json"
+            ).read_text()
+        )["pearson_r"]
         for seed in ("", "+seed1", "+seed2")
     ]
     assert row["conv+bilstm"] == pytest.approx(np.mean(scores))
     assert f"{np.mean(scores):.3f} ± {np.std(scores, ddof=1):.3f}" in shown(capsys, "soft_classification", folder)
     pairs = {(r["term"], r["part"], r["other"]): r["n"] for r in answers(SOFT_CLASSIFICATION, folder)}
-    assert pairs["loss", "MSE", "KL"] == "8", "two first layers, four settings of the channels; three seeds are no more witnesses"
+    assert pairs["loss", "MSE", "KL"] == "8", (
+        "two first layers, four settings of the channels; three seeds are no more witnesses"
+    )
 
 
 # the tests
@@ -344,7 +440,9 @@ def test_planted_effects_of_the_ablation_are_found(ablation: Path) -> None:
     paired = {(row["term"], row["part"], row["other"]): row for row in rows if row["test"] == "Wilcoxon"}
     dimension = paired["dimension", "256", "64"]
     assert dimension["n"] == "48" and dimension["better"] == "48 of 48" and dimension["low"] < 0.02 < dimension["high"]
-    assert paired["mask filling", "mask filling, share 0.05", "without mask filling"]["difference"] == pytest.approx(0.02, abs=0.001)
+    assert paired["mask filling", "mask filling, share 0.05", "without mask filling"]["difference"] == pytest.approx(
+        0.02, abs=0.001
+    )
     assert all(row["p_adjusted"] > 0.05 for (term, _, _), row in paired.items() if term == "blocks")
     assert paired["head", "H=8", "pooling"]["p_adjusted"] < 0.001 < paired["head", "H=64", "H=32"]["p_adjusted"]
 
@@ -354,7 +452,9 @@ def test_p_values_are_scipys_and_the_correction_statsmodels(ablation: Path) -> N
     scores = {}
     for values in itertools.product(*ABLATION.values()):
         name = "-".join(f"{key.rpartition('.')[2]}{value}" for key, value in zip(ABLATION, values, strict=True))
-        scores[values] = json.loads((ablation / f"unlockdna+kmer+proformer+expression_heads+{name}" / "metrics.json").read_text())["mse"]
+        scores[values] = json.loads(
+            (ablation / f"unlockdna+kmer+proformer+expression_heads+{name}" / "metrics.json").read_text()
+        )["mse"]
     groups = {h: [score for key, score in scores.items() if key[2] == h and key[3] == 0] for h in (0, 16)}
     [row] = [r for r in rows if r["test"] == "Mann-Whitney" and r["part"] == "H=16" and "without" in r["term"]]
     assert row["p"] == mannwhitneyu(groups[16], groups[0]).pvalue
@@ -394,10 +494,17 @@ def test_an_unfinished_study_says_what_is_missing(tmp_path: Path, capsys: pytest
     def state(values: Values) -> str:
         return "missing" if values["final.heads"] == 64 else "failed" if values["core.blocks"] == 8 else "done"
 
-    folder = make_study(tmp_path / "half", "proformer_ablation", ABLATION | {"recipe.mask_share": (0.05,)}, of_heads, state=state)
+    folder = make_study(
+        tmp_path / "half", "proformer_ablation", ABLATION | {"recipe.mask_share": (0.05,)}, of_heads, state=state
+    )
     text = shown(capsys, "proformer_ablation", folder)
     assert "45 of 72 combinations done" in text
-    assert "\n12 missing: " in text and "\n15 failed: " in text and "(TrainingError: not finite)" in text and "and 12 more" in text
+    assert (
+        "\n12 missing: " in text
+        and "\n15 failed: " in text
+        and "(TrainingError: not finite)" in text
+        and "and 12 more" in text
+    )
     assert "To run just these:\n  prixfixe train -m " in text
     assert "× failed, – missing." in text  # noqa: RUF001
     rows = {(row["test"], row["term"], row["part"], row["other"]): row for row in answers(PROFORMER_ABLATION, folder)}
@@ -422,7 +529,9 @@ def test_too_few_pairs_get_no_p_value(tmp_path: Path) -> None:
     swept = ABLATION | {"first.channels": (64,), "core.blocks": (1, 2), "recipe.mask_share": (0.05,)}
     rows = answers(PROFORMER_ABLATION, make_study(tmp_path / "few", "proformer_ablation", swept, of_heads))
     assert all(
-        row["p"] is None and row["p_adjusted"] is None and row["difference"] is not None for row in rows if row["term"].startswith("head")
+        row["p"] is None and row["p_adjusted"] is None and row["difference"] is not None
+        for row in rows
+        if row["term"].startswith("head")
     )
     assert [row["n"] for row in rows if row["term"] == "blocks"] == ["6"]
     assert all(row["p"] is not None for row in rows if row["term"] == "blocks")
@@ -447,12 +556,17 @@ def test_other_runs_are_refused_or_left_out(ablation: Path, tmp_path: Path, caps
 def test_runs_that_differ_in_something_else_are_named(tmp_path: Path) -> None:
     def extra(values: Values) -> Values:
         path = "a.tsv" if values["core.blocks"] == 1 else "b.tsv"
-        return {"core.heads": values["first.channels"] // 32, "dataset.path": path, "training.device": f"cuda:{values['core.blocks']}"}
+        return {
+            "core.heads": values["first.channels"] // 32,
+            "dataset.path": path,
+            "training.device": f"cuda:{values['core.blocks']}",
+        }
 
     folder = make_study(tmp_path / "mixed", "proformer_ablation", ABLATION, of_heads, extra=extra)
     remarks = read_study(PROFORMER_ABLATION, [folder]).remarks
     assert remarks == [
-        "beware: these runs differ in dataset.path (a.tsv, b.tsv): where they are scored on different data, their scores cannot be compared"
+        "beware: these runs differ in dataset.path (a.tsv, b.tsv): where they are scored on different data, "
+        "their scores cannot be compared"
     ]
 
 
@@ -464,16 +578,21 @@ def test_data_that_vary_and_their_copies(tmp_path: Path) -> None:
     folder = make_study(tmp_path / "mixed", "proformer_ablation", ABLATION, of_heads, extra=extra)
     for path in folder.glob("*/"):
         np.savez(path / "validation.npz", measured=np.arange(9.0), predicted=np.arange(9.0))
-    assert read_study(PROFORMER_ABLATION, [folder]).remarks == [], "the same held-out measurements: the table lies in two places"
+    assert read_study(PROFORMER_ABLATION, [folder]).remarks == [], (
+        "the same held-out measurements: the table lies in two places"
+    )
     for path in folder.glob("*/"):
         measured = np.arange(9.0) + ("path: a.tsv" in (path / "config.yaml").read_text())
         np.savez(path / "validation.npz", measured=measured, predicted=measured)
     assert read_study(PROFORMER_ABLATION, [folder]).remarks == [
-        "beware: these runs are scored on different data, as they differ in dataset.path (a.tsv, b.tsv): their scores cannot be compared"
+        "beware: these runs are scored on different data, as they differ in dataset.path (a.tsv, b.tsv): their "
+        "scores cannot be compared"
     ]
 
 
-def test_a_score_that_no_run_has_is_said_without_a_table_of_tests(soft: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_score_that_no_run_has_is_said_without_a_table_of_tests(
+    soft: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     line = "No finished run has a Pearson score yet: prixfixe evaluate RUNS TESTSET gives it.\n"
     assert shown(capsys, "soft_classification", soft, "--score", "pearson_score", "--tests") == line
     out = shown(capsys, "soft_classification", soft, "--score", "pearson_score")

@@ -77,7 +77,14 @@ def test_the_printed_command_runs_a_failed_combination_by_itself(tmp_path: Path)
 
 
 def test_ctrl_c_lets_the_jobs_save_and_says_how_to_go_on(tmp_path: Path) -> None:
-    sweep = ("-m", *TINY[:-1], "core=efficientnet,bilstm", "dataset.size=200", "training.epochs=400", "hydra.launcher.jobs=2")
+    sweep = (
+        "-m",
+        *TINY[:-1],
+        "core=efficientnet,bilstm",
+        "dataset.size=200",
+        "training.epochs=400",
+        "hydra.launcher.jobs=2",
+    )
     first = start(*sweep, cwd=tmp_path)
     runs = [tmp_path / "runs" / "demo" / f"bhi+conv+{core}+soft_bins" for core in ("efficientnet", "bilstm")]
     deadline = time.monotonic() + 240
@@ -98,7 +105,18 @@ def test_ctrl_c_lets_the_jobs_save_and_says_how_to_go_on(tmp_path: Path) -> None
 
 def test_a_sweep_whose_processes_are_killed_ends_with_the_same_numbers(tmp_path: Path) -> None:
     chaos = Path(__file__).parents[1] / "benchmarks" / "chaos.py"
-    small = ("--combinations", "2", "--size", "300", "--epochs", "6", "--every", "1.5", "-o", str(tmp_path / "chaos.json"))
+    small = (
+        "--combinations",
+        "2",
+        "--size",
+        "300",
+        "--epochs",
+        "6",
+        "--every",
+        "1.5",
+        "-o",
+        str(tmp_path / "chaos.json"),
+    )
     subprocess.run([sys.executable, str(chaos), *small], cwd=tmp_path, check=True, timeout=900, capture_output=True)
     result = json.loads((tmp_path / "chaos.json").read_text())
     assert result["combinations"] == 2
@@ -111,7 +129,21 @@ PLAN = {f"bhi+conv+{core}+mlp": ["recipe=bhi", f"core={core}"] for core in ("bil
 
 @pytest.mark.parametrize(
     "value",
-    ["runs/demo/bhi+conv", "a b", "it's", "a,b", "x=y", "[1]", "{a}", "back\\slash'", "ends in \\", '"', "(c)", "ümlaut", "a\\\\'b"],
+    [
+        "runs/demo/bhi+conv",
+        "a b",
+        "it's",
+        "a,b",
+        "x=y",
+        "[1]",
+        "{a}",
+        "back\\slash'",
+        "ends in \\",
+        '"',
+        "(c)",
+        "ümlaut",
+        "a\\\\'b",
+    ],
 )
 def test_values_are_quoted_as_hydra_reads_them(value: str) -> None:
     [override] = OverridesParser.create().parse_overrides([f"key={quoted(value)}"])
@@ -194,7 +226,9 @@ def test_scores_of_one_run_are_labelled_and_need_no_value(
     monkeypatch.setattr(sys, "argv", sys.argv)
     train(["hydra.run.dir=runs/x"])
     assert capsys.readouterr().out == "runs/x: KL 1.0000, Pearson r 0.5000, Spearman rho - (simulated assay)\n"
-    monkeypatch.setattr("prixfixe.app.run", lambda config, folder, show_progress: {**METRICS, "kl": float("nan"), "simulated": False})
+    monkeypatch.setattr(
+        "prixfixe.app.run", lambda config, folder, show_progress: {**METRICS, "kl": float("nan"), "simulated": False}
+    )
     train(["hydra.run.dir=runs/x", "dataset=table", "dataset.path=x.tsv"])
     assert capsys.readouterr().out == "runs/x: KL -, Pearson r 0.5000, Spearman rho -\n"
 
@@ -206,7 +240,13 @@ def test_scores_of_a_sweep_are_labelled() -> None:
 
 @pytest.mark.parametrize(
     ("setting", "launcher"),
-    [("epochs=0", "pool"), ("batch_size=many", "pool"), ("precision=fp8", "slurm"), ("epochs=2,0", "pool"), ("device=gpu", "pool")],
+    [
+        ("epochs=0", "pool"),
+        ("batch_size=many", "pool"),
+        ("precision=fp8", "slurm"),
+        ("epochs=2,0", "pool"),
+        ("device=gpu", "pool"),
+    ],
 )
 def test_bad_settings_of_training_are_refused_before_anything_starts(
     setting: str, launcher: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -214,7 +254,16 @@ def test_bad_settings_of_training_are_refused_before_anything_starts(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", sys.argv)
     with pytest.raises(InputError, match=f"training.{setting.partition('=')[0]}="):
-        train(["-m", *TINY, "core=bilstm", f"training.{setting}", "variant=v${training.epochs}", f"hydra/launcher={launcher}"])
+        train(
+            [
+                "-m",
+                *TINY,
+                "core=bilstm",
+                f"training.{setting}",
+                "variant=v${training.epochs}",
+                f"hydra/launcher={launcher}",
+            ]
+        )
     assert not (tmp_path / "runs").exists()
 
 
@@ -261,8 +310,18 @@ def test_a_sweep_composes_what_hydra_composes(tmp_path: Path) -> None:
     (tmp_path / "core").mkdir()
     (tmp_path / "core" / "mine.yaml").write_text("_target_: mine.Mine\nhidden: ${training.batch_size}\n")
     combinations = [
-        [f"experiment={experiment}", f"recipe={recipe}", f"core={core}", "final=mlp", "variant='b${training.batch_size}'"]
-        for experiment, recipe, core in (("demo", "bhi", "bilstm"), ("proformer", "unlockdna", "proformer"), ("demo", "bhi", "mine"))
+        [
+            f"experiment={experiment}",
+            f"recipe={recipe}",
+            f"core={core}",
+            "final=mlp",
+            "variant='b${training.batch_size}'",
+        ]
+        for experiment, recipe, core in (
+            ("demo", "bhi", "bilstm"),
+            ("proformer", "unlockdna", "proformer"),
+            ("demo", "bhi", "mine"),
+        )
     ]
     version.setbase("1.3")
     try:
@@ -291,8 +350,12 @@ def text_of(view: GridView, width: int, height: int, monkeypatch: pytest.MonkeyP
     return console.export_text()
 
 
-def test_the_grid_shows_every_combination_and_fits_the_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    slots_of = yaml.safe_load((Path(__file__).parents[1] / "conf" / "experiment" / "grid81.yaml").read_text())["hydra"]["sweeper"]["params"]
+def test_the_grid_shows_every_combination_and_fits_the_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slots_of = yaml.safe_load((Path(__file__).parents[1] / "conf" / "experiment" / "grid81.yaml").read_text())["hydra"][
+        "sweeper"
+    ]["params"]
     recipes, firsts, cores, finals = (choices.split(",") for choices in slots_of.values())
     asked = [f"{r}+{f}+{c}+{o}" for r in recipes for f in firsts for c in cores for o in finals]
     done = RunFolder(tmp_path / asked[0])
@@ -340,7 +403,9 @@ def test_the_time_left(tmp_path: Path) -> None:
     assert view.seconds_left() == pytest.approx((2 * 15 + 5) / 2, abs=0.5)
 
 
-@pytest.mark.parametrize("setting", ["jobs=0", "jobs=two", "jobs_per_gpu=null", "retries=-1", "retries=1.5", "timeout_minutes=0"])
+@pytest.mark.parametrize(
+    "setting", ["jobs=0", "jobs=two", "jobs_per_gpu=null", "retries=-1", "retries=1.5", "timeout_minutes=0"]
+)
 def test_settings_of_the_pool_are_checked(setting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from omegaconf import OmegaConf
 

@@ -59,11 +59,20 @@ def test_text_round_trip(rows, delimiter, header, quote, zipped, bom, end, last,
 
 
 @quick
-@given(rows=rows, kind=st.sampled_from([pa.string(), pa.large_string(), pa.binary(), pa.dictionary(pa.int32(), pa.string())]))
+@given(
+    rows=rows,
+    kind=st.sampled_from([pa.string(), pa.large_string(), pa.binary(), pa.dictionary(pa.int32(), pa.string())]),
+)
 def test_parquet_round_trip(rows, kind, tmp_path):
     columns = list(zip(*rows, strict=True))
     table = pa.table(
-        {"id": list(range(len(rows))), "seq": pa.array(columns[0]).cast(kind), "a": columns[1], "b": columns[2], "cv": columns[3]}
+        {
+            "id": list(range(len(rows))),
+            "seq": pa.array(columns[0]).cast(kind),
+            "a": columns[1],
+            "b": columns[2],
+            "cv": columns[3],
+        }
     )
     pq.write_table(table, tmp_path / "table", row_group_size=7)
 
@@ -77,7 +86,11 @@ def test_parquet_round_trip(rows, kind, tmp_path):
 
 
 @quick
-@given(rows=st.lists(st.tuples(st.text("abcXYZ019_|", min_size=1), sequences), min_size=1), width=st.integers(1, 50), zipped=st.booleans())
+@given(
+    rows=st.lists(st.tuples(st.text("abcXYZ019_|", min_size=1), sequences), min_size=1),
+    width=st.integers(1, 50),
+    zipped=st.booleans(),
+)
 def test_fasta_round_trip(rows, width, zipped, tmp_path):
     text = io.StringIO()
     for name, sequence in rows:
@@ -90,7 +103,8 @@ def test_fasta_round_trip(rows, width, zipped, tmp_path):
 
 
 table_like = st.lists(
-    st.lists(st.one_of(sequences, st.sampled_from(["", "1", "-2.5", "nan", "x", '"', "seq", ">", "\x00"])), max_size=4), max_size=6
+    st.lists(st.one_of(sequences, st.sampled_from(["", "1", "-2.5", "nan", "x", '"', "seq", ">", "\x00"])), max_size=4),
+    max_size=6,
 )
 
 
@@ -101,7 +115,9 @@ table_like = st.lists(
         table_like.map(lambda rows: "\n".join("\t".join(row) for row in rows).encode()),
         st.binary(max_size=100).map(lambda tail: b"\x1f\x8b\x08" + tail),
         st.binary(max_size=100).map(lambda tail: b"PAR1" + tail + b"PAR1"),
-        st.tuples(st.integers(0, 60), st.integers(1, 255)).map(lambda at: corrupted(gzip.compress(b"ACGT\t1\n" * 20, mtime=0), *at)),
+        st.tuples(st.integers(0, 60), st.integers(1, 255)).map(
+            lambda at: corrupted(gzip.compress(b"ACGT\t1\n" * 20, mtime=0), *at)
+        ),
     )
 )
 def test_any_bytes_are_read_or_refused(content, tmp_path):
@@ -150,7 +166,10 @@ def corrupted(content: bytes, position: int, change: int) -> bytes:
         ("\n \n\n", "is empty"),
         ("ACGT\n", "one column"),
         (">a\nACGT\n", "FASTA"),
-        ("promoter\tlevel\nACGT\t1\n", "no column is named sequence or seq.*dataset.sequence=NAME; the columns are: promoter, level"),
+        (
+            "promoter\tlevel\nACGT\t1\n",
+            "no column is named sequence or seq.*dataset.sequence=NAME; the columns are: promoter, level",
+        ),
         ("seq\ta\tb\nACGT\t1\t2\n", "2 columns hold numbers.*dataset.expression=NAME; the columns are: seq, a, b"),
         ("seq\ta\nACGT\tx\n", "no column holds numbers"),
         ("ACGT\t1\n".encode("utf-16"), "zero bytes"),
@@ -307,12 +326,16 @@ def test_chunks_are_the_whole_file_in_pieces(kind, rows, tmp_path, monkeypatch):
     }
     path = write(tmp_path, content[kind])
     if kind == "Parquet":
-        pq.write_table(pa.table({"sequence": STRINGS, "id": pa.array([None, *range(1, 500)])}), path, row_group_size=120)
+        pq.write_table(
+            pa.table({"sequence": STRINGS, "id": pa.array([None, *range(1, 500)])}), path, row_group_size=120
+        )
     whole, names = read_sequences(path)
     assert whole.to_strings() == STRINGS
     assert len(names) == len(STRINGS) == count_sequences(path)
     chunks = list(read_sequence_chunks(path, rows))
-    assert [len(chunk) for chunk, _ in chunks] == [len(STRINGS[start : start + rows]) for start in range(0, len(STRINGS), rows)]
+    assert [len(chunk) for chunk, _ in chunks] == [
+        len(STRINGS[start : start + rows]) for start in range(0, len(STRINGS), rows)
+    ]
     assert [string for chunk, _ in chunks for string in chunk.to_strings()] == STRINGS
     assert [name for _, chunk_names in chunks for name in chunk_names] == names
 
@@ -337,7 +360,12 @@ def test_chunks_come_before_the_file_is_read_to_its_end(fasta, tmp_path, monkeyp
         ("yeast/random_promoters.txt", {}, (6370,), 135),
         ("yeast/designed_complex_media.tsv", {}, (12869,), 110),
         ("yeast/leaderboard/test_sequences.tsv", {}, (1072,), 110),
-        ("drosophila/starrseq_train.tsv", {"expression": ["Dev_log2_enrichment", "Hk_log2_enrichment"]}, (1000, 2), 249),
+        (
+            "drosophila/starrseq_train.tsv",
+            {"expression": ["Dev_log2_enrichment", "Hk_log2_enrichment"]},
+            (1000, 2),
+            249,
+        ),
         ("drosophila/starrseq_val.tsv", {"expression": ["Dev_log2_enrichment", "Hk_log2_enrichment"]}, (1000, 2), 249),
         ("human/lentimpra_train.tsv", {}, (1000,), 230),
         ("human/lentimpra_val.tsv", {}, (1000,), 230),

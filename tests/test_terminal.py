@@ -1,4 +1,5 @@
-"""What commands show in a terminal of some width: columns are left out whole, and numbers and names are never broken."""
+"""What commands show in a terminal of some width: columns are left out whole, and numbers and names are never
+broken."""
 
 import io
 from pathlib import Path
@@ -44,7 +45,9 @@ def test_what_does_not_fit_is_left_out_in_order() -> None:
 
 @pytest.mark.parametrize("steps", [18, 482560])
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 140])
-def test_the_training_bar_keeps_epoch_steps_and_loss_whole(width: int, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_training_bar_keeps_epoch_steps_and_loss_whole(
+    width: int, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     terminal(width, monkeypatch)
     shown = TrainingProgress(steps, 6, begun=steps - 1, show=True)
     shown.after_step(6, 1024, 0.24924)
@@ -90,7 +93,9 @@ def test_an_epochs_line_in_a_file_is_whole(capsys: pytest.CaptureFixture[str], m
     assert line.startswith("epoch 6/6  loss 0.2492  KL 1.2346  r 0.543  rho 0.512  0 samples/s  left ")
 
 
-@pytest.mark.parametrize(("width", "left_out"), [(60, {"takes", "values"}), (80, {"values"}), (120, set())], ids=["60", "80", "120"])
+@pytest.mark.parametrize(
+    ("width", "left_out"), [(60, {"takes", "values"}), (80, {"values"}), (120, set())], ids=["60", "80", "120"]
+)
 def test_the_menu_never_breaks_a_number_or_a_name(
     width: int, left_out: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -128,7 +133,11 @@ def test_a_part_is_tried_beside_the_defaults() -> None:
 
 
 def test_the_lines_of_a_sweep_are_aligned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    names = ["bhi+conv+bilstm+mlp", "unlockdna+parallel_conv+efficientnet+expression_heads", "bhi+conv+bilstm+mlp+" + "wide" * 12]
+    names = [
+        "bhi+conv+bilstm+mlp",
+        "unlockdna+parallel_conv+efficientnet+expression_heads",
+        "bhi+conv+bilstm+mlp+" + "wide" * 12,
+    ]
     with LineView(tmp_path, names) as view:
         for index in range(3):
             view.started(index, 1)

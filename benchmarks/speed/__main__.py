@@ -2,8 +2,8 @@
 
     python benchmarks/speed [SECTION ...] [--quick] [--device auto] [-o benchmarks/speed.json]
 
-Sections: input, training, inference, sweep, growth, grid; all of them where none is named. Compare ratios: rates depend on the machine and
-on what else it does. -o adds to what the file has of other sections.
+Sections: input, training, inference, sweep, growth, grid; all of them where none is named. Compare ratios: rates depend
+on the machine and on what else it does. -o adds to what the file has of other sections.
 """
 
 from __future__ import annotations
@@ -28,7 +28,14 @@ from rich.table import Table
 from prixfixe.experiment import compute_deterministically, find_device
 from prixfixe.files import write_json
 
-SECTIONS = {"input": "pipeline", "training": "training", "inference": "inference", "sweep": "sweep", "growth": "growth", "grid": "grid"}
+SECTIONS = {
+    "input": "pipeline",
+    "training": "training",
+    "inference": "inference",
+    "sweep": "sweep",
+    "growth": "growth",
+    "grid": "grid",
+}
 
 
 def main() -> None:
@@ -36,10 +43,14 @@ def main() -> None:
         prog="python benchmarks/speed", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
-    parser.add_argument("--quick", action="store_true", help="small and once: to see that everything works, not to be quoted")
+    parser.add_argument(
+        "--quick", action="store_true", help="small and once: to see that everything works, not to be quoted"
+    )
     parser.add_argument("--repeats", type=int, default=5, help="how often each figure is measured; medians count")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="a JSON file, which keeps what it has of other sections")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="a JSON file, which keeps what it has of other sections"
+    )
     arguments = parser.parse_args()
     options = Options(find_device(arguments.device), arguments.quick, 1 if arguments.quick else arguments.repeats)
     if options.device.type == "cuda":
@@ -68,7 +79,10 @@ def show(section: str, figures: list[Figure]) -> None:
             figure.note,
         )
     console.print(shown)
-    for words, sources in (("compared with", [f.compared_with for f in figures]), ("limit:", [f.limited_by for f in figures])):
+    for words, sources in (
+        ("compared with", [f.compared_with for f in figures]),
+        ("limit:", [f.limited_by for f in figures]),
+    ):
         for source in dict.fromkeys(filter(None, sources)):
             console.print(f"  {words} {source}", style="dim")
     console.print()

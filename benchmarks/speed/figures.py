@@ -27,8 +27,8 @@ class Figure:
     """One row of the table.
 
     value, compared: in `unit`, medians over `repeats`; None where it could not be measured here.
-    limit: the best that the machine could do, in the same unit, by `limited_by`. gain: how many times better than what it is
-    compared with. note: what else is needed to read it.
+    limit: the best that the machine could do, in the same unit, by `limited_by`. gain: how many times better than what
+    it is compared with. note: what else is needed to read it.
     """
 
     name: str
@@ -58,8 +58,11 @@ def at_a_time(device: torch.device) -> int:
     return 20 if device.type == "cuda" else 1
 
 
-def in_turns(works: dict[str, Callable[[], object]], repeats: int, device: torch.device | None = None, times: int = 1) -> dict[str, float]:
-    """The median seconds of each, measured in turns, so that a machine's moods fall on all alike; the first turn is not counted."""
+def in_turns(
+    works: dict[str, Callable[[], object]], repeats: int, device: torch.device | None = None, times: int = 1
+) -> dict[str, float]:
+    """The median seconds of each, measured in turns, so that a machine's moods fall on all alike; the first turn is not
+    counted."""
     turns = [{name: seconds(work, device, times) for name, work in works.items()} for _ in range(repeats + 1)][1:]
     return {name: statistics.median(turn[name] for turn in turns) for name in works}
 
@@ -69,7 +72,11 @@ def utilisation(work: Callable[[], object], taken: float, device: torch.device) 
     with profile(activities=[ProfilerActivity.CUDA]) as profiler:
         work()
         torch.cuda.synchronize(device)
-    on_device = [event for event in profiler.events() or () if event.device_type == DeviceType.CUDA and not event.is_user_annotation]
+    on_device = [
+        event
+        for event in profiler.events() or ()
+        if event.device_type == DeviceType.CUDA and not event.is_user_annotation
+    ]
     return sum(event.time_range.elapsed_us() for event in on_device) / 1e6 / taken
 
 

@@ -1,7 +1,9 @@
-"""All 81 combinations at published size: samples a second, share of the peak rate, memory; and what the full grid would cost.
+"""All 81 combinations at published size: samples a second, share of the peak rate, memory; and what the full grid would
+cost.
 
-Measured: the rate of training and of scoring, each combination for itself. Extrapolated: 80 epochs of 6.74 million sequences in batches
-of 1,024, in proportion to the number of samples, which holds from ten thousand sequences to 6.7 million (section growth).
+Measured: the rate of training and of scoring, each combination for itself. Extrapolated: 80 epochs of 6.74 million
+sequences in batches of 1,024, in proportion to the number of samples, which holds from ten thousand sequences to 6.7
+million (section growth).
 """
 
 from __future__ import annotations
@@ -44,7 +46,9 @@ def measure(options: Options) -> list[Figure]:
         hours += cost
         work += count
         figures.append(figure)
-        Console(stderr=True).print(f"[dim]{len(figures)} of {len(combinations)}  {figure.name}  {figure.value:,.0f} samples/s[/dim]")
+        Console(stderr=True).print(
+            f"[dim]{len(figures)} of {len(combinations)}  {figure.name}  {figure.value:,.0f} samples/s[/dim]"
+        )
         gc.collect()
     device = torch.cuda.get_device_name(options.device) if on_gpu else f"{torch.get_num_threads()} CPU cores"
     extrapolated = f"extrapolated from the measured rates: {len(figures)} combinations x {EPOCHS} epochs x {SEQUENCES:,} sequences, "
@@ -61,7 +65,13 @@ def measure(options: Options) -> list[Figure]:
 
 
 def combination(
-    choices: dict[str, str], data: Measurements, size: int, repeats: int, precision: torch.dtype, best: float, device: torch.device
+    choices: dict[str, str],
+    data: Measurements,
+    size: int,
+    repeats: int,
+    precision: torch.dtype,
+    best: float,
+    device: torch.device,
 ) -> tuple[Figure, float, float]:
     """One combination's rate, and the hours and operations that its training would take in full."""
     config = configuration(*(f"{slot}={choice}" for slot, choice in choices.items()))
@@ -84,7 +94,8 @@ def combination(
             f"the GPU busy {utilisation(step, taken, device):.0%} of the time",
         ]
     scoring = statistics.median(
-        seconds(lambda: predict(network, recipe, samples, batch_size=size, precision=precision), device) for _ in range(repeats)
+        seconds(lambda: predict(network, recipe, samples, batch_size=size, precision=precision), device)
+        for _ in range(repeats)
     )
     batch = recipe.training_batch(samples, torch.arange(4, device=device), Bins(), generator)
     sequences_per_second = size / recipe.samples_per_sequence / taken

@@ -22,7 +22,8 @@ GOAL_GIGABYTES = 4.0
 
 
 def measure(options: Options) -> list[Figure]:
-    """A real `prixfixe train` with a small network, so that the share of the data counts; stopped after a while, on a prepared table."""
+    """A real `prixfixe train` with a small network, so that the share of the data counts; stopped after a while, on a
+    prepared table."""
     seconds = 5 if options.quick else 40
     figures: list[Figure] = []
     for size in (1_000, 2_000) if options.quick else SIZES:
@@ -42,17 +43,37 @@ def measure(options: Options) -> list[Figure]:
                 gain=rate / begin,
                 note=f"demo sizes, batches of 1,024, for {seconds} s of training",
             ),
-            Figure(f"memory of the host, {size:,} sequences", gigabytes, "GB", limited_by="4 GB, as was set", limit=GOAL_GIGABYTES),
+            Figure(
+                f"memory of the host, {size:,} sequences",
+                gigabytes,
+                "GB",
+                limited_by="4 GB, as was set",
+                limit=GOAL_GIGABYTES,
+            ),
         ]
     return figures + reading(options)
 
 
 def train(table: Path, run: Path, options: Options, seconds: float) -> tuple[float, float]:
     """Samples a second and peak memory in GB of a run that is told to stop after so many seconds of training."""
-    overrides = ["experiment=demo", "hydra.mode=RUN", *NETWORK, "dataset=table", f"dataset.path={table}", "training.epochs=10000"]
-    overrides += ["training.batch_size=1024", "training.compile=false", f"training.device={options.device}", f"hydra.run.dir={run}"]
+    overrides = [
+        "experiment=demo",
+        "hydra.mode=RUN",
+        *NETWORK,
+        "dataset=table",
+        f"dataset.path={table}",
+        "training.epochs=10000",
+    ]
+    overrides += [
+        "training.batch_size=1024",
+        "training.compile=false",
+        f"training.device={options.device}",
+        f"hydra.run.dir={run}",
+    ]
     environment = {**os.environ, "PRIXFIXE_CACHE": str(table.parent / "cache")}
-    process = subprocess.Popen([sys.executable, "-m", "prixfixe", "train", *overrides], env=environment, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "prixfixe", "train", *overrides], env=environment, stderr=subprocess.DEVNULL
+    )
     while process.poll() is None and RunFolder(run).status().get("state") != "running":
         time.sleep(0.1)
     time.sleep(seconds)
@@ -61,7 +82,9 @@ def train(table: Path, run: Path, options: Options, seconds: float) -> tuple[flo
     process.wait()
     saved = load_checkpoint(run) if checkpoints(run) else None
     if saved is None:
-        raise SystemExit(f"the run on {table.name} ended without a checkpoint; run it by hand: prixfixe train {' '.join(overrides)}")
+        raise SystemExit(
+            f"the run on {table.name} ended without a checkpoint; run it by hand: prixfixe train {' '.join(overrides)}"
+        )
     account = saved[1]["account"]
     return account["inputs"] / account["training_seconds"], memory / 1e9
 

@@ -1,4 +1,5 @@
-"""`prixfixe predict` from file to file: DREAM-CNN at published size against a bare forward pass, and memory through a tiny network."""
+"""`prixfixe predict` from file to file: DREAM-CNN at published size against a bare forward pass, and memory through a
+tiny network."""
 
 from __future__ import annotations
 
@@ -27,7 +28,15 @@ from prixfixe.network import build
 from prixfixe.run_folder import RunFolder
 from prixfixe.scoring import AT_ONCE
 
-TINY = ("recipe=bhi", "first=kmer", "first.k=10", "first.stride=10", "first.channels=4", "core=efficientnet", "core.widths=[4]")
+TINY = (
+    "recipe=bhi",
+    "first=kmer",
+    "first.k=10",
+    "first.stride=10",
+    "first.channels=4",
+    "core=efficientnet",
+    "core.widths=[4]",
+)
 READY = 16  # batches that are encoded beforehand and taken in turns: a million sequences would be 7 GB
 ROWS_AT_A_TIME = 100_000
 MEMORY = """
@@ -97,7 +106,9 @@ def outside_network(model: Model, path: Path, rows: int, forward: float, options
         for _ in range(rows // 1024):
             rows_of_text(names, sequences, values)
 
-    times = in_turns({"all": lambda: predict_file(idle_model, path, output), "text": written}, options.repeats, model.device)
+    times = in_turns(
+        {"all": lambda: predict_file(idle_model, path, output), "text": written}, options.repeats, model.device
+    )
     microseconds = 1e6 * times["all"] / rows
     text = 1e6 * times["text"] / (rows // 1024 * 1024)
     return Figure(
@@ -121,7 +132,17 @@ class Nothing(nn.Module):
 
 
 def memory(run: Path, path: Path, rows: int, options: Options) -> Figure:
-    command = [sys.executable, "-c", MEMORY, str(run), str(path), "-o", str(path.with_suffix(".out")), "--device", str(options.device)]
+    command = [
+        sys.executable,
+        "-c",
+        MEMORY,
+        str(run),
+        str(path),
+        "-o",
+        str(path.with_suffix(".out")),
+        "--device",
+        str(options.device),
+    ]
     command += ["--batch-size", "1024"]  # a tiny network's millions would take long by 32
     here = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
     held = int(subprocess.run(command, check=True, capture_output=True, text=True, env=here).stdout)

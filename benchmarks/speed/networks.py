@@ -33,21 +33,27 @@ DREAM = ("dream_cnn", "dream_rnn", "dream_attn")
 
 
 def promoters(count: int, seed: int = 0) -> Measurements:
-    """Random promoters of 80 nucleotides between the yeast construct's flanks; expression 0 to 17, six in ten integers."""
+    """Random promoters of 80 nucleotides between the yeast construct's flanks; expression 0 to 17, six in ten
+    integers."""
     rng = np.random.default_rng(seed)
     flanks = [Sequences.from_strings([flank]).padded() for flank in (LEFT_FLANK, RIGHT_FLANK)]
     left, right = (np.repeat(flank, count, axis=0) for flank in flanks)
     codes = np.concatenate([left, rng.integers(0, 4, (count, 80), dtype=np.uint8), right], axis=1)
     expression = rng.uniform(0, 17, count)
     expression = np.where(rng.random(count) < 0.58, expression.round(), expression)
-    return Measurements(Sequences.from_padded(codes, np.full(count, codes.shape[1], dtype=np.int32)), expression, ("expression",))
+    return Measurements(
+        Sequences.from_padded(codes, np.full(count, codes.shape[1], dtype=np.int32)), expression, ("expression",)
+    )
 
 
 def configuration(*overrides: str) -> dict[str, Any]:
     """The parts of a combination, as `prixfixe train OVERRIDES` would build them."""
     with hydra.initialize_config_dir(version_base="1.3", config_dir=str(conf_folder())):
         config = hydra.compose("train", list(overrides))
-    return {name: OmegaConf.to_container(config[name], resolve=True) for name in ("recipe", "first", "core", "final", "bins")}
+    return {
+        name: OmegaConf.to_container(config[name], resolve=True)
+        for name in ("recipe", "first", "core", "final", "bins")
+    }
 
 
 def built(config: Mapping[str, Any], data: Measurements, device: torch.device) -> tuple[Recipe, Network, Samples]:
@@ -77,7 +83,8 @@ def training_step(network: Network, precision: torch.dtype) -> Callable[[Batch],
 
 
 def operations(network: Network, batch: Batch) -> float:
-    """Floating-point operations of one training step a sample: matrix products and convolutions forward, and twice that backward."""
+    """Floating-point operations of one training step a sample: matrix products and convolutions forward, and twice that
+    backward."""
     on_a_cpu = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention}
     with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=on_a_cpu) as counter:
         network(batch)

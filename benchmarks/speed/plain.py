@@ -1,6 +1,7 @@
 """What is compared with: the same networks, step and input written as one writes them first in PyTorch, in eager fp32.
 
-Modules stand in the order of ours, so that weights are copied one by one (`like`). Nothing here is imported from prixfixe.
+Modules stand in the order of ours, so that weights are copied one by one (`like`). Nothing here is imported from
+prixfixe.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ class ParallelConv(nn.Module):
     def __init__(self, inputs: int, channels: int) -> None:
         super().__init__()
         self.branches = nn.ModuleList(
-            nn.Sequential(nn.Conv1d(inputs, channels // 2, size, padding="same"), nn.ReLU(), nn.Dropout(0.2)) for size in (9, 15)
+            nn.Sequential(nn.Conv1d(inputs, channels // 2, size, padding="same"), nn.ReLU(), nn.Dropout(0.2))
+            for size in (9, 15)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -32,14 +34,20 @@ class ParallelConv(nn.Module):
 class SqueezeExcitation(nn.Module):
     def __init__(self, channels: int, bottleneck: int) -> None:
         super().__init__()
-        self.gate = nn.Sequential(nn.Linear(channels, bottleneck), nn.SiLU(), nn.Linear(bottleneck, channels), nn.Sigmoid())
+        self.gate = nn.Sequential(
+            nn.Linear(channels, bottleneck), nn.SiLU(), nn.Linear(bottleneck, channels), nn.Sigmoid()
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.gate(x.mean(2)).unsqueeze(2)
 
 
 def conv(inputs: int, channels: int, size: int, groups: int = 1) -> list[nn.Module]:
-    return [nn.Conv1d(inputs, channels, size, padding="same", groups=groups, bias=False), nn.BatchNorm1d(channels), nn.SiLU()]
+    return [
+        nn.Conv1d(inputs, channels, size, padding="same", groups=groups, bias=False),
+        nn.BatchNorm1d(channels),
+        nn.SiLU(),
+    ]
 
 
 class Stage(nn.Module):
@@ -47,7 +55,10 @@ class Stage(nn.Module):
         super().__init__()
         inner = 4 * width
         self.residual = nn.Sequential(
-            *conv(before, inner, 1), *conv(inner, inner, 7, inner // 2), SqueezeExcitation(inner, before // 4), *conv(inner, before, 1)
+            *conv(before, inner, 1),
+            *conv(inner, inner, 7, inner // 2),
+            SqueezeExcitation(inner, before // 4),
+            *conv(inner, before, 1),
         )
         self.join = nn.Sequential(*conv(2 * before, width, 7))
 
@@ -86,7 +97,10 @@ class MacaronBlock(nn.Module):
         self.feed_forward_1 = FeedForward(width)
         self.norm_conv = nn.LayerNorm(width, eps=1e-6)
         self.conv = nn.Sequential(
-            nn.Conv1d(width, width, 15, padding="same", groups=width, bias=False), nn.Conv1d(width, width, 1), nn.ReLU(), nn.Dropout(0.1)
+            nn.Conv1d(width, width, 15, padding="same", groups=width, bias=False),
+            nn.Conv1d(width, width, 1),
+            nn.ReLU(),
+            nn.Dropout(0.1),
         )
         self.norm_attention = nn.LayerNorm(width, eps=1e-6)
         self.heads = heads
@@ -103,7 +117,9 @@ class MacaronBlock(nn.Module):
 
     def attention(self, x: Tensor) -> Tensor:
         batch, length, width = x.shape
-        query, key, value = (y.view(batch, length, self.heads, -1).transpose(1, 2) for y in self.qkv(x).chunk(3, dim=-1))
+        query, key, value = (
+            y.view(batch, length, self.heads, -1).transpose(1, 2) for y in self.qkv(x).chunk(3, dim=-1)
+        )
         weights = torch.softmax(query @ key.transpose(2, 3) / math.sqrt(width // self.heads), dim=-1)
         return self.out((weights @ value).transpose(1, 2).reshape(batch, length, width))
 
@@ -143,7 +159,9 @@ def network(model: str) -> nn.Sequential:
 
 def like(plain: nn.Module, ours: nn.Module) -> nn.Module:
     """`plain` with the weights and running statistics of ours."""
-    buffers = [buffer for name, buffer in ours.named_buffers() if name != "final.std"]  # standardisation, which this network does not need
+    buffers = [
+        buffer for name, buffer in ours.named_buffers() if name != "final.std"
+    ]  # standardisation, which this network does not need
     theirs = [*ours.parameters(), *buffers]
     for to, source in zip([*plain.parameters(), *plain.buffers()], theirs, strict=True):
         to.data.copy_(source.data)
@@ -153,7 +171,9 @@ def like(plain: nn.Module, ours: nn.Module) -> nn.Module:
 # -- the step ------------------------------------------------------------------------------------------------------------------------
 
 
-def step(network: nn.Module, optimizer: torch.optim.Optimizer, scheduler: torch.optim.lr_scheduler.LRScheduler, batch: dict) -> Tensor:
+def step(
+    network: nn.Module, optimizer: torch.optim.Optimizer, scheduler: torch.optim.lr_scheduler.LRScheduler, batch: dict
+) -> Tensor:
     optimizer.zero_grad()
     loss = F.kl_div(network(batch["x"]), batch["y_probs"], reduction="batchmean")
     loss.backward()

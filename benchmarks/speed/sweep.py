@@ -73,11 +73,24 @@ def commands(options: Options) -> list[Figure]:
     took = in_turns({name: run(words) for name, words in works.items()}, options.repeats)
     goals = {"import prixfixe": 2.0, "prixfixe --help": 0.5, "prixfixe train --help": 0.5}
     figures = [
-        Figure(name, took[name], "s", limited_by="Python's own start", limit=took["python"], repeats=options.repeats, note=f"goal {goal} s")
+        Figure(
+            name,
+            took[name],
+            "s",
+            limited_by="Python's own start",
+            limit=took["python"],
+            repeats=options.repeats,
+            note=f"goal {goal} s",
+        )
         for name, goal in goals.items()
     ]
     network = "import prixfixe.model"
-    return [*figures, Figure(network, took[network], "s", limited_by="import torch", limit=took["import torch"], repeats=options.repeats)]
+    return [
+        *figures,
+        Figure(
+            network, took[network], "s", limited_by="import torch", limit=took["import torch"], repeats=options.repeats
+        ),
+    ]
 
 
 def run(words: Sequence[str]) -> Callable[[], object]:
@@ -108,11 +121,15 @@ def composing(options: Options) -> Figure:
             for combination in combinations:
                 loader.load_sweep_config(master, combination)
 
-        took = in_turns({"ours": lambda: compose_with(RememberedFiles), "Hydra's": lambda: compose_with(ConfigRepository)}, 1)
+        took = in_turns(
+            {"ours": lambda: compose_with(RememberedFiles), "Hydra's": lambda: compose_with(ConfigRepository)}, 1
+        )
     finally:
         GlobalHydra.instance().clear()
     ours, plain = took["ours"], took["Hydra's"]
-    return Figure(f"{len(combinations)} configurations composed", ours, "s", "every file read anew", plain, plain / ours)
+    return Figure(
+        f"{len(combinations)} configurations composed", ours, "s", "every file read anew", plain, plain / ours
+    )
 
 
 def start(table: Path) -> Figure:
@@ -125,20 +142,25 @@ def start(table: Path) -> Figure:
         took = time.perf_counter() - began
         process.send_signal(signal.SIGTERM)
         process.communicate()
-    return Figure("start of a sweep", took, "s", note=f"to the line: {line.partition(' in ')[0]}; imports of torch included")
+    return Figure(
+        "start of a sweep", took, "s", note=f"to the line: {line.partition(' in ')[0]}; imports of torch included"
+    )
 
 
 def overhead(table: Path, options: Options) -> list[Figure]:
-    """All of a demo job's time that is neither steps nor scoring: its process, configuration, data, network, and what it writes.
+    """All of a demo job's time that is neither steps nor scoring: its process, configuration, data, network, and what
+    it writes.
 
-    One job at a time, so that the time from one job's last line to the next one's is a job's. The first is left out: it waits for the
-    pool's server.
+    One job at a time, so that the time from one job's last line to the next one's is a job's. The first is left out: it
+    waits for the pool's server.
     """
     sweep = table.parent / "overhead"
     choices = ("recipe=autosome,bhi", "first=conv", "core=efficientnet,bilstm,proformer", "final=soft_bins")
     settings = ("dataset=table", f"dataset.path={table}", f"hydra.sweep.dir={sweep}", "hydra.launcher.jobs=1")
     ends: list[tuple[str, float]] = []
-    with subprocess.Popen(prixfixe_train("experiment=demo", *choices, *settings), stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        prixfixe_train("experiment=demo", *choices, *settings), stderr=subprocess.PIPE, text=True
+    ) as process:
         assert process.stderr is not None
         for line in process.stderr:
             if match := re.match(r"\[ *\d+/\d+\] (\S+)", line):
@@ -150,7 +172,13 @@ def overhead(table: Path, options: Options) -> list[Figure]:
     most = max(seconds, key=lambda name: seconds[name])
     note = f"the most: {seconds[most]:.2f} s, {most}; goal 5 s"
     return [
-        Figure("a demo job beside steps and scoring", statistics.median(seconds.values()), "s", repeats=len(seconds), note=note),
+        Figure(
+            "a demo job beside steps and scoring",
+            statistics.median(seconds.values()),
+            "s",
+            repeats=len(seconds),
+            note=note,
+        ),
         Figure(
             "its share of the job",
             100 * statistics.median(shares.values()),
@@ -169,22 +197,43 @@ def training_and_scoring(run: RunFolder) -> float:
 # -- one GPU -------------------------------------------------------------------------------------------------------------------------
 
 MODELS = {
-    "demo-size efficientnet": ("experiment=demo", "recipe=autosome", "first=conv", "core=efficientnet", "final=soft_bins"),
+    "demo-size efficientnet": (
+        "experiment=demo",
+        "recipe=autosome",
+        "first=conv",
+        "core=efficientnet",
+        "final=soft_bins",
+    ),
     "DREAM-RNN": ("experiment=grid81", "recipe=autosome", "first=parallel_conv", "core=bilstm", "final=soft_bins"),
-    "DREAM-CNN": ("experiment=grid81", "recipe=autosome", "first=parallel_conv", "core=efficientnet", "final=soft_bins"),
+    "DREAM-CNN": (
+        "experiment=grid81",
+        "recipe=autosome",
+        "first=parallel_conv",
+        "core=efficientnet",
+        "final=soft_bins",
+    ),
 }
 
 
 def shared_gpu(here: Path, options: Options) -> list[Figure]:
     """Samples a second of all jobs together, with 1, 2, 4 and 8 of them on one GPU at a time."""
     if options.device.type != "cuda":
-        return [Figure("jobs that share a GPU", None, "samples/s", note="not measured: this machine has no GPU that torch can use")]
+        return [
+            Figure(
+                "jobs that share a GPU",
+                None,
+                "samples/s",
+                note="not measured: this machine has no GPU that torch can use",
+            )
+        ]
     table = write_table(here / "shared.tsv", 2000 if options.quick else 50_000)
     figures = []
     for model, choices in MODELS.items():
         alone = None
         for jobs in (1, 2) if options.quick else (1, 2, 4, 8):
-            rate = samples_per_second(here / f"{model.replace(' ', '_')}_{jobs}", table, choices, jobs, at_once=2 if options.quick else 8)
+            rate = samples_per_second(
+                here / f"{model.replace(' ', '_')}_{jobs}", table, choices, jobs, at_once=2 if options.quick else 8
+            )
             alone = alone or rate
             compared = ("one job at a time", alone, rate / alone) if jobs > 1 else ()
             figures.append(Figure(f"{model}, {jobs} jobs on one GPU", rate, "samples/s", *compared))
@@ -192,8 +241,15 @@ def shared_gpu(here: Path, options: Options) -> list[Figure]:
 
 
 def samples_per_second(sweep: Path, table: Path, choices: Sequence[str], jobs: int, at_once: int) -> float:
-    """Of a sweep over `at_once` seeds, from the first job's first step to the last job's end: what a job needs to start counts as well."""
-    settings = ("training.epochs=5", "training.batch_size=1024", "dataset=table", f"dataset.path={table}", f"hydra.sweep.dir={sweep}")
+    """Of a sweep over `at_once` seeds, from the first job's first step to the last job's end: what a job needs to start
+    counts as well."""
+    settings = (
+        "training.epochs=5",
+        "training.batch_size=1024",
+        "dataset=table",
+        f"dataset.path={table}",
+        f"hydra.sweep.dir={sweep}",
+    )
     seeds = "seed=" + ",".join(map(str, range(at_once)))
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": gpu_names()[0]}
     words = prixfixe_train(*choices, *settings, seeds, f"hydra.launcher.jobs_per_gpu={jobs}")

@@ -1,4 +1,5 @@
-"""The training step of the three DREAM models at published size, against the same network and step written plainly in eager fp32."""
+"""The training step of the three DREAM models at published size, against the same network and step written plainly in
+eager fp32."""
 
 from __future__ import annotations
 
@@ -42,7 +43,9 @@ def steps(model: str, size: int, options: Options) -> list[Figure]:
     def batches() -> Iterator[Batch]:
         for number in itertools.count():
             torch.manual_seed(number)
-            yield recipe.training_batch(samples, torch.randint(2 * len(samples), (size,), device=device), Bins(), generator)
+            yield recipe.training_batch(
+                samples, torch.randint(2 * len(samples), (size,), device=device), Bins(), generator
+            )
 
     usual = "bf16" if device.type == "cuda" else "fp32"  # what training.precision=auto takes
     compiled = f"{usual}, compiled"
@@ -54,7 +57,12 @@ def steps(model: str, size: int, options: Options) -> list[Figure]:
         twin.compile(dynamic=False)
         step, batch = stepper(twin, precisions[compiled]), next(batches())
         # the steps of an epoch have two sizes, and each is compiled
-        compiling.append(sum(seconds(partial(step, {key: value[smaller:] for key, value in batch.items()}), device) for smaller in (0, 1)))
+        compiling.append(
+            sum(
+                seconds(partial(step, {key: value[smaller:] for key, value in batch.items()}), device)
+                for smaller in (0, 1)
+            )
+        )
     networks = {"plain": compared, **dict.fromkeys(PRECISIONS, network), compiled: twin}
     works: dict[str, Callable[[], object]] = {"encoding": partial(next, batches())}
     for name, chosen in networks.items():
@@ -75,9 +83,14 @@ def steps(model: str, size: int, options: Options) -> list[Figure]:
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
             busy = utilisation(works[name], times[name], device)
-            notes += [f"the GPU busy {busy:.0%} of the time", f"{torch.cuda.max_memory_allocated(device) / 2**30:.1f} GiB"]
+            notes += [
+                f"the GPU busy {busy:.0%} of the time",
+                f"{torch.cuda.max_memory_allocated(device) / 2**30:.1f} GiB",
+            ]
         if with_loader:
-            notes.append(f"{rate / with_loader:.1f} times the plain loop with its per-item loader ({with_loader:.0f} samples/s)")
+            notes.append(
+                f"{rate / with_loader:.1f} times the plain loop with its per-item loader ({with_loader:.0f} samples/s)"
+            )
         figures.append(
             Figure(
                 f"training, {model}, {name}",
@@ -95,14 +108,23 @@ def steps(model: str, size: int, options: Options) -> list[Figure]:
     share = 100 * times["encoding"] / times[usual]
     encoding = f"training, {model}, encoding"
     figures.append(
-        Figure(encoding, share, "%", repeats=options.repeats, note=f"of a {usual} step that has a batch of {size} encoded; goal 3 %")
+        Figure(
+            encoding,
+            share,
+            "%",
+            repeats=options.repeats,
+            note=f"of a {usual} step that has a batch of {size} encoded; goal 3 %",
+        )
     )
     return figures
 
 
 def paid_back(first: float, again: float, gained: float) -> str:
-    """After how many steps the seconds of compiling are won again, where a compiled step is shorter by `gained` seconds."""
-    won = f"won again after {first / gained:,.0f} steps" if gained > 0 else "never won again, since its steps take longer"
+    """After how many steps the seconds of compiling are won again, where a compiled step is shorter by `gained`
+    seconds."""
+    won = (
+        f"won again after {first / gained:,.0f} steps" if gained > 0 else "never won again, since its steps take longer"
+    )
     return f"compiling takes {first:.0f} s, and {again:.0f} s once it was done before; {won}"
 
 
@@ -125,7 +147,8 @@ def stepper(network: nn.Module, precision: torch.dtype | None) -> Callable[[Batc
 
 
 def curves(model: str, size: int, options: Options) -> dict[str, float]:
-    """The largest relative difference of any step's loss from the plain one's, from the same weights and batches, without dropout."""
+    """The largest relative difference of any step's loss from the plain one's, from the same weights and batches,
+    without dropout."""
     number = 3 if options.quick else 200 if options.device.type == "cuda" else 10
     data = promoters(max(20 * size, 2000))
     losses = {}
@@ -136,7 +159,9 @@ def curves(model: str, size: int, options: Options) -> dict[str, float]:
             if isinstance(layer, nn.Dropout):
                 layer.p = 0.0
         generator = torch.Generator(options.device).manual_seed(0)
-        order = torch.randperm(2 * len(samples), generator=generator, device=options.device).repeat(number)[: number * size]
+        order = torch.randperm(2 * len(samples), generator=generator, device=options.device).repeat(number)[
+            : number * size
+        ]
         batches = (recipe.training_batch(samples, part, Bins(), generator) for part in order.split(size))
         step = stepper(chosen, precision)
         losses[name] = torch.tensor([float(step(batch)) for batch in batches])
@@ -147,7 +172,9 @@ def curves(model: str, size: int, options: Options) -> dict[str, float]:
 def loader_rate(network: nn.Module, data: Measurements, size: int, device: torch.device) -> float:
     """Samples a second of the plain loop with its per-item loader, a process for each core."""
     strings = [string.rjust(150, "N") for string in data.sequences.to_strings()]
-    loader = DataLoader(plain.Promoters(strings, data.expression), size, shuffle=True, num_workers=len(os.sched_getaffinity(0)))
+    loader = DataLoader(
+        plain.Promoters(strings, data.expression), size, shuffle=True, num_workers=len(os.sched_getaffinity(0))
+    )
     step = stepper(network, None)
 
     def epoch() -> None:

@@ -16,13 +16,21 @@ class BiLSTM(Block):
     2. Parallel convolutions with ReLU and dropout `conv_dropout`, concatenated to `channels`.
     3. Dropout.
 
-    Deviation: where expression heads stand in front (a pairing that was never published), the LSTM's memory is their only view of the
-    sequence, which torch's initial weights forget within ten positions. Its gates then start with memories of all lengths up to
-    the input's (chrono initialisation, Tallec & Ollivier 2018). Without heads the published initialisation stays.
+    Deviation: where expression heads stand in front (a pairing that was never published), the LSTM's memory is their
+    only view of the sequence, which torch's initial weights forget within ten positions. Its gates then start with
+    memories of all lengths up to the input's (chrono initialisation, Tallec & Ollivier 2018). Without heads the
+    published initialisation stays.
     """
 
     def __init__(
-        self, inputs: InputSpec, *, hidden: int, channels: int, kernel_sizes: list[int], conv_dropout: float, dropout: float
+        self,
+        inputs: InputSpec,
+        *,
+        hidden: int,
+        channels: int,
+        kernel_sizes: list[int],
+        conv_dropout: float,
+        dropout: float,
     ) -> None:
         super().__init__()
         self.out_channels = channels

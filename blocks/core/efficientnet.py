@@ -23,9 +23,10 @@ class EfficientNet(Block):
     6. convolution to s, batch norm, SiLU.
     No convolution has a bias.
 
-    Deviation: where expression heads stand in front (a pairing that was never published), the heads see most of the sequence
-    through squeeze and excitation only, whose input varies by a few per cent between sequences. It is then batch-normed first, and
-    its dense layers start with torch's weights, since gates that all start at 1/2 hardly listen.
+    Deviation: where expression heads stand in front (a pairing that was never published), the heads see most of the
+    sequence through squeeze and excitation only, whose input varies by a few per cent between sequences. It is then
+    batch-normed first, and its dense layers start with torch's weights, since gates that all start at 1/2 hardly
+    listen.
     """
 
     def __init__(
@@ -49,7 +50,11 @@ class EfficientNet(Block):
                 Residual(
                     *norm_silu(conv(before, inner, 1)),
                     *norm_silu(GroupedConv(inner, kernel_size, group_width)),
-                    *([SqueezeExcitation(inner, before // se_reduction, normalise=inputs.heads > 0)] if squeeze_excitation else []),
+                    *(
+                        [SqueezeExcitation(inner, before // se_reduction, normalise=inputs.heads > 0)]
+                        if squeeze_excitation
+                        else []
+                    ),
                     *norm_silu(conv(inner, before, 1)),
                     concatenate=residual == "concatenate",
                 ),
@@ -93,7 +98,9 @@ class SqueezeExcitation(nn.Module):
     def __init__(self, channels: int, bottleneck: int, *, normalise: bool) -> None:
         super().__init__()
         self.norm = nn.BatchNorm1d(channels) if normalise else nn.Identity()
-        self.gate = nn.Sequential(nn.Linear(channels, bottleneck), nn.SiLU(), nn.Linear(bottleneck, channels), nn.Sigmoid())
+        self.gate = nn.Sequential(
+            nn.Linear(channels, bottleneck), nn.SiLU(), nn.Linear(bottleneck, channels), nn.Sigmoid()
+        )
 
     def reset_parameters(self) -> None:
         """Gives the dense layers torch's initial weights."""

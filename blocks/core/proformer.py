@@ -18,7 +18,8 @@ class Proformer(Block):
        a. x + 1/2 feed-forward(x);
        b. a separable-convolution residual on the layer-normed x: x + conv(LN(x)) as Kwak et al. print it, or, with
           `double_residual`, x + LN(x) + conv(LN(x)) as the published PyTorch weights have it;
-       c. layer norm, then x + attention(x), with `heads` heads of `head_width` channels each (null: they share the width);
+       c. layer norm, then x + attention(x), with `heads` heads of `head_width` channels each (null: they share the
+       width);
        d. x + 1/2 feed-forward(x).
     """
 
@@ -58,7 +59,14 @@ class MacaronBlock(nn.Module):
     """(B, L, C) -> (B, L, C)."""
 
     def __init__(
-        self, width: int, heads: int, head_width: int, expansion: int, kernel_size: int, dropout: float, double_residual: bool
+        self,
+        width: int,
+        heads: int,
+        head_width: int,
+        expansion: int,
+        kernel_size: int,
+        dropout: float,
+        double_residual: bool,
     ) -> None:
         super().__init__()
         self.double_residual = double_residual
@@ -111,6 +119,8 @@ class Attention(nn.Module):
         nn.init.zeros_(self.to_out.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        query, key, value = self.to_qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (B, heads, L, width)
+        query, key, value = (
+            self.to_qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        )  # (B, heads, L, width)
         mixed = F.scaled_dot_product_attention(query, key, value)
         return self.to_out(mixed.transpose(1, 2).flatten(2))

@@ -12,7 +12,8 @@ from prixfixe.layers import Dropout
 class ExpressionHeads(ScalarFinalBlock):
     """(B, C, H + L) -> expression: the mean of one dense unit over the H expression heads in front.
 
-    1. Dropout on the core's output at the first `heads` positions. With `heads` 0 nothing stands in front, and all positions are read:
+    1. Dropout on the core's output at the first `heads` positions. With `heads` 0 nothing stands in front, and all
+       positions are read:
        global average pooling, which Kwak et al. compare the heads with.
     2. One dense unit a task at each of them, then the mean.
     Loss: MSE of the standardised expression.

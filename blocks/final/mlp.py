@@ -13,9 +13,9 @@ class MLP(ScalarFinalBlock):
 
     Loss: Huber loss (threshold 1) of the standardised expression.
 
-    Deviation: with `normalise` the flattened features are batch-normed first, without learned values. The first dense layer
-    reads up to 100,000 features, and at the grid's learning rates its units die in the first steps where these are not centred, as
-    behind Proformer's residual stream. Without it the block is as published.
+    Deviation: with `normalise` the flattened features are batch-normed first, without learned values. The first dense
+    layer reads up to 100,000 features, and at the grid's learning rates its units die in the first steps where these
+    are not centred, as behind Proformer's residual stream. Without it the block is as published.
     """
 
     def __init__(self, inputs: InputSpec, targets: TargetSpec, *, hidden: int, normalise: bool) -> None:

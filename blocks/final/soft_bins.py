@@ -18,9 +18,9 @@ class SoftBins(FinalBlock):
 
     1. Pointwise convolution to one channel a bin (and task), mean over positions, softmax.
     2. The expression is the probability-weighted mean of the bins.
-    Loss, by `loss`: `kl`, as published: KL divergence from the soft bins, summed over bins, averaged over the batch. `mse` and `huber`
-    (threshold 1) compare the expression alone with the measurement, in standardised units as the other final blocks do: the same
-    network as a regression, to see what soft classification is worth.
+    Loss, by `loss`: `kl`, as published: KL divergence from the soft bins, summed over bins, averaged over the batch.
+    `mse` and `huber` (threshold 1) compare the expression alone with the measurement, in standardised units as the
+    other final blocks do: the same network as a regression, to see what soft classification is worth.
     """
 
     std: Tensor

@@ -14,13 +14,14 @@ class BHI(Recipe):
     """Both strands in the same step, shorter sequences padded with vector sequence at a random side.
 
     1. A sequence longer than `length` is trimmed at the right.
-    2. A shorter one is padded with vector sequence at its right, its left, or half at each, drawn anew in every batch with
-       the shares `pad_right` : `pad_left` : `pad_both`; at scoring always at the right.
+    2. A shorter one is padded with vector sequence at its right, its left, or half at each, drawn anew in every batch
+       with the shares `pad_right` : `pad_left` : `pad_both`; at scoring always at the right.
     3. Both strands enter, and the loss is the mean over the two: x (2 B, 4, length), N all zeros.
 
-    Deviations: (1) the published code draws the side once, before training, and in the shares 3:2:4; the paper says 3:4:2.
-    (2) It passes the strands through the network one after the other; here they are one batch, which differs only in blocks that normalise
-    over the batch.
+    Deviations: (1) the published code draws the side once, before training, and in the shares 3:2:4; the paper says
+    3:4:2.
+    (2) It passes the strands through the network one after the other; here they are one batch, which differs only in
+    blocks that normalise over the batch.
     """
 
     views = 2
@@ -41,6 +42,8 @@ class BHI(Recipe):
         else:
             drawn = torch.rand(len(rows), generator=generator, device=rows.device)
             side = (drawn >= self.right).long() + (drawn >= self.right_or_left).long()
-            start = -torch.stack([torch.zeros_like(padding), padding, padding // 2])[side, torch.arange(len(rows), device=rows.device)]
+            start = -torch.stack([torch.zeros_like(padding), padding, padding // 2])[
+                side, torch.arange(len(rows), device=rows.device)
+            ]
         placed = place(codes, lengths, start, width, left=DISTAL, right=PROXIMAL)
         return {"x": one_hot(strands(placed, reverse), 4)}

@@ -19,13 +19,14 @@ class UnlockDNA(Recipe):
     """Both strands in one input, a share of the nucleotides masked and filled in again.
 
     1. The construct's constant parts are cut off: `head` nucleotides at the left, `tail` at the right.
-    2. What is left is padded at both sides with N to `width` positions. Training leaves longer ones out; scoring trims them
-       at the right.
+    2. What is left is padded at both sides with N to `width` positions. Training leaves longer ones out; scoring trims
+       them at the right.
     3. The reverse complement is appended: 2 * width positions, 6 channels: A C G T N M.
-    4. While training, `mask_share` of the positions that are not N are masked, and a head on the core's output names the
-       nucleotides that were masked (mask filling): cross-entropy over the masked positions, weight `mask_weight`.
+    4. While training, `mask_share` of the positions that are not N are masked, and a head on the core's output names
+       the nucleotides that were masked (mask filling): cross-entropy over the masked positions, weight `mask_weight`.
 
-    Deviations: (1) the published network names one of six tokens; here one of the four nucleotides, since N is never masked.
+    Deviations: (1) the published network names one of six tokens; here one of the four nucleotides, since N is never
+    masked.
     (2) A core that changes the length is read at the nearest of its positions.
     """
 
@@ -79,10 +80,14 @@ class MaskFilling(AuxiliaryHead):
 
     def forward(self, features: Tensor) -> Tensor:
         logits = self.nucleotide(features)  # (B, 4, L)
-        return logits if logits.shape[2] == self.positions else F.interpolate(logits, size=self.positions, mode="nearest")
+        return (
+            logits if logits.shape[2] == self.positions else F.interpolate(logits, size=self.positions, mode="nearest")
+        )
 
     def loss(self, output: Tensor, batch: Batch) -> Tensor:
         target = batch["tokens"].long().masked_fill(~batch["mask"], -100)
-        logits = output.float().transpose(1, 2).flatten(0, 1)  # (B * L, 4): a sum over two dimensions has no fixed order on a GPU
+        logits = (
+            output.float().transpose(1, 2).flatten(0, 1)
+        )  # (B * L, 4): a sum over two dimensions has no fixed order on a GPU
         total = F.cross_entropy(logits, target.flatten(), ignore_index=-100, reduction="sum")
         return self.weight * total / batch["mask"].sum().clamp(min=1)

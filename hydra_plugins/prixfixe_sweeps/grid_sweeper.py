@@ -12,15 +12,18 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 
 class GridSweeper(BasicSweeper):
-    """All combinations of the swept values, as Hydra's basic sweeper has them, with a plan (sweep.json) in the sweep's folder, what is
-    done already left out, and an account at the end: what is not done, why, and how to run it. Works with every launcher.
+    """All combinations of the swept values, as Hydra's basic sweeper has them, with a plan (sweep.json) in the sweep's
+    folder, what is
+    done already left out, and an account at the end: what is not done, why, and how to run it. Works with every
+    launcher.
     """
 
     def __init__(self, params: dict[str, str] | None) -> None:
         super().__init__(max_batch_size=None, params=params)  # a failed batch would stop the later ones
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Raises SweepError where not all is done at the end, and SystemExit (130, 143) where the sweep was told to stop."""
+        """Raises SweepError where not all is done at the end, and SystemExit (130, 143) where the sweep was told to
+        stop."""
         from prixfixe.simulated import is_simulated, mark
         from prixfixe.sweeps.hydra_job import RememberedFiles
         from prixfixe.sweeps.plan import plan_sweep, resolved
@@ -29,7 +32,8 @@ class GridSweeper(BasicSweeper):
         loader = self.hydra_context.config_loader
         overrides = OverridesParser.create(config_loader=loader).parse_overrides([*self._parse_config(), *arguments])
         [batch] = self.split_arguments(overrides, None)
-        loader.repository = RememberedFiles(loader.get_search_path())  # type: ignore[attr-defined]  # travels to the jobs, too
+        # type: ignore[attr-defined]  # travels to the jobs, too
+        loader.repository = RememberedFiles(loader.get_search_path())
         names, configs = [], []
         for combination in batch:
             config = loader.load_sweep_config(self.config, combination)
@@ -50,9 +54,16 @@ class GridSweeper(BasicSweeper):
         return returns
 
     def launched_with(self) -> list[str]:
-        """What the command line said beside the combinations, and a run by itself needs as well: where configurations are found."""
+        """What the command line said beside the combinations, and a run by itself needs as well: where configurations
+        are found."""
         assert self.config is not None
         sources = self.config.hydra.runtime.config_sources
-        named = [source.path for source in sources if source.provider == "command-line" and Path(source.path) != Path("conf").resolve()]
-        searched = [override for override in self.config.hydra.overrides.hydra if override.startswith("hydra.searchpath=")]
+        named = [
+            source.path
+            for source in sources
+            if source.provider == "command-line" and Path(source.path) != Path("conf").resolve()
+        ]
+        searched = [
+            override for override in self.config.hydra.overrides.hydra if override.startswith("hydra.searchpath=")
+        ]
         return [*(word for path in named for word in ("--config-dir", path)), *searched]

@@ -48,7 +48,9 @@ class PoolLauncher(Launcher):
             its_own = ["training.device=cuda"]  # the only one that the job sees
         at_a_time = self.jobs or len(gpus) * self.jobs_per_gpu or cpu_count()
         common = (self.hydra_context, self.task_function, self.config, bool(gpus))
-        arguments = [(*common, [*overrides, *its_own], initial_job_idx + i) for i, overrides in enumerate(job_overrides)]
+        arguments = [
+            (*common, [*overrides, *its_own], initial_job_idx + i) for i, overrides in enumerate(job_overrides)
+        ]
         with watch(*job_names(self.hydra_context, self.config, job_overrides), at_a_time) as watcher:
             outcomes = run_in_pool(
                 _job,
@@ -78,7 +80,9 @@ def _check(name: str, value: Any, kind: Any, *, least: int | None = None, or_nul
         raise InputError(f"hydra.launcher.{name}={value}: {number}, {limit}" + (", or null" if or_null else ""))
 
 
-def _job(context: HydraContext, task: TaskFunction, config: DictConfig, on_gpu: bool, overrides: list[str], number: int) -> Any:
+def _job(
+    context: HydraContext, task: TaskFunction, config: DictConfig, on_gpu: bool, overrides: list[str], number: int
+) -> Any:
     """What a process of the pool does. Returns what the task returns."""
     from prixfixe.sweeps.hydra_job import run_hydra_job
 

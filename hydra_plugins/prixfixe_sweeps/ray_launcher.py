@@ -14,7 +14,8 @@ SAVED_WITHIN = 30.0  # seconds after Ctrl-C that runs have to save themselves
 
 
 class RayLauncher(Launcher):
-    """Runs the jobs where Ray finds room. A job whose machine or process dies is started again, and goes on from its checkpoint."""
+    """Runs the jobs where Ray finds room. A job whose machine or process dies is started again, and goes on from its
+    checkpoint."""
 
     def __init__(self, *, address: str | None, num_cpus: float, num_gpus: float, max_retries: int) -> None:
         self.address, self.num_cpus, self.num_gpus, self.max_retries = address, num_cpus, num_gpus, max_retries
@@ -40,7 +41,9 @@ class RayLauncher(Launcher):
             raise InputError(f"hydra.launcher.address={self.address}: {error}") from error
         try:
             # max_calls: every job has a process of its own, so that none leaves anything on its GPU
-            task = ray.remote(num_cpus=self.num_cpus, num_gpus=self.num_gpus, max_retries=self.max_retries, max_calls=1)(_run)
+            task = ray.remote(
+                num_cpus=self.num_cpus, num_gpus=self.num_gpus, max_retries=self.max_retries, max_calls=1
+            )(_run)
             places = {task.remote(job): place for place, job in enumerate(jobs)}
             with board(jobs, self.at_a_time(ray.cluster_resources())) as told:
                 waiting = set(places.values())
@@ -69,7 +72,9 @@ class RayLauncher(Launcher):
     def at_a_time(self, resources: Mapping[str, float]) -> int:
         """How many jobs a cluster has room for."""
         asked = {"CPU": self.num_cpus, "GPU": self.num_gpus}
-        return max(1, int(min((resources.get(name, 0) / number for name, number in asked.items() if number), default=1)))
+        return max(
+            1, int(min((resources.get(name, 0) / number for name, number in asked.items() if number), default=1))
+        )
 
 
 def _run(job: Callable[[], Any]) -> Any:

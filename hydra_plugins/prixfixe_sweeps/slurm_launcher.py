@@ -14,8 +14,9 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 class SlurmLauncher(Launcher):
     """Submits the jobs as an array and waits for them. Values that are None are left to the site.
 
-    A job that is preempted, or comes to its time limit, is requeued and goes on from its checkpoint. One that ends without an answer is
-    recorded with Slurm's reason. Ctrl-C cancels the jobs; where this process dies otherwise they go on, and the same command finds them.
+    A job that is preempted, or comes to its time limit, is requeued and goes on from its checkpoint. One that ends
+    without an answer is recorded with Slurm's reason. Ctrl-C cancels the jobs; where this process dies otherwise they
+    go on, and the same command finds them.
     """
 
     def __init__(
@@ -49,7 +50,9 @@ class SlurmLauncher(Launcher):
             "slurm_constraint": constraint,
             "slurm_signal_delay_s": signal_delay_s,
             "slurm_setup": None if setup is None else OmegaConf.to_container(setup),
-            "slurm_srun_args": [f"--cpus-per-task={cpus_per_task}"],  # since Slurm 22.05 srun does not take it over from sbatch
+            "slurm_srun_args": [
+                f"--cpus-per-task={cpus_per_task}"
+            ],  # since Slurm 22.05 srun does not take it over from sbatch
             "slurm_additional_parameters": {"requeue": True, **additional_parameters},
         }
         self.parameters = {name: value for name, value in parameters.items() if value is not None}

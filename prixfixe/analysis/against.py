@@ -1,4 +1,5 @@
-"""Two sets of runs side by side: what changed, per combination, beyond the noise; and where a new block ranks in its slot."""
+"""Two sets of runs side by side: what changed, per combination, beyond the noise; and where a new block ranks in its
+slot."""
 
 from __future__ import annotations
 
@@ -20,12 +21,14 @@ RESAMPLED = {"pearson_r": 0, "spearman_rho": 1}  # scores that can be computed a
 
 
 def compare(new: Results, old: Results, score: str) -> list[Row]:
-    """A row a combination of either: its old and new score (means over seeds), the difference, and whether it is beyond the noise.
+    """A row a combination of either: its old and new score (means over seeds), the difference, and whether it is beyond
+    the noise.
 
-    noise: the difference that chance gives in 95 of 100 cases. It comes from the sequences (a paired bootstrap of the kept validation
-    predictions, 1,000 samples as large as the validation set), where both sides have them for the same sequences; from the
-    seeds, where both sides have two or more; from both together; or it is None (`noise_from` says which). change: better, worse,
-    within noise, unknown, only new, only old. Without several seeds the chance of training again is not in it.
+    noise: the difference that chance gives in 95 of 100 cases. It comes from the sequences (a paired bootstrap of the
+    kept validation predictions, 1,000 samples as large as the validation set), where both sides have them for the same
+    sequences; from the seeds, where both sides have two or more; from both together; or it is None (`noise_from` says
+    which). change: better, worse, within noise, unknown, only new, only old. Without several seeds the chance of
+    training again is not in it.
     The largest improvements come first.
     """
     sides = _by_combination(new, score), _by_combination(old, score)
@@ -35,7 +38,12 @@ def compare(new: Results, old: Results, score: str) -> list[Row]:
         values = [[run[score] for run in side.get(name, [])] for side in sides]
         means = [statistics.fmean(some) if some else None for some in values]
         example = (sides[0].get(name) or sides[1][name])[0]
-        row: Row = {**{slot: example[slot] for slot in SLOTS}, "variant": example["variant"], "old": means[1], "new": means[0]}
+        row: Row = {
+            **{slot: example[slot] for slot in SLOTS},
+            "variant": example["variant"],
+            "old": means[1],
+            "new": means[0],
+        }
         row |= {"difference": None, "noise": None, "noise_from": None}
         if means[0] is None or means[1] is None:
             rows.append(row | {"change": "only new" if means[1] is None else "only old"})
@@ -48,7 +56,9 @@ def compare(new: Results, old: Results, score: str) -> list[Row]:
             continue
         row |= {"noise": math.hypot(*known.values()), "noise_from": " and ".join(known)}
         better = (difference < 0) == (score in LOWER_IS_BETTER)
-        rows.append(row | {"change": "within noise" if abs(difference) <= row["noise"] else "better" if better else "worse"})
+        rows.append(
+            row | {"change": "within noise" if abs(difference) <= row["noise"] else "better" if better else "worse"}
+        )
     sign = 1 if score in LOWER_IS_BETTER else -1
     return sorted(rows, key=lambda row: math.inf if row["difference"] is None else sign * row["difference"])
 
@@ -56,7 +66,10 @@ def compare(new: Results, old: Results, score: str) -> list[Row]:
 def together(new: Results, old: Results) -> Results:
     """Both as one grid: where both have a run of the same combination and seed, the new one."""
     have = {(combination(row), row["seed"]) for row in new.done}
-    return Results([*new.rows, *(row for row in old.rows if (combination(row), row["seed"]) not in have)], [*new.damaged, *old.damaged])
+    return Results(
+        [*new.rows, *(row for row in old.rows if (combination(row), row["seed"]) not in have)],
+        [*new.damaged, *old.damaged],
+    )
 
 
 def new_parts(new: Results, old: Results) -> dict[str, list[str]]:
@@ -66,10 +79,11 @@ def new_parts(new: Results, old: Results) -> dict[str, list[str]]:
 
 
 def slot_ranking(results: Results, slot: str, score: str = "pearson_r") -> list[Row]:
-    """The parts of a slot by average rank over the contexts (the other slots' parts) that all of them share, best first.
+    """The parts of a slot by average rank over the contexts (the other slots' parts) that all of them share, best
+    first.
 
-    Rows: part, average_rank, best_in (in how many contexts it is the best), contexts, and its mean score there. Empty without
-    a shared context.
+    Rows: part, average_rank, best_in (in how many contexts it is the best), contexts, and its mean score there. Empty
+    without a shared context.
     """
     from scipy.stats import rankdata
 
@@ -78,9 +92,20 @@ def slot_ranking(results: Results, slot: str, score: str = "pearson_r") -> list[
         return []
     ranks = rankdata(table if score in LOWER_IS_BETTER else -table, axis=1)
     rows = [
-        {"slot": slot, "part": part, "average_rank": float(rank), "best_in": int(best), "contexts": len(table), score: float(mean)}
+        {
+            "slot": slot,
+            "part": part,
+            "average_rank": float(rank),
+            "best_in": int(best),
+            "contexts": len(table),
+            score: float(mean),
+        }
         for part, rank, best, mean in zip(
-            parts, ranks.mean(axis=0), (ranks == ranks.min(axis=1)[:, None]).sum(axis=0), table.mean(axis=0), strict=True
+            parts,
+            ranks.mean(axis=0),
+            (ranks == ranks.min(axis=1)[:, None]).sum(axis=0),
+            table.mean(axis=0),
+            strict=True,
         )
     ]
     return sorted(rows, key=lambda row: row["average_rank"])
@@ -95,7 +120,8 @@ def _by_combination(results: Results, score: str) -> dict[str, list[Row]]:
 
 
 def _from_seeds(new: Sequence[float], old: Sequence[float]) -> float | None:
-    """Half the width of the 95 % interval of a difference of means, from the spread over seeds; None without two on both sides."""
+    """Half the width of the 95 % interval of a difference of means, from the spread over seeds; None without two on
+    both sides."""
     from scipy.stats import t
 
     if min(len(new), len(old)) < 2:
@@ -110,7 +136,11 @@ def _from_predictions(new: Mapping[str, list[Row]], old: Mapping[str, list[Row]]
         return {}
     shared = [name for name in new if name in old]
     labelled = [((side, name), row) for side, runs in enumerate((new, old)) for name in shared for row in runs[name]]
-    kept = read_source([RunFolder(Path(row["run"])) for _, row in labelled], [f"{side} {name}" for (side, name), _ in labelled], VALIDATION)
+    kept = read_source(
+        [RunFolder(Path(row["run"])) for _, row in labelled],
+        [f"{side} {name}" for (side, name), _ in labelled],
+        VALIDATION,
+    )
     if kept is None:
         return {}
     scores = bootstrap_scores(kept, SAMPLES, 1.0, 0)[:, :, RESAMPLED[score]]

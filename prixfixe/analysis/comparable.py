@@ -1,6 +1,8 @@
-"""What keeps runs that stand in one table, or in one mean, from being comparable: settings that nobody meant to vary, and other data.
+"""What keeps runs that stand in one table, or in one mean, from being comparable: settings that nobody meant to vary,
+and other data.
 
-Two runs are scored on the same data where the held-out measurements in their validation.npz are the same, wherever the tables lie.
+Two runs are scored on the same data where the held-out measurements in their validation.npz are the same, wherever the
+tables lie.
 """
 
 from __future__ import annotations
@@ -44,12 +46,14 @@ def unlike_seeds(rows: Sequence[Row]) -> list[str]:
         configs = _readable(averaged) if len({_without_seed(row) for row in averaged}) > 1 else []
         if settings := differing(configs, ("seed", *where_data_lie(configs))):
             unlike[settings].append(names[group[0]["run"]])
-    return [f"beware: the seeds of {_some(few, ' and ')} differ in {settings} as well" for settings, few in unlike.items()]
+    return [
+        f"beware: the seeds of {_some(few, ' and ')} differ in {settings} as well" for settings, few in unlike.items()
+    ]
 
 
 def unlike_data(rows: Iterable[Row], expected: Collection[str] = ()) -> str | None:
-    """A remark where the runs that are done are scored on different data. Folds of one table are none; nor is a difference in the
-    settings `expected`, by their dotted keys."""
+    """A remark where the runs that are done are scored on different data. Folds of one table are none; nor is a
+    difference in the settings `expected`, by their dotted keys."""
     runs = [(settings, _held_out(row)) for row in rows if row["state"] == "done" and (settings := _dataset(row))]
     sources: dict[Hashable, set[Hashable]] = defaultdict(set)
     contents: dict[Hashable, set[Hashable]] = defaultdict(set)
@@ -59,7 +63,10 @@ def unlike_data(rows: Iterable[Row], expected: Collection[str] = ()) -> str | No
         contents[_frozen(settings)] |= set() if held_out is None else {held_out}
     different: list[set[Hashable]] = []  # sources that share held-out measurements are one
     for held in sources.values():
-        different = [*(group for group in different if not group & held), held.union(*(group for group in different if group & held))]
+        different = [
+            *(group for group in different if not group & held),
+            held.union(*(group for group in different if group & held)),
+        ]
     if len(different) > 1:
         named = differing([settings for settings, _ in runs], (*SPLIT, *expected))
         if all(held_out is not None for _, held_out in runs):
@@ -67,15 +74,16 @@ def unlike_data(rows: Iterable[Row], expected: Collection[str] = ()) -> str | No
         return f"beware: these runs differ in {named}: where they are scored on different data, their scores cannot be compared"
     if any(len(held) > 1 for held in contents.values()):
         return (
-            "beware: these runs are scored on different data, though their dataset settings are the same (the data have changed, or the "
+            "beware: these runs are scored on different data, though their dataset settings are the same (the "
+            "data have changed, or the "
             "same path led to others): their scores cannot be compared"
         )
     return None
 
 
 def settings_of(row: Row) -> dict[str, Any]:
-    """A run's decisive values, and where its data lay, by dotted key: of its config.yaml, or, where it never began, of the overrides in its
-    sweep's plan."""
+    """A run's decisive values, and where its data lay, by dotted key: of its config.yaml, or, where it never began, of
+    the overrides in its sweep's plan."""
     folder = RunFolder(Path(row["run"]))
     if folder.config_file.exists():
         config = folder.config()
@@ -83,11 +91,15 @@ def settings_of(row: Row) -> dict[str, Any]:
         return flatten(decisive(config)) | flatten({"dataset": where})
     overrides = Plan.read(folder.path.parent).jobs.get(folder.name, [])
     pairs = (override.partition("=") for override in overrides)
-    return {**{key: yaml.safe_load(value) for key, _, value in pairs}, **{f"choices.{slot}": row[slot] for slot in SLOTS}}
+    return {
+        **{key: yaml.safe_load(value) for key, _, value in pairs},
+        **{f"choices.{slot}": row[slot] for slot in SLOTS},
+    }
 
 
 def differing(configs: Sequence[Mapping[str, Any]], ignored: Collection[str]) -> str:
-    """`training.epochs (1, 2), seed (0, 1)`: the keys in which some flattened configurations differ, with their values; '' for none.
+    """`training.epochs (1, 2), seed (0, 1)`: the keys in which some flattened configurations differ, with their values;
+    '' for none.
 
     ignored: keys that may differ, and all below them.
     """
@@ -97,13 +109,15 @@ def differing(configs: Sequence[Mapping[str, Any]], ignored: Collection[str]) ->
             texts = {"none" if (value := config.get(key)) is None else str(value) for config in configs}
             shown = sorted(texts, key=_numbers_first)
             if len(shown) > 1:
-                found.append(f"{key} ({', '.join([*shown[:MOST_VALUES], *(['...'] if len(shown) > MOST_VALUES else [])])})")
+                found.append(
+                    f"{key} ({', '.join([*shown[:MOST_VALUES], *(['...'] if len(shown) > MOST_VALUES else [])])})"
+                )
     return _some(found, ", ")
 
 
 def where_data_lie(configs: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """The keys that say where data lie, and no more: which they are, the held-out measurements say. They do not say what was trained on
-    where a table of its own is held out."""
+    """The keys that say where data lie, and no more: which they are, the held-out measurements say. They do not say
+    what was trained on where a table of its own is held out."""
     separate = any(config.get("dataset.validation") is not None for config in configs)
     return ("dataset.validation",) if separate else ("dataset.validation", "dataset.path")
 
@@ -120,7 +134,8 @@ def _readable(rows: Iterable[Row]) -> list[dict[str, Any]]:
 
 
 def _without_seed(row: Row) -> str:
-    """A configuration's text without the line of its seed: most are the same, and need not be parsed, which takes most of the time."""
+    """A configuration's text without the line of its seed: most are the same, and need not be parsed, which takes most
+    of the time."""
     try:
         text = RunFolder(Path(row["run"])).config_file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
@@ -144,8 +159,8 @@ def _parsed(text: str) -> dict[str, Any]:
 
 
 def _held_out(row: Row) -> Hashable:
-    """What tells held-out measurements apart: the length and checksum that the archive has of them, which needs no reading of them; None
-    where there are none."""
+    """What tells held-out measurements apart: the length and checksum that the archive has of them, which needs no
+    reading of them; None where there are none."""
     try:
         with zipfile.ZipFile(RunFolder(Path(row["run"])).validation_file) as archive:
             member = archive.getinfo("measured.npy")

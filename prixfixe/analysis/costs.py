@@ -20,12 +20,15 @@ MORE_IS_CHEAPER = {"inference_per_second"}
 def pareto_front(rows: Iterable[Row], score: str, cost: str) -> list[Row]:
     """The finished rows that no other beats in both score and cost, cheapest first.
 
-    A row is beaten where another is at least as good in both and better in one; equals stay together. Rows without either
-    number are passed over. cost: one of COSTS, where a higher inference rate is cheaper. Raises InputError for another one.
+    A row is beaten where another is at least as good in both and better in one; equals stay together. Rows without
+    either number are passed over. cost: one of COSTS, where a higher inference rate is cheaper. Raises InputError for
+    another one.
     """
     if cost not in COSTS:
         raise InputError(f"no such cost: {cost}; choose {', '.join(COSTS)}")
-    finished = [row for row in rows if row["state"] == "done" and row.get(score) is not None and row.get(cost) is not None]
+    finished = [
+        row for row in rows if row["state"] == "done" and row.get(score) is not None and row.get(cost) is not None
+    ]
     points = []
     for row in finished:
         price = -row[cost] if cost in MORE_IS_CHEAPER else row[cost]

@@ -5,10 +5,12 @@ differences of their scores over all contexts in which both have finished (27 in
 three slots contribute cancels out. Seeds are paired first and then averaged within a context, since runs that differ by
 their seed alone are no independent witnesses of what a part is worth.
 
-1. `part_effects`: mean difference, 95 % interval from a paired bootstrap over contexts (scipy.stats.bootstrap, BCa, 9,999
-   samples), Wilcoxon's signed-rank test (scipy.stats.wilcoxon), Holm's correction over all tests of a score (statsmodels).
+1. `part_effects`: mean difference, 95 % interval from a paired bootstrap over contexts (scipy.stats.bootstrap, BCa,
+   9,999 samples), Wilcoxon's signed-rank test (scipy.stats.wilcoxon), Holm's correction over all tests of a score
+   (statsmodels).
 2. `variance_shares`: a factorial analysis of variance over combinations, main effects and two-way interactions, type II
-   sums of squares (statsmodels), as shares of the total. What is left is interactions of three and four parts, and chance.
+   sums of squares (statsmodels), as shares of the total. What is left is interactions of three and four parts, and
+   chance.
 3. `interactions`: how far the combinations of two parts lie above what a purely additive model says.
 
 An effect holds for the contexts, data and training length of these runs. With one seed a context's difference
@@ -43,9 +45,11 @@ Units = dict[str, dict[Context, dict[Any, float]]]  # part -> context -> seed ->
 
 @dataclass(frozen=True)
 class PartEffect:
-    """Score of `part` minus score of `other` (another part of the slot, or "others": the mean of all of them), all else equal.
+    """Score of `part` minus score of `other` (another part of the slot, or "others": the mean of all of them), all else
+    equal.
 
-    low, high: 95 % interval; p: two-sided; p_adjusted: after correction. All four are None with fewer than MIN_PAIRS pairs.
+    low, high: 95 % interval; p: two-sided; p_adjusted: after correction. All four are None with fewer than MIN_PAIRS
+    pairs.
     better: the pairs, of all `pairs`, in which `part` has the better score.
     """
 
@@ -111,7 +115,10 @@ def part_effects(rows: Sequence[Row], score: str) -> list[PartEffect]:
 
         adjusted = multipletests([effect.p for effect in tested], method="holm")[1]
         corrected = dict(zip(map(id, tested), adjusted, strict=True))
-        effects = [replace(effect, p_adjusted=float(corrected[id(effect)])) if id(effect) in corrected else effect for effect in effects]
+        effects = [
+            replace(effect, p_adjusted=float(corrected[id(effect)])) if id(effect) in corrected else effect
+            for effect in effects
+        ]
     return effects
 
 
@@ -126,12 +133,15 @@ def paired_differences(rows: Sequence[Row], slot: str, score: str, part: str, ot
         of_others = [units.get(other, {}).get(context, {}) for other in others]
         seeds = [seed for seed in of_part if all(seed in other for other in of_others)]
         if seeds and others:
-            differences.append(statistics.fmean(of_part[seed] - statistics.fmean(other[seed] for other in of_others) for seed in seeds))
+            differences.append(
+                statistics.fmean(of_part[seed] - statistics.fmean(other[seed] for other in of_others) for seed in seeds)
+            )
     return np.array(differences)
 
 
 def contexts(rows: Sequence[Row], slot: str, score: str) -> tuple[list[str], np.ndarray]:
-    """The parts of a slot, and their scores, averaged over seeds, in every context that all of them share: (contexts, parts)."""
+    """The parts of a slot, and their scores, averaged over seeds, in every context that all of them share: (contexts,
+    parts)."""
     units = _units(rows, slot, score)
     parts = sorted(units)
     shared = [context for context in units[parts[0]] if all(context in units[part] for part in parts)] if parts else []
@@ -147,22 +157,31 @@ def interval(differences: np.ndarray) -> tuple[float, float] | None:
         return None
     if np.ptp(differences) == 0:
         return float(differences[0]), float(differences[0])
-    limits = bootstrap((differences,), np.mean, n_resamples=9999, method="BCa", rng=np.random.default_rng(0)).confidence_interval
+    limits = bootstrap(
+        (differences,), np.mean, n_resamples=9999, method="BCa", rng=np.random.default_rng(0)
+    ).confidence_interval
     return float(limits.low), float(limits.high)
 
 
 def variance_shares(rows: Sequence[Row], score: str) -> list[VarianceShare]:
-    """Terms such as `recipe`, `recipe x core`, and last `residual`, by an analysis of variance over finished combinations.
+    """Terms such as `recipe`, `recipe x core`, and last `residual`, by an analysis of variance over finished
+    combinations.
 
-    Seeds are averaged first. A slot with one choice is left out, and so is an interaction with an empty cell. Interactions
-    are left out altogether where there are not more combinations than terms need; then, without enough for
+    Seeds are averaged first. A slot with one choice is left out, and so is an interaction with an empty cell.
+    Interactions are left out altogether where there are not more combinations than terms need; then, without enough for
     the main effects either, the list is empty. Where no combination is missing, the shares add up to 1.
     """
     table = _table(rows, score)
     factors = _factors(table)
-    interactions = [pair for pair in itertools.combinations([f for f in factors if f in SLOTS], 2) if _is_full(table, pair)]
+    interactions = [
+        pair for pair in itertools.combinations([f for f in factors if f in SLOTS], 2) if _is_full(table, pair)
+    ]
     for pairs in (interactions, []) if interactions else ([],):
-        needed = 1 + sum(_levels(table, f) - 1 for f in factors) + sum((_levels(table, a) - 1) * (_levels(table, b) - 1) for a, b in pairs)
+        needed = (
+            1
+            + sum(_levels(table, f) - 1 for f in factors)
+            + sum((_levels(table, a) - 1) * (_levels(table, b) - 1) for a, b in pairs)
+        )
         if factors and len(table) > needed:
             return _anova(table, factors, pairs)
     return []
@@ -171,8 +190,8 @@ def variance_shares(rows: Sequence[Row], score: str) -> list[VarianceShare]:
 def interactions(rows: Sequence[Row], score: str) -> list[InteractionCell]:
     """Every pair of parts of two slots, the largest deviation from additivity first.
 
-    The additive model is least squares on all slots' parts; where no combination is missing, the excess is the cell's mean minus
-    the two parts' means plus the grand mean.
+    The additive model is least squares on all slots' parts; where no combination is missing, the excess is the cell's
+    mean minus the two parts' means plus the grand mean.
     """
     table = _table(rows, score)
     factors = _factors(table)
@@ -191,7 +210,8 @@ def interactions(rows: Sequence[Row], score: str) -> list[InteractionCell]:
         for index, unit in enumerate(table):
             members[unit[pair[0]], unit[pair[1]]].append(index)
         cells += [
-            InteractionCell(pair, parts, float(residual[i].mean()), float(values[i].mean()), len(i)) for parts, i in sorted(members.items())
+            InteractionCell(pair, parts, float(residual[i].mean()), float(values[i].mean()), len(i))
+            for parts, i in sorted(members.items())
         ]
     return sorted(cells, key=lambda cell: -abs(cell.excess))
 
@@ -203,7 +223,11 @@ def no_score(score: str) -> str:
 
 
 def _findings(
-    rows: Sequence[Row], score: str, effects: Sequence[PartEffect], shares: Sequence[VarianceShare], cells: Sequence[InteractionCell]
+    rows: Sequence[Row],
+    score: str,
+    effects: Sequence[PartEffect],
+    shares: Sequence[VarianceShare],
+    cells: Sequence[InteractionCell],
 ) -> list[str]:
     label = SCORES.get(score, score)
     planned, scored = labels(rows), defaultdict(list)
@@ -216,10 +240,14 @@ def _findings(
     if len(scored) == 1:
         sentences = [f"The only finished combination has a {label} of {statistics.fmean(scored[best]):.3f}: {best}."]
     else:
-        sentences = [f"The best {label} of {counted(len(scored), 'finished combination')} is {statistics.fmean(scored[best]):.3f}: {best}."]
+        sentences = [
+            f"The best {label} of {counted(len(scored), 'finished combination')} is "
+            f"{statistics.fmean(scored[best]):.3f}: {best}."
+        ]
     if without := len(set(planned)) - len(scored):
         sentences.append(
-            f"{without} of {counted(len(set(planned)), 'combination')} {'is' if without == 1 else 'are'} not done, or without a {label}: "
+            f"{without} of {counted(len(set(planned)), 'combination')} {'is' if without == 1 else 'are'} not "
+            f"done, or without a {label}: "
             "every comparison is over those that have one."
         )
     of_slots = {slot: [effect for effect in effects if effect.slot == slot] for slot in SLOTS}
@@ -227,7 +255,9 @@ def _findings(
         sentences += _about_slot(slot, some, label) if some else []
     if alone := [slot for slot, some in of_slots.items() if not some]:
         about = "" if len(alone) == len(SLOTS) else f" of {', '.join(alone)}"
-        sentences.append(f"Nothing can be said about the parts{about}: no two of one slot have finished with all else equal.")
+        sentences.append(
+            f"Nothing can be said about the parts{about}: no two of one slot have finished with all else equal."
+        )
     return sentences if len(alone) == len(SLOTS) else [*sentences, *_about_variance(shares, cells, score, label)]
 
 
@@ -239,27 +269,36 @@ def _about_slot(slot: str, effects: Sequence[PartEffect], label: str) -> list[st
             return [_sentence(effect, label) for effect in sorted(clear, key=_merit, reverse=True)]
     pairs = max(effect.pairs for effect in effects)
     if pairs < MIN_PAIRS:
-        return [f"{slot.capitalize()}: {counted(pairs, 'pair')} with all else equal, too few to tell parts from chance."]
+        return [
+            f"{slot.capitalize()}: {counted(pairs, 'pair')} with all else equal, too few to tell parts from chance."
+        ]
     largest = max(effects, key=lambda effect: abs(effect.mean))
     return [
         f"{slot.capitalize()}: no part differs from the others beyond chance; the largest difference in {label} is "
-        f"{abs(largest.mean):.{_digits(largest)}f}, of {largest.part} against {_rest(largest)} ({counted(pairs, 'pair')})."
+        f"{abs(largest.mean):.{_digits(largest)}f}, of {largest.part} against {_rest(largest)} "
+        f"({counted(pairs, 'pair')})."
     ]
 
 
 def _sentence(effect: PartEffect, label: str) -> str:
     assert effect.low is not None and effect.high is not None and effect.p_adjusted is not None
     digits = _digits(effect)
-    low, high = sorted(math.copysign(1.0, effect.mean) * limit for limit in (effect.low, effect.high))  # of the amount, not the difference
+    low, high = sorted(
+        math.copysign(1.0, effect.mean) * limit for limit in (effect.low, effect.high)
+    )  # of the amount, not the difference
     verb = "raises" if effect.mean > 0 else "lowers"
     return (
-        f"{effect.slot.capitalize()} {effect.part} {verb} {label} by {abs(effect.mean):.{digits}f} against {_rest(effect)}, with all else "
-        f"equal (95 % interval {low:.{digits}f} to {high:.{digits}f}; better in {effect.better} of {effect.pairs} pairs; "
+        f"{effect.slot.capitalize()} {effect.part} {verb} {label} by {abs(effect.mean):.{digits}f} against "
+        f"{_rest(effect)}, with all else "
+        f"equal (95 % interval {low:.{digits}f} to {high:.{digits}f}; better in {effect.better} of "
+        f"{effect.pairs} pairs; "
         f"{p_text(effect.p_adjusted)} after correction)."
     )
 
 
-def _about_variance(shares: Sequence[VarianceShare], cells: Sequence[InteractionCell], score: str, label: str) -> list[str]:
+def _about_variance(
+    shares: Sequence[VarianceShare], cells: Sequence[InteractionCell], score: str, label: str
+) -> list[str]:
     if not shares:
         return [f"Too few finished combinations for an analysis of variance of {label}."]
     main = sorted((share for share in shares if share.term in _FACTORS), key=lambda share: -share.share)
@@ -268,7 +307,10 @@ def _about_variance(shares: Sequence[VarianceShare], cells: Sequence[Interaction
     if pairs:
         named.append(f"interactions of two parts {_percent(sum(share.share for share in pairs))}")
     rest = "further interactions and chance" if pairs else "interactions and chance"
-    sentences = [f"Shares of the variance in {label} between combinations: {', '.join(named)}; {rest} {_percent(shares[-1].share)}."]
+    sentences = [
+        f"Shares of the variance in {label} between combinations: {', '.join(named)}; {rest} "
+        f"{_percent(shares[-1].share)}."
+    ]
 
     from statsmodels.stats.multitest import multipletests
 
@@ -280,9 +322,12 @@ def _about_variance(shares: Sequence[VarianceShare], cells: Sequence[Interaction
                 (cell for cell in cells if " x ".join(cell.slots) == share.term), key=lambda cell: cell.excess
             )
             sentences.append(
-                f"{best.slots[0].capitalize()} and {best.slots[1]} depend on each other ({_percent(share.share)} of the variance, "
-                f"{p_text(float(p))} after correction): {best.parts[0]} with {best.parts[1]} has a {label} {abs(best.excess):.3f} "
-                f"{'higher' if best.excess > 0 else 'lower'} than the two add up to ({counted(best.combinations, 'combination')})."
+                f"{best.slots[0].capitalize()} and {best.slots[1]} depend on each other ({_percent(share.share)} "
+                "of the variance, "
+                f"{p_text(float(p))} after correction): {best.parts[0]} with {best.parts[1]} has a {label} "
+                f"{abs(best.excess):.3f} "
+                f"{'higher' if best.excess > 0 else 'lower'} than the two add up to "
+                f"({counted(best.combinations, 'combination')})."
             )
     if tested and not any(p < SIGNIFICANT for p in adjusted):
         sentences.append("No two slots depend on each other beyond chance: parts add up.")
@@ -312,7 +357,11 @@ def _slot_effects(rows: Sequence[Row], slot: str, score: str) -> list[PartEffect
         low, high = interval(differences) or (None, None)
         better = int((differences < 0).sum() if score in LOWER_IS_BETTER else (differences > 0).sum())
         p = None if low is None else signed_rank(differences)
-        effects.append(PartEffect(slot, part, other, score, float(differences.mean()), low, high, p, None, len(differences), better))
+        effects.append(
+            PartEffect(
+                slot, part, other, score, float(differences.mean()), low, high, p, None, len(differences), better
+            )
+        )
     return effects
 
 
@@ -341,7 +390,9 @@ def _table(rows: Sequence[Row], score: str) -> list[dict[str, Any]]:
     groups: dict[Context, list[float]] = defaultdict(list)
     for row, origin in zip(done, origins(done), strict=True):
         groups[(*(row[slot] for slot in SLOTS), row["variant"] or "", origin)].append(row[score])
-    return [dict(zip(_FACTORS, key, strict=True)) | {"score": statistics.fmean(values)} for key, values in groups.items()]
+    return [
+        dict(zip(_FACTORS, key, strict=True)) | {"score": statistics.fmean(values)} for key, values in groups.items()
+    ]
 
 
 def _levels(table: Sequence[Mapping[str, Any]], factor: str) -> int:
@@ -357,7 +408,9 @@ def _is_full(table: Sequence[Mapping[str, Any]], pair: tuple[str, str]) -> bool:
     return len({(unit[pair[0]], unit[pair[1]]) for unit in table}) == _levels(table, pair[0]) * _levels(table, pair[1])
 
 
-def _anova(table: Sequence[Mapping[str, Any]], factors: Sequence[str], pairs: Sequence[tuple[str, str]]) -> list[VarianceShare]:
+def _anova(
+    table: Sequence[Mapping[str, Any]], factors: Sequence[str], pairs: Sequence[tuple[str, str]]
+) -> list[VarianceShare]:
     import pandas as pd
     from statsmodels.formula.api import ols
     from statsmodels.stats.anova import anova_lm
@@ -371,7 +424,12 @@ def _anova(table: Sequence[Mapping[str, Any]], factors: Sequence[str], pairs: Se
         warnings.simplefilter("ignore", RuntimeWarning)  # a residual of exactly 0 gives p = 0
         fitted = anova_lm(ols(f"score ~ {' + '.join(names)}", frame).fit(), typ=2)
     shares = [
-        VarianceShare(label, float(fitted.loc[name, "sum_sq"]) / total, int(fitted.loc[name, "df"]), float(fitted.loc[name, "PR(>F)"]))
+        VarianceShare(
+            label,
+            float(fitted.loc[name, "sum_sq"]) / total,
+            int(fitted.loc[name, "df"]),
+            float(fitted.loc[name, "PR(>F)"]),
+        )
         for name, label in names.items()
     ]
     left = fitted.loc["Residual"]

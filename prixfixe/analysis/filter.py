@@ -8,7 +8,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from prixfixe.analysis.results import COLUMNS, EVALUATION_COLUMNS, NUMBERS, SCORES, SO_FAR_COLUMNS, Results, Row, by_seeds, mean_row
+from prixfixe.analysis.results import (
+    COLUMNS,
+    EVALUATION_COLUMNS,
+    NUMBERS,
+    SCORES,
+    SO_FAR_COLUMNS,
+    Results,
+    Row,
+    by_seeds,
+    mean_row,
+)
 from prixfixe.errors import InputError
 from prixfixe.evaluation import WEIGHTS
 from prixfixe.run_folder import SLOTS
@@ -60,11 +70,14 @@ def parse_condition(text: str) -> Condition:
     match = re.fullmatch(r"\s*([A-Za-z_]\w*)\s*(>=|<=|!=|==|>|<|=)\s*(.+?)\s*", text)
     if match is None:
         raise InputError(
-            f"--where {text!r} is no condition; write one such as core=bilstm,proformer or 'pearson_r>0.5' (=, !=, >, <, >=, <=)"
+            f"--where {text!r} is no condition; write one such as core=bilstm,proformer or 'pearson_r>0.5' (=, "
+            "!=, >, <, >=, <=)"
         )
     column, compare, value = match.groups()
     known_column(column, "--where")
-    values: list[Any] = [part.strip() for part in value.split(",")] if "=" in compare and compare not in (">=", "<=") else [value]
+    values: list[Any] = (
+        [part.strip() for part in value.split(",")] if "=" in compare and compare not in (">=", "<=") else [value]
+    )
     if column in NUMBERS or column in ("seed", "seeds"):
         try:
             values = [word if word == "none" else float(word) for word in values]
@@ -78,7 +91,9 @@ def known_column(name: str, option: str, *more: str) -> str:
     known = [*COLUMNS, "seeds", *EVALUATION_COLUMNS, *SO_FAR_COLUMNS]
     if name not in (*known, *more):
         choices = ", ".join([*more, *COLUMNS, "seeds", *SO_FAR_COLUMNS, *EVALUATION_COLUMNS[:4], "..."])
-        raise InputError(f"{option}: there is no column {name}; choose among {choices} (r_ and rho_ of {', '.join(WEIGHTS)})")
+        raise InputError(
+            f"{option}: there is no column {name}; choose among {choices} (r_ and rho_ of {', '.join(WEIGHTS)})"
+        )
     return name
 
 

@@ -32,7 +32,8 @@ class Cell:
 
 @dataclass(frozen=True)
 class Grid:
-    """rows: (core, first), columns: (recipe, final); cells by (row number, column number), none for what no row names."""
+    """rows: (core, first), columns: (recipe, final); cells by (row number, column number), none for what no row
+    names."""
 
     rows: list[tuple[str, str]]
     columns: list[tuple[str, str]]
@@ -61,7 +62,10 @@ def lay_out(rows: Sequence[Row], score: str) -> Grid:
     acrosses = [(recipe, final) for recipe in _choices(rows, "recipe") for final in _choices(rows, "final")]
     groups: dict[tuple[int, int], list[Row]] = {}
     for row in rows:
-        place = downs.index((str(row["core"]), str(row["first"]))), acrosses.index((str(row["recipe"]), str(row["final"])))
+        place = (
+            downs.index((str(row["core"]), str(row["first"]))),
+            acrosses.index((str(row["recipe"]), str(row["final"]))),
+        )
         groups.setdefault(place, []).append(row)
     return Grid(downs, acrosses, {place: _cell(group, score) for place, group in groups.items()})
 

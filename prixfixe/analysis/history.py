@@ -14,7 +14,8 @@ from prixfixe.errors import InputError
 
 @dataclass(frozen=True)
 class Curve:
-    """One run's history: its row, and the values of each column of history.csv, one an epoch, NaN where there is none."""
+    """One run's history: its row, and the values of each column of history.csv, one an epoch, NaN where there is
+    none."""
 
     row: Mapping[str, Any]
     history: Mapping[str, Sequence[float]]

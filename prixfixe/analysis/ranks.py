@@ -1,15 +1,17 @@
 """Who is really better: ranks of models over bootstrap samples, as in the challenge (Rafi et al. 2024, Methods).
 
-10,000 samples of 10 % of the test set; on each, the models are ranked by Pearson score and by Spearman score, and the two ranks are
-averaged. Samples are drawn as in `prixfixe.evaluation`: with replacement, a tenth of `all` and a tenth of each subset on its own.
+10,000 samples of 10 % of the test set; on each, the models are ranked by Pearson score and by Spearman score, and the
+two ranks are averaged. Samples are drawn as in `prixfixe.evaluation`: with replacement, a tenth of `all` and a tenth of
+each subset on its own.
 
-How this takes seconds for 81 models and 71,103 sequences: a sample is a vector of counts, and a correlation needs nothing but sums
-over the sample. So a matrix of counts (samples, n) times a matrix of the models' values, squares and products with the measured ones
-(n, columns) gives the correlations of all models in many samples at once, in 32 bits and right to 1e-5 for Pearson's r. Spearman's
-rho needs ranks within each sample, a sort for each model and sample. Where samples are small and these are not too many
-(RANKED_UP_TO, RANKED_AT_MOST), they are made; otherwise the ranks among all sequences stand for them: the same order, with a spacing
-that differs by chance. With 81 models and 71,103 sequences this changes rho by at most 0.002, a quarter of its spread over samples,
-and an average rank by at most 0.3 places, 0.08 in the mean (over 40 samples; benchmarks/results.py measures it).
+How this takes seconds for 81 models and 71,103 sequences: a sample is a vector of counts, and a correlation needs
+nothing but sums over the sample. So a matrix of counts (samples, n) times a matrix of the models' values, squares and
+products with the measured ones (n, columns) gives the correlations of all models in many samples at once, in 32 bits
+and right to 1e-5 for Pearson's r. Spearman's rho needs ranks within each sample, a sort for each model and sample.
+Where samples are small and these are not too many (RANKED_UP_TO, RANKED_AT_MOST), they are made; otherwise the ranks
+among all sequences stand for them: the same order, with a spacing that differs by chance. With 81 models and 71,103
+sequences this changes rho by at most 0.002, a quarter of its spread over samples, and an average rank by at most 0.3
+places, 0.08 in the mean (over 40 samples; benchmarks/results.py measures it).
 """
 
 from __future__ import annotations
@@ -34,7 +36,10 @@ from prixfixe.run_folder import RunFolder
 TEST, VALIDATION = "test set", "validation"
 CONFIDENCE = 0.95
 BLOCKS, LEAST_BLOCK = 100, 20  # of a critical difference: how many disjoint parts, of at least how many sequences
-RANKED_UP_TO, RANKED_AT_MOST = 1000, 60_000_000  # sequences in a sample, and values in all, that are ranked anew in every sample: seconds
+RANKED_UP_TO, RANKED_AT_MOST = (
+    1000,
+    60_000_000,
+)  # sequences in a sample, and values in all, that are ranked anew in every sample: seconds
 MODELS_AT_ONCE, COUNTS_AT_ONCE = 96, 2**24  # bound the memory: 6 float32 a model and sequence, 4 bytes a count
 
 
@@ -42,11 +47,12 @@ MODELS_AT_ONCE, COUNTS_AT_ONCE = 96, 2**24  # bound the memory: 6 float32 a mode
 class Ranks:
     """Average ranks of M models over bootstrap samples, 1 the best; in the order of `names`, best first.
 
-    pearson_rank, spearman_rank, average_rank: means over the samples, (M,). low, high: where the average of both ranks lies in 95 %
-    of the samples, (M,). indistinguishable: pairs i < j of which neither is ahead in 97.5 % of the samples. share: the size of a sample
-    as a share of n sequences. source: "test set" or "validation". subsets: those whose weighted scores are ranked, or just `all`.
-    left_out: runs without usable predictions of these sequences, with the reason. exact: whether Spearman's rho was computed with ranks
-    made anew in every sample, in all subsets.
+    pearson_rank, spearman_rank, average_rank: means over the samples, (M,). low, high: where the average of both ranks
+    lies in 95 % of the samples, (M,). indistinguishable: pairs i < j of which neither is ahead in 97.5 % of the
+    samples. share: the size of a sample as a share of n sequences. source: "test set" or "validation". subsets: those
+    whose weighted scores are ranked, or just `all`.
+    left_out: runs without usable predictions of these sequences, with the reason. exact: whether Spearman's rho was
+    computed with ranks made anew in every sample, in all subsets.
     """
 
     names: list[str]
@@ -69,8 +75,9 @@ class Ranks:
 class CriticalDifference:
     """Average ranks of models or parts over blocks, best first, and who cannot be told apart (Demšar 2006, JMLR 7).
 
-    average_rank: (k,), in the order of names. p: of Friedman's test that all are equal, None for two. difference: two whose average ranks
-    are less than this apart cannot be told apart (Nemenyi, 5 %). groups: maximal runs (first, last) of indices into names within it.
+    average_rank: (k,), in the order of names. p: of Friedman's test that all are equal, None for two. difference: two
+    whose average ranks are less than this apart cannot be told apart (Nemenyi, 5 %). groups: maximal runs (first, last)
+    of indices into names within it.
     blocks: over how many blocks, and `over` what they are.
     """
 
@@ -87,7 +94,8 @@ class CriticalDifference:
 class Predictions:
     """Predictions of the same n sequences by several runs.
 
-    measured: (n,) or (n, tasks); predicted: the runs', each of that shape; names: the runs', where those of one name are averaged.
+    measured: (n,) or (n, tasks); predicted: the runs', each of that shape; names: the runs', where those of one name
+    are averaged.
     subsets: name -> rows (m,) or pairs (m, 2), `all` first.
     """
 
@@ -106,10 +114,12 @@ def bootstrap_ranks(
     seed: int = 0,
     names: Sequence[str] | None = None,
 ) -> Ranks:
-    """Ranks of runs by their kept predictions: of the test set where all have been evaluated on one, else of the validation set.
+    """Ranks of runs by their kept predictions: of the test set where all have been evaluated on one, else of the
+    validation set.
 
-    names: of the runs; those of one name are seeds, whose scores are averaged in every sample before they are ranked. Without them,
-    the folders' names. On a test set with subsets the weighted scores are ranked, else Pearson r and Spearman rho.
+    names: of the runs; those of one name are seeds, whose scores are averaged in every sample before they are ranked.
+    Without them, the folders' names. On a test set with subsets the weighted scores are ranked, else Pearson r and
+    Spearman rho.
     Raises InputError where fewer than two models have predictions of the same sequences.
     """
     kept = read_predictions(runs, names)
@@ -134,12 +144,16 @@ def bootstrap_ranks(
         len(kept.measured),
         list(kept.subsets),
         kept.left_out,
-        all(_is_exact(samples, share, len(rows), kept.measured[0].size * len(kept.predicted)) for rows in kept.subsets.values()),
+        all(
+            _is_exact(samples, share, len(rows), kept.measured[0].size * len(kept.predicted))
+            for rows in kept.subsets.values()
+        ),
     )
 
 
 def read_predictions(runs: Sequence[RunFolder], names: Sequence[str] | None = None) -> Predictions:
-    """The predictions that can be compared: those of the test set, or else of the validation set, that most runs share."""
+    """The predictions that can be compared: those of the test set, or else of the validation set, that most runs
+    share."""
     names = [run.name for run in runs] if names is None else names
     best: Predictions | None = None
     for source in (TEST, VALIDATION):
@@ -148,8 +162,8 @@ def read_predictions(runs: Sequence[RunFolder], names: Sequence[str] | None = No
             best = found
     if best is None or len(set(best.names)) < 2:
         raise InputError(
-            "ranks need two models or more with predictions of the same sequences (validation.npz or test.npz in the run folders)"
-            + (f": {best.left_out[0]}" if best and best.left_out else "")
+            "ranks need two models or more with predictions of the same sequences (validation.npz or test.npz "
+            "in the run folders)" + (f": {best.left_out[0]}" if best and best.left_out else "")
         )
     return best
 
@@ -168,7 +182,8 @@ def bootstrap_scores(kept: Predictions, samples: int, share: float, seed: int) -
                 generator.bit_generator.state = state  # the same samples for all runs
                 some = slice(start, start + MODELS_AT_ONCE)
                 r, rho = _subset_correlations(kept, some, rows, generator, samples, share, advance)
-                # r^2 is what the challenge weighs; a single r is ranked as it is, so that a negative one is not rewarded
+                # r^2 is what the challenge weighs; a single r is ranked as it is, so that a negative one is not
+                # rewarded
                 scores[:, some, 0] += weight * (r**2 if len(kept.subsets) > 1 else r)
                 scores[:, some, 1] += weight * rho
     return np.nan_to_num(scores, nan=-2.0)  # no correlation, as of a constant prediction, is worse than any
@@ -188,11 +203,15 @@ def _subset_correlations(
     advance: is told how much is done, in samples times runs times rows.
     """
     truths = subset_values(kept.measured, rows).reshape(len(rows), -1).T  # (tasks, m)
-    guesses = np.stack([subset_values(predicted, rows).reshape(len(rows), -1).T for predicted in kept.predicted[runs]], axis=1)
+    guesses = np.stack(
+        [subset_values(predicted, rows).reshape(len(rows), -1).T for predicted in kept.predicted[runs]], axis=1
+    )
     exact = _is_exact(samples, share, len(rows), guesses.shape[0] * len(kept.predicted))
     columns = [_columns(truth, guess) for truth, guess in zip(truths, guesses, strict=True)]
     if not exact:
-        columns += [_columns(rankdata(truth), rankdata(guess, axis=-1)) for truth, guess in zip(truths, guesses, strict=True)]
+        columns += [
+            _columns(rankdata(truth), rankdata(guess, axis=-1)) for truth, guess in zip(truths, guesses, strict=True)
+        ]
     values = np.concatenate(columns, axis=1)
     size = _sample_size(share, len(rows))
     result = np.empty((2 * len(truths), samples, guesses.shape[1]))
@@ -209,19 +228,23 @@ def _subset_correlations(
 
 
 def _columns(truth: np.ndarray, guesses: np.ndarray) -> np.ndarray:
-    """All that the correlations of (n,) with (runs, n) need sums of, standardised: y, y^2, and of every run x, x^2, x y; float32
-    (n, 2 + 3 runs)."""
+    """All that the correlations of (n,) with (runs, n) need sums of, standardised: y, y^2, and of every run x, x^2, x
+    y; float32 (n, 2 + 3 runs)."""
     y, x = _standard(truth[None]), _standard(guesses)
     return np.concatenate([y, y**2, x, x**2, x * y]).T.astype(np.float32)
 
 
 def _from_sums(sums: np.ndarray, size: int) -> np.ndarray:
-    """Correlations (samples, runs) from sums (samples, 2 + 3 runs) over samples of this size; NaN where a side is constant."""
+    """Correlations (samples, runs) from sums (samples, 2 + 3 runs) over samples of this size; NaN where a side is
+    constant."""
     means = sums / size
     y, yy = means[:, :1], means[:, 1:2]
     x, xx, xy = np.split(means[:, 2:], 3, axis=1)
     spread_x, spread_y = xx - x * x, yy - y * y
-    spread_x[spread_x < 1e-6], spread_y[spread_y < 1e-6] = np.nan, np.nan  # nothing but rounding: values are standardised
+    spread_x[spread_x < 1e-6], spread_y[spread_y < 1e-6] = (
+        np.nan,
+        np.nan,
+    )  # nothing but rounding: values are standardised
     return np.clip((xy - x * y) / np.sqrt(spread_x * spread_y), -1.0, 1.0)
 
 
@@ -244,7 +267,9 @@ def draws(generator: np.random.Generator, samples: int, n: int, size: int) -> It
 def counts(drawn: np.ndarray, n: int) -> np.ndarray:
     """How often each of n rows is in each sample of (samples, size): float32 (samples, n)."""
     samples, size = drawn.shape
-    each = csr_matrix((np.ones(drawn.size, np.float32), drawn.ravel(), np.arange(samples + 1) * size), shape=(samples, n))
+    each = csr_matrix(
+        (np.ones(drawn.size, np.float32), drawn.ravel(), np.arange(samples + 1) * size), shape=(samples, n)
+    )
     return np.asarray(each.toarray())  # adds up what is drawn more than once
 
 
@@ -258,10 +283,13 @@ def _is_exact(samples: int, share: float, n: int, models: int) -> bool:
 
 
 def _indistinguishable(ranks: np.ndarray) -> list[tuple[int, int]]:
-    """Pairs i < j of columns of (samples, models), best first, where i is not ahead of j in 97.5 % of the samples; ties count half."""
+    """Pairs i < j of columns of (samples, models), best first, where i is not ahead of j in 97.5 % of the samples; ties
+    count half."""
     pairs = []
     for i in range(ranks.shape[1]):
-        ahead = (ranks[:, i, None] < ranks[:, i + 1 :]).mean(axis=0) + 0.5 * (ranks[:, i, None] == ranks[:, i + 1 :]).mean(axis=0)
+        ahead = (ranks[:, i, None] < ranks[:, i + 1 :]).mean(axis=0) + 0.5 * (
+            ranks[:, i, None] == ranks[:, i + 1 :]
+        ).mean(axis=0)
         pairs += [(i, i + 1 + int(j)) for j in np.flatnonzero(ahead < (1 + CONFIDENCE) / 2)]
     return pairs
 
@@ -297,9 +325,15 @@ def read_source(runs: Sequence[RunFolder], names: Sequence[str], source: str) ->
     if not groups:
         return None
     key = max(groups, key=lambda key: len(groups[key]))
-    left_out += [f"{name}: its {source} holds other sequences than that of most runs" for name, other in where.items() if other != key]
+    left_out += [
+        f"{name}: its {source} holds other sequences than that of most runs"
+        for name, other in where.items()
+        if other != key
+    ]
     group = groups[key]
-    return Predictions([name for name, _, _ in group], group[0][1], [p for _, _, p in group], subsets[key], source, left_out)
+    return Predictions(
+        [name for name, _, _ in group], group[0][1], [p for _, _, p in group], subsets[key], source, left_out
+    )
 
 
 def load_arrays(file: Path) -> dict[str, np.ndarray]:
@@ -312,7 +346,13 @@ def load_arrays(file: Path) -> dict[str, np.ndarray]:
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{file} is damaged: {error}") from error
     measured, predicted = arrays.get("measured"), arrays.get("predicted")
-    if measured is None or predicted is None or measured.shape != predicted.shape or measured.ndim not in (1, 2) or not len(measured):
+    if (
+        measured is None
+        or predicted is None
+        or measured.shape != predicted.shape
+        or measured.ndim not in (1, 2)
+        or not len(measured)
+    ):
         raise InputError(f"{file} is damaged: it needs arrays measured and predicted of one shape")
     return arrays
 
@@ -346,13 +386,16 @@ def cd_groups(scores: np.ndarray, names: Sequence[str], over: str) -> CriticalDi
 
 
 def model_cd(kept: Predictions) -> CriticalDifference:
-    """Models over disjoint parts of the sequences, as many as hold 20 of them each and at most 100, ranked by r and rho in each."""
+    """Models over disjoint parts of the sequences, as many as hold 20 of them each and at most 100, ranked by r and rho
+    in each."""
     n = len(kept.measured)
     if n < 2 * LEAST_BLOCK:
         raise InputError(f"a critical difference needs {2 * LEAST_BLOCK} sequences, and the {kept.source} has {n}")
     models, members = _models(kept)
     order, blocks = np.random.default_rng(0).permutation(n), min(BLOCKS, n // LEAST_BLOCK)
-    parts = np.array_split(np.stack([p[order].reshape(n, -1).T for p in kept.predicted]), blocks, axis=-1)  # each (runs, tasks, m)
+    parts = np.array_split(
+        np.stack([p[order].reshape(n, -1).T for p in kept.predicted]), blocks, axis=-1
+    )  # each (runs, tasks, m)
     truths = np.array_split(kept.measured[order].reshape(n, -1).T, blocks, axis=-1)
     ranks = np.zeros((blocks, len(models)))
     for block, (guesses, truth) in enumerate(zip(parts, truths, strict=True)):
@@ -363,7 +406,8 @@ def model_cd(kept: Predictions) -> CriticalDifference:
 
 
 def part_cd(rows: Sequence[Row], slot: str, score: str) -> CriticalDifference | None:
-    """The parts of a slot over the contexts (the other slots' parts) in which all of them are done; None with fewer than two of either."""
+    """The parts of a slot over the contexts (the other slots' parts) in which all of them are done; None with fewer
+    than two of either."""
     from prixfixe.analysis.effects import contexts
 
     parts, table = contexts(rows, slot, score)

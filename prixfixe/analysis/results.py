@@ -56,14 +56,28 @@ COLUMNS = (
     "command",
 )
 # there only where an evaluation was made
-EVALUATION_COLUMNS = ("pearson_score", "spearman_score", *(f"{score}_{subset}" for score in ("r", "rho") for subset in WEIGHTS))
+EVALUATION_COLUMNS = (
+    "pearson_score",
+    "spearman_score",
+    *(f"{score}_{subset}" for score in ("r", "rho") for subset in WEIGHTS),
+)
 # there only where a run is not done and has epochs behind it: its last epoch's scores, which are not final
 SO_FAR_COLUMNS = ("epoch", *(f"{score}_so_far" for score in ("kl", "pearson_r", "spearman_rho", "mse")))
 
 # what is averaged over seeds
 NUMBERS = frozenset(
     (
-        *("kl", "pearson_r", "spearman_rho", "mse", "n", "parameters", "samples_per_second", "training_seconds", "best_epoch"),
+        *(
+            "kl",
+            "pearson_r",
+            "spearman_rho",
+            "mse",
+            "n",
+            "parameters",
+            "samples_per_second",
+            "training_seconds",
+            "best_epoch",
+        ),
         *("gpu_memory_bytes", "inference_per_second"),
         *EVALUATION_COLUMNS,
         *SO_FAR_COLUMNS,
@@ -97,8 +111,8 @@ def collect(folders: Sequence[Path]) -> Results:
     """The runs in some sweep folders or run folders, those that a sweep's plan names and that are not there included.
 
     A damaged folder is named and passed over. Raises InputError where a folder is not there or holds no runs at all.
-    Every row has every key of COLUMNS, None where it is not known; those of EVALUATION_COLUMNS and SO_FAR_COLUMNS are in
-    all rows where one row has them.
+    Every row has every key of COLUMNS, None where it is not known; those of EVALUATION_COLUMNS and SO_FAR_COLUMNS are
+    in all rows where one row has them.
     """
     rows: dict[Path, Row] = {}
     damaged: list[str] = []
@@ -125,12 +139,18 @@ def collect(folders: Sequence[Path]) -> Results:
 
 
 def read_row(folder: RunFolder, plan: Plan, damaged: list[str]) -> Row:
-    """A run's row. InputError where its status, configuration or metrics cannot be read; damage beside them is added to `damaged`."""
+    """A run's row. InputError where its status, configuration or metrics cannot be read; damage beside them is added to
+    `damaged`."""
     status = folder.status()
     state = folder.state() if status.get("state") == "running" else str(status.get("state", "missing"))
     choices = _configuration(folder) if folder.path.is_dir() else _from_name(folder.name)
     row: Row = dict.fromkeys(COLUMNS) | choices
-    row |= {"state": state, "reason": status.get("reason"), "run": str(folder.path), "sweep": folder.path.absolute().parent.name}
+    row |= {
+        "state": state,
+        "reason": status.get("reason"),
+        "run": str(folder.path),
+        "sweep": folder.path.absolute().parent.name,
+    }
     row["command"] = command(folder, plan)
     if state == "done":
         row |= _checked(folder.read_json(folder.metrics_file), folder.metrics_file)
@@ -160,7 +180,8 @@ def combination(row: Mapping[str, Any]) -> str:
 
 
 def origins(rows: Sequence[Row]) -> list[str]:
-    """What sets each row apart from the same combination and seed in another sweep: the sweep's folder, and '' where none repeats.
+    """What sets each row apart from the same combination and seed in another sweep: the sweep's folder, and '' where
+    none repeats.
 
     Sweeps that complete each other are thus one grid, and sweeps of the same combinations are never mixed.
     """
@@ -169,7 +190,8 @@ def origins(rows: Sequence[Row]) -> list[str]:
 
 
 def labels(rows: Sequence[Row]) -> list[str]:
-    """What each row's model is called beside the others: its combination, with the sweep before it where that sets it apart."""
+    """What each row's model is called beside the others: its combination, with the sweep before it where that sets it
+    apart."""
     return ["/".join(filter(None, (Path(origin).name, name))) for origin, name in _groups(rows)]
 
 
@@ -182,7 +204,8 @@ def by_seeds(rows: Sequence[Row]) -> list[list[Row]]:
 
 
 def averaged(results: Results) -> Results:
-    """Seeds averaged: one row a combination and variant, over its runs that are done, or over all where none is; see `mean_row`."""
+    """Seeds averaged: one row a combination and variant, over its runs that are done, or over all where none is; see
+    `mean_row`."""
     return Results(sorted(map(mean_row, by_seeds(results.rows)), key=_order), results.damaged)
 
 
@@ -227,8 +250,8 @@ def read_plan(folder: Path, damaged: list[str]) -> Plan:
 
 
 def _configuration(folder: RunFolder) -> Row:
-    """Choices, seed, variant, and whether it is simulated, from those lines of config.yaml alone: to read all of it takes most of the
-    time."""
+    """Choices, seed, variant, and whether it is simulated, from those lines of config.yaml alone: to read all of it
+    takes most of the time."""
     try:
         text = folder.config_file.read_text(encoding="utf-8")
         content = yaml.load("\n".join(top_level(text, ("choices", "seed", "variant", "dataset"))), SafeLoader)
@@ -262,11 +285,16 @@ def _from_name(name: str) -> Row:
     if len(parts) > len(SLOTS) and parts[-1].startswith("seed") and parts[-1][4:].isdigit():
         seed = int(parts.pop()[4:])
     choices: Row = dict.fromkeys(SLOTS)
-    return choices | dict(zip(SLOTS, parts, strict=False)) | {"seed": seed, "variant": "+".join(parts[len(SLOTS) :]) or None}
+    return (
+        choices
+        | dict(zip(SLOTS, parts, strict=False))
+        | {"seed": seed, "variant": "+".join(parts[len(SLOTS) :]) or None}
+    )
 
 
 def _checked(content: Mapping[str, Any], file: Path) -> Row:
-    """What belongs into a row of a JSON file's content; InputError where it is not there or no number where one should be."""
+    """What belongs into a row of a JSON file's content; InputError where it is not there or no number where one should
+    be."""
     if not content:
         raise InputError(f"{file.parent} is damaged: its status says done, and it has no {file.name}")
     row = {}
@@ -279,7 +307,8 @@ def _checked(content: Mapping[str, Any], file: Path) -> Row:
 
 
 def _evaluation(folder: RunFolder) -> Row:
-    """The weighted scores and the subset scores of evaluation.json, and that they are simulated, where they are; {} where there is none.
+    """The weighted scores and the subset scores of evaluation.json, and that they are simulated, where they are; {}
+    where there is none.
 
     Of an evaluation on a plain table, which has neither: the scores of `all`, where it has one task.
     """
@@ -292,8 +321,13 @@ def _evaluation(folder: RunFolder) -> Row:
         tasks = content.get("tasks")
         if tasks is None:
             values |= {f"{score}_score": content[f"{score}_score"]["value"] for score in ("pearson", "spearman")}
-        for subset in content["subsets"] if tasks is None else [{**task, "name": "all"} for task in tasks if len(tasks) == 1]:
-            values |= {f"r_{subset['name']}": subset["pearson_r"]["value"], f"rho_{subset['name']}": subset["spearman_rho"]["value"]}
+        for subset in (
+            content["subsets"] if tasks is None else [{**task, "name": "all"} for task in tasks if len(tasks) == 1]
+        ):
+            values |= {
+                f"r_{subset['name']}": subset["pearson_r"]["value"],
+                f"rho_{subset['name']}": subset["spearman_rho"]["value"],
+            }
     except (KeyError, TypeError) as error:
         raise InputError(f"{file} is damaged: {json.dumps(str(error))} is missing or of the wrong type") from error
     return _checked(values, file) if values else {}

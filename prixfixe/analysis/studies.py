@@ -1,10 +1,11 @@
 """Studies: sweeps over values with a table and tests of their own, read from run folders alone; torch is not needed.
 
-A `Study` says which values of config.yaml vary (its factors, by dotted key), how they are laid out, and which questions are
-tested. The two that are published stand at the end, in STUDIES; one of your own is as many lines (docs/studies.md).
+A `Study` says which values of config.yaml vary (its factors, by dotted key), how they are laid out, and which questions
+are tested. The two that are published stand at the end, in STUDIES; one of your own is as many lines (docs/studies.md).
 
-The unit of every test is one choice of all factors. Seeds are paired first and then averaged within a unit, since runs that differ by
-their seed alone are no independent witnesses. Every question has tests of its own, corrected among themselves (Holm).
+The unit of every test is one choice of all factors. Seeds are paired first and then averaged within a unit, since runs
+that differ by their seed alone are no independent witnesses. Every question has tests of its own, corrected among
+themselves (Holm).
 """
 
 from __future__ import annotations
@@ -37,8 +38,9 @@ Levels = tuple[Any, ...]
 
 @dataclass(frozen=True)
 class Factor:
-    """A value that varies; a list is a tuple here. key: its dotted key in config.yaml. names: what some of its values are called, in the
-    order in which they come first; form: what the others are called. short: headings of the table, where they are to be shorter than names.
+    """A value that varies; a list is a tuple here. key: its dotted key in config.yaml. names: what some of its values
+    are called, in the order in which they come first; form: what the others are called. short: headings of the table,
+    where they are to be shorter than names.
     """
 
     key: str
@@ -59,8 +61,9 @@ class Factor:
 class Question:
     """Whether the levels of some factors (taken together, where there are several) differ.
 
-    test: wilcoxon pairs the runs that are equal in all other factors; mann_whitney takes them as two groups. against: the level that
-    every other one is compared with; None: every pair of levels. within: a factor at each of whose levels it is asked by itself.
+    test: wilcoxon pairs the runs that are equal in all other factors; mann_whitney takes them as two groups. against:
+    the level that every other one is compared with; None: every pair of levels. within: a factor at each of whose
+    levels it is asked by itself.
     """
 
     factors: tuple[str, ...]
@@ -73,7 +76,8 @@ class Question:
 class Study:
     """factors: label -> factor. panels, rows, columns: labels of the factors, where they stand in the table.
 
-    holds: keys and values that every run of the study has. follows: keys that vary along with a factor (all below them included).
+    holds: keys and values that every run of the study has. follows: keys that vary along with a factor (all below them
+    included).
     """
 
     name: str
@@ -89,7 +93,11 @@ class Study:
     def named(self, labels: Sequence[str], levels: Levels) -> str:
         """What some levels are called together: KL, or loss KL, is_reverse yes."""
         names = [self.factors[label].name(level) for label, level in zip(labels, levels, strict=True)]
-        return names[0] if len(names) == 1 else ", ".join(f"{label} {name}" for label, name in zip(labels, names, strict=True))
+        return (
+            names[0]
+            if len(names) == 1
+            else ", ".join(f"{label} {name}" for label, name in zip(labels, names, strict=True))
+        )
 
 
 @dataclass(frozen=True)
@@ -105,13 +113,19 @@ class StudyRuns:
 
     def occurring(self, study: Study, labels: Sequence[str]) -> list[Levels]:
         """All combinations of the levels that occur, in order."""
-        return list(itertools.product(*(study.factors[label].sorted({levels[label] for levels in self.levels}) for label in labels)))
+        return list(
+            itertools.product(
+                *(study.factors[label].sorted({levels[label] for levels in self.levels}) for label in labels)
+            )
+        )
 
 
 def find_study(name: str) -> Study:
     """InputError with the choices where there is none of this name."""
     if name not in STUDIES:
-        raise InputError(f"there is no study {name}; choose {' or '.join(STUDIES)} (docs/studies.md says how to make one)")
+        raise InputError(
+            f"there is no study {name}; choose {' or '.join(STUDIES)} (docs/studies.md says how to make one)"
+        )
     return STUDIES[name]
 
 
@@ -126,32 +140,46 @@ def read_study(study: Study, folders: Sequence[Path]) -> StudyRuns:
         except (InputError, yaml.YAMLError) as error:
             damaged.append(str(error).partition("\n")[0])
             continue
-        if any(factor.key not in config for factor in study.factors.values()) or any(config.get(k) != v for k, v in study.holds.items()):
+        if any(factor.key not in config for factor in study.factors.values()) or any(
+            config.get(k) != v for k, v in study.holds.items()
+        ):
             strangers.append(row)
         else:
-            kept.append((row, {label: _as_level(config[factor.key]) for label, factor in study.factors.items()}, config))
+            kept.append(
+                (row, {label: _as_level(config[factor.key]) for label, factor in study.factors.items()}, config)
+            )
     if not kept:
-        needed = [*(f"{key}={value}" for key, value in study.holds.items()), *(factor.key for factor in study.factors.values())]
+        needed = [
+            *(f"{key}={value}" for key, value in study.holds.items()),
+            *(factor.key for factor in study.factors.values()),
+        ]
         raise InputError(
-            f"{', '.join(map(str, folders))}: none of {counted(len(found.rows), 'run')} belongs to the study {study.name}, whose runs have "
+            f"{', '.join(map(str, folders))}: none of {counted(len(found.rows), 'run')} belongs to the study "
+            f"{study.name}, whose runs have "
             f"{', '.join(needed)}; to make them: prixfixe train -m experiment={study.name}"
         )
     remarks = (
-        [f"left out: {counted(len(strangers), 'run')} not of this study, such as {Path(strangers[0]['run']).name}"] if strangers else []
+        [f"left out: {counted(len(strangers), 'run')} not of this study, such as {Path(strangers[0]['run']).name}"]
+        if strangers
+        else []
     )
     remarks += _beware(study, [(row, config) for row, _, config in kept if row["state"] == "done"])
     return StudyRuns(Results([row for row, _, _ in kept], damaged), [levels for _, levels, _ in kept], remarks)
 
 
 def score_table(study: Study, runs: StudyRuns, score: str) -> Table:
-    """One row a panel and row of the layout, one column a column of it, and their mean where none is missing. Values are means over seeds
-    (`<column>_sd`: their standard deviation), or, where no run is done, None; `<column>_state` says why."""
+    """One row a panel and row of the layout, one column a column of it, and their mean where none is missing. Values
+    are means over seeds (`<column>_sd`: their standard deviation), or, where no run is done, None; `<column>_state`
+    says why."""
     columns, labels = runs.occurring(study, study.columns), (*study.panels, *study.rows)
     cells: dict[tuple[Levels, Levels], list[Row]] = defaultdict(list)
     for index, row in enumerate(runs.results.rows):
         cells[runs.of(labels, index), runs.of(study.columns, index)].append(row)
     factors = [study.factors[label] for label in study.columns]
-    names = {levels: "+".join(factor.name(level) for factor, level in zip(factors, levels, strict=True)) for levels in columns}
+    names = {
+        levels: "+".join(factor.name(level) for factor, level in zip(factors, levels, strict=True))
+        for levels in columns
+    }
     rows = []
     for levels in runs.occurring(study, labels):
         shown: Row = {label: study.factors[label].name(level) for label, level in zip(labels, levels, strict=True)}
@@ -160,11 +188,15 @@ def score_table(study: Study, runs: StudyRuns, score: str) -> Table:
             values = [row[score] for row in group if row["state"] == "done" and row.get(score) is not None]
             shown[name] = statistics.fmean(values) if values else None
             shown[f"{name}_sd"] = statistics.stdev(values) if len(values) > 1 else None
-            shown[f"{name}_state"] = next((row["state"] for row in group if row["state"] in SYMBOLS), "no score" if group else None)
+            shown[f"{name}_state"] = next(
+                (row["state"] for row in group if row["state"] in SYMBOLS), "no score" if group else None
+            )
         every = [shown[name] for name in names.values()]
         rows.append(shown | {"mean over columns": statistics.fmean(every) if None not in every else None})
     short = {
-        name: "+".join(factor.short.get(level) or factor.name(level) for factor, level in zip(factors, levels, strict=True))
+        name: "+".join(
+            factor.short.get(level) or factor.name(level) for factor, level in zip(factors, levels, strict=True)
+        )
         for levels, name in names.items()
     }
     return Table(
@@ -190,11 +222,15 @@ def panels(study: Study, table: Table) -> list[Table]:
     titles[0] = "\n\n".join(filter(None, (table.title, titles[0])))
     notes: list[list[str]] = [[] for _ in titles]
     notes[-1] = [*([", ".join(meaning) + "."] if meaning else []), *table.notes]
-    return [Table(*content, labels=table.labels) for content in zip(titles, itertools.repeat(columns), groups.values(), notes)]
+    return [
+        Table(*content, labels=table.labels)
+        for content in zip(titles, itertools.repeat(columns), groups.values(), notes)
+    ]
 
 
 def answer_table(study: Study, runs: StudyRuns, score: str) -> Table:
-    """One row a test: what is compared, with what, where; the mean difference; how many; p, before and after correction.
+    """One row a test: what is compared, with what, where; the mean difference; how many; p, before and after
+    correction.
 
     p is None with fewer than MIN_PAIRS pairs, or fewer than MIN_GROUP in a group.
     """
@@ -211,11 +247,17 @@ def answer_table(study: Study, runs: StudyRuns, score: str) -> Table:
         columns,
         rows,
         [
-            "Wilcoxon: signed-rank test over runs paired in all other factors; from, to: 95 % bootstrap interval of the mean difference. "
+            "Wilcoxon: signed-rank test over runs paired in all other factors; from, to: 95 % bootstrap "
+            "interval of the mean difference. "
             "Mann-Whitney: rank-sum test of two groups.",
-            "n: pairs, or runs in each group, seeds averaged. p corrected: by Holm's method, over the tests of one question "
+            "n: pairs, or runs in each group, seeds averaged. p corrected: by Holm's method, over the tests of "
+            "one question "
             "(the rows of one test and factor).",
-            *([f"p is - with fewer than {MIN_PAIRS} pairs or {MIN_GROUP} runs in a group."] if any(r["p"] is None for r in rows) else []),
+            *(
+                [f"p is - with fewer than {MIN_PAIRS} pairs or {MIN_GROUP} runs in a group."]
+                if any(r["p"] is None for r in rows)
+                else []
+            ),
         ],
         labels=labels,
         simulated=any_simulated(runs.results),
@@ -250,7 +292,10 @@ def _not_done(runs: StudyRuns) -> list[str]:
         states[row["state"]].append(row)
     lines = []
     for state, rows in states.items():
-        names = [Path(row["run"]).name + (f" ({str(row['reason']).partition(chr(10))[0]})" if row["reason"] else "") for row in rows]
+        names = [
+            Path(row["run"]).name + (f" ({str(row['reason']).partition(chr(10))[0]})" if row["reason"] else "")
+            for row in rows
+        ]
         more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
         lines.append(f"{len(rows)} {state}: {', '.join(names[:MOST_NAMES])}{more}")
     again = commands([row for row in runs.results.others if row["state"] != "running"])
@@ -261,7 +306,11 @@ def _not_done(runs: StudyRuns) -> list[str]:
 def _units(study: Study, runs: StudyRuns, score: str) -> dict[Levels, dict[Any, float]]:
     """Levels of all factors, and the sweep where several have the same ones -> seed -> score."""
     labels = tuple(study.factors)
-    done = [(runs.of(labels, i), row) for i, row in enumerate(runs.results.rows) if row["state"] == "done" and row.get(score) is not None]
+    done = [
+        (runs.of(labels, i), row)
+        for i, row in enumerate(runs.results.rows)
+        if row["state"] == "done" and row.get(score) is not None
+    ]
     repeated = max(Counter((levels, row["seed"]) for levels, row in done).values(), default=0) > 1
     units: dict[Levels, dict[Any, float]] = defaultdict(dict)
     for levels, row in done:
@@ -269,7 +318,9 @@ def _units(study: Study, runs: StudyRuns, score: str) -> dict[Levels, dict[Any, 
     return units
 
 
-def _answers(study: Study, runs: StudyRuns, question: Question, units: Mapping[Levels, Mapping[Any, float]], score: str) -> Iterator[Row]:
+def _answers(
+    study: Study, runs: StudyRuns, question: Question, units: Mapping[Levels, Mapping[Any, float]], score: str
+) -> Iterator[Row]:
     """The tests of a question, without correction."""
     levels = runs.occurring(study, question.factors)
     if question.against is None:
@@ -280,18 +331,25 @@ def _answers(study: Study, runs: StudyRuns, question: Question, units: Mapping[L
     places = [labels.index(label) for label in question.factors]
     wheres = runs.occurring(study, [question.within]) if question.within else [()]
     for where, (level, other) in itertools.product(wheres, pairs):
-        within = {key: seeds for key, seeds in units.items() if not where or key[labels.index(str(question.within))] == where[0]}
+        within = {
+            key: seeds
+            for key, seeds in units.items()
+            if not where or key[labels.index(str(question.within))] == where[0]
+        }
         here, there = (_at(within, places, chosen) for chosen in (level, other))
         row: Row = {
             "test": {"wilcoxon": "Wilcoxon", "mann_whitney": "Mann-Whitney"}[question.test],
-            "term": ", ".join(question.factors) + (f"; {study.named([question.within], where)}" if question.within else ""),
+            "term": ", ".join(question.factors)
+            + (f"; {study.named([question.within], where)}" if question.within else ""),
             "part": study.named(question.factors, level),
             "other": study.named(question.factors, other),
         }
         yield row | (_paired if question.test == "wilcoxon" else _grouped)(here, there, score)
 
 
-def _at(units: Mapping[Levels, Mapping[Any, float]], places: Sequence[int], chosen: Levels) -> dict[Levels, Mapping[Any, float]]:
+def _at(
+    units: Mapping[Levels, Mapping[Any, float]], places: Sequence[int], chosen: Levels
+) -> dict[Levels, Mapping[Any, float]]:
     """The units with the chosen levels at some places: all their other levels -> seed -> score."""
     return {
         tuple(level for place, level in enumerate(key) if place not in places): seeds
@@ -302,7 +360,9 @@ def _at(units: Mapping[Levels, Mapping[Any, float]], places: Sequence[int], chos
 
 def _paired(here: Mapping[Levels, Mapping[Any, float]], there: Mapping[Levels, Mapping[Any, float]], score: str) -> Row:
     shared = [(here[key], there[key], here[key].keys() & there[key].keys()) for key in here if key in there]
-    differences = np.array([statistics.fmean(a[seed] - b[seed] for seed in sorted(seeds)) for a, b, seeds in shared if seeds])
+    differences = np.array(
+        [statistics.fmean(a[seed] - b[seed] for seed in sorted(seeds)) for a, b, seeds in shared if seeds]
+    )
     if not len(differences):
         return _nothing("0")
     better = int((differences < 0).sum() if score in LOWER_IS_BETTER else (differences > 0).sum())
@@ -317,7 +377,9 @@ def _paired(here: Mapping[Levels, Mapping[Any, float]], there: Mapping[Levels, M
     }
 
 
-def _grouped(here: Mapping[Levels, Mapping[Any, float]], there: Mapping[Levels, Mapping[Any, float]], score: str) -> Row:
+def _grouped(
+    here: Mapping[Levels, Mapping[Any, float]], there: Mapping[Levels, Mapping[Any, float]], score: str
+) -> Row:
     from scipy.stats import mannwhitneyu
 
     a, b = ([statistics.fmean(seeds.values()) for seeds in group.values()] for group in (here, there))
@@ -362,7 +424,12 @@ PROFORMER_ABLATION = Study(
         Question(("dimension",), "wilcoxon"),
         Question(("mask filling",), "wilcoxon"),
     ),
-    holds={"choices.recipe": "unlockdna", "choices.first": "kmer", "choices.core": "proformer", "choices.final": "expression_heads"},
+    holds={
+        "choices.recipe": "unlockdna",
+        "choices.first": "kmer",
+        "choices.core": "proformer",
+        "choices.final": "expression_heads",
+    },
     follows=("core.heads", "core.head_width"),
 )
 
@@ -373,7 +440,9 @@ SOFT_CLASSIFICATION = Study(
         "loss": Factor("final.loss", {"kl": "KL", "mse": "MSE", "huber": "Huber"}),
         "is_reverse": Factor("recipe.is_reverse", YES_NO),
         "is_singleton": Factor("recipe.is_singleton", YES_NO),
-        "first": Factor("choices.first", {part: part for part in ("conv", "parallel_conv", "kmer")}, short={"parallel_conv": "par"}),
+        "first": Factor(
+            "choices.first", {part: part for part in ("conv", "parallel_conv", "kmer")}, short={"parallel_conv": "par"}
+        ),
         "core": Factor(
             "choices.core",
             {part: part for part in ("efficientnet", "bilstm", "proformer")},

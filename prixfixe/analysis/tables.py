@@ -27,7 +27,21 @@ LABELS = {
     "p_adjusted": "p corrected",
 }
 TEXT_COLUMNS = {*SLOTS, "variant", "state", "sweep", "run", "command", "reason", "device"} | {
-    *("slot", "part", "other", "term", "name", "best", "combination", "change", "front", "parts", "noise", "test", "loss")
+    *(
+        "slot",
+        "part",
+        "other",
+        "term",
+        "name",
+        "best",
+        "combination",
+        "change",
+        "front",
+        "parts",
+        "noise",
+        "test",
+        "loss",
+    )
 }
 
 
@@ -35,7 +49,8 @@ TEXT_COLUMNS = {*SLOTS, "variant", "state", "sweep", "run", "command", "reason",
 class Table:
     """rows: of which `columns` are shown, under their labels; notes: lines below it; numbered: show each row's number.
 
-    simulated: whether numbers of the simulated assay are among them. The title says so to readers, a column to programs.
+    simulated: whether numbers of the simulated assay are among them. The title says so to readers, a column to
+    programs.
     """
 
     title: str
@@ -106,7 +121,8 @@ def signed(value: float) -> str:
 
 
 def as_text(table: Table, width: int | None = None) -> str:
-    """Aligned columns. width: where it is given, columns that it does not hold are left out from the right, and named."""
+    """Aligned columns. width: where it is given, columns that it does not hold are left out from the right, and
+    named."""
     header, body, left = table.header(), table.body(), table.left()
     widths = [max(len(cells[i]) for cells in (header, *body)) for i in range(len(header))]
     shown = len(header)
@@ -114,7 +130,10 @@ def as_text(table: Table, width: int | None = None) -> str:
         shown -= 1
     lines = [table.title, ""] if table.title else []
     for cells in (header, *body):
-        padded = (text.ljust(w) if to_left else text.rjust(w) for text, w, to_left in zip(cells[:shown], widths, left, strict=False))
+        padded = (
+            text.ljust(w) if to_left else text.rjust(w)
+            for text, w, to_left in zip(cells[:shown], widths, left, strict=False)
+        )
         lines.append("  ".join(padded).rstrip())
     if not body:
         lines = [table.title]
@@ -182,7 +201,14 @@ def write_parquet(table: Table, path: Path) -> None:
 
 def default_columns(rows: Sequence[Row]) -> list[str]:
     """What is shown without --columns: the parts, the scores, the costs; of them what at least one row has."""
-    optional = ("pearson_score", "spearman_score", "parameters", "samples_per_second", "training_seconds", "inference_per_second")
+    optional = (
+        "pearson_score",
+        "spearman_score",
+        "parameters",
+        "samples_per_second",
+        "training_seconds",
+        "inference_per_second",
+    )
     present = [column for column in (*optional, "gpu_memory_bytes") if any(row.get(column) is not None for row in rows)]
     variant = ["variant"] if any(row["variant"] is not None for row in rows) else []
     sweep = ["sweep"] if len({row["sweep"] for row in rows}) > 1 else []

@@ -47,7 +47,9 @@ def comparison(results: Results, columns: str | None, sort: str | None, *, by_ru
     rows = shown.rows if columns and set(names) & {"state", "reason", "command", "run"} else started
     unfinished = any(row.get(name) is None and row.get(f"{name}_so_far") is not None for row in rows for name in names)
     footnote = ["~ not done yet: the scores of the last epoch so far."] if unfinished else []
-    return Table(title(results), names, rows, [*footnote, *notes(results, reasons="reason" not in names)], numbered=True)
+    return Table(
+        title(results), names, rows, [*footnote, *notes(results, reasons="reason" not in names)], numbered=True
+    )
 
 
 def title(results: Results) -> str:
@@ -67,13 +69,17 @@ def any_simulated(results: Results) -> bool:
 
 
 def notes(results: Results, *, reasons: bool = True) -> list[str]:
-    """The runs that are not done, by name and with what runs just these, and what could not be read. reasons: why they are not done,
-    where the table itself does not say it."""
+    """The runs that are not done, by name and with what runs just these, and what could not be read. reasons: why they
+    are not done, where the table itself does not say it."""
     lines: list[str] = []
     for row in results.others:
         reason = str(row["reason"]).strip().partition("\n")[0] if reasons and row["reason"] else ""
         r = row.get("pearson_r_so_far")
-        epoch = f"epoch {row['epoch']}" + (f", Pearson r {r:.3f} so far" if r is not None else "") if row.get("epoch") else ""
+        epoch = (
+            f"epoch {row['epoch']}" + (f", Pearson r {r:.3f} so far" if r is not None else "")
+            if row.get("epoch")
+            else ""
+        )
         lines.append(": ".join(part for part in (row["state"], Path(row["run"]).name, epoch, reason) if part))
     lines += [f"damaged: {message}" for message in results.damaged]
     again = commands([row for row in results.others if row["state"] != "running"])
@@ -92,13 +98,18 @@ def commands(rows: Sequence[Row]) -> list[str]:
         if len(some) > 1:
             narrowed = narrowed_command(read_plan(folder, []), [Path(row["run"]).name for row in some])
         more = len(single) - MOST_COMMANDS
-        listed = single if more <= 0 else [*single[:MOST_COMMANDS], f"... and {more} more: --format csv has all, in the column command"]
+        listed = (
+            single
+            if more <= 0
+            else [*single[:MOST_COMMANDS], f"... and {more} more: --format csv has all, in the column command"]
+        )
         lines += [narrowed] if narrowed else listed
     return lines
 
 
 def narrowed_command(plan: Plan, names: Sequence[str]) -> str | None:
-    """One sweep over the values that these combinations of a plan have, where all of its combinations are in the plan; else None.
+    """One sweep over the values that these combinations of a plan have, where all of its combinations are in the plan;
+    else None.
 
     Combinations that are done are passed over by the sweep itself.
     """
@@ -106,8 +117,13 @@ def narrowed_command(plan: Plan, names: Sequence[str]) -> str | None:
     if len(jobs) < len(names) or any(job.keys() != jobs[0].keys() for job in jobs):
         return None
     values = {key: list(dict.fromkeys(job[key] for job in jobs)) for key in jobs[0]}
-    planned = {frozenset(dict(override.partition("=")[::2] for override in overrides).items()) for overrides in plan.jobs.values()}
-    if any(frozenset(zip(values, product, strict=True)) not in planned for product in itertools.product(*values.values())):
+    planned = {
+        frozenset(dict(override.partition("=")[::2] for override in overrides).items())
+        for overrides in plan.jobs.values()
+    }
+    if any(
+        frozenset(zip(values, product, strict=True)) not in planned for product in itertools.product(*values.values())
+    ):
         return None
     overrides = [f"{key}={','.join(some)}" for key, some in values.items()]
     return f"prixfixe train -m {shlex.join([*plan.launched_with, *overrides, f'hydra.sweep.dir={quoted(str(plan.folder))}'])}"
@@ -120,7 +136,9 @@ def effects(results: Results, score: str) -> list[Table]:
     label, found = SCORES[score], analyse(results.rows, score)
     columns = ("slot", "part", "other", "mean", "low", "high", "better", "pairs", "p", "p_adjusted")
     headings = {"other": "against", "mean": "difference", "low": "from", "high": "to", "better": "better in"}
-    cells = [asdict(cell) | {"parts": " + ".join(cell.parts), "slot": " x ".join(cell.slots)} for cell in found.interactions]
+    cells = [
+        asdict(cell) | {"parts": " + ".join(cell.parts), "slot": " x ".join(cell.slots)} for cell in found.interactions
+    ]
     if not found.effects:
         return [Table(title(results), columns, [], found.findings, labels=headings, simulated=any_simulated(results))]
     tables = [
@@ -128,7 +146,10 @@ def effects(results: Results, score: str) -> list[Table]:
             labelled(results, f"{label} of a part minus {label} of another of its slot, with all else equal"),
             columns,
             [asdict(effect) for effect in found.effects],
-            [*found.findings, "from, to: 95 % bootstrap interval; p: signed-rank test, corrected for all tests here (Holm)."],
+            [
+                *found.findings,
+                "from, to: 95 % bootstrap interval; p: signed-rank test, corrected for all tests here (Holm).",
+            ],
             labels=headings,
             simulated=any_simulated(results),
         ),
@@ -168,14 +189,30 @@ def ranks(results: Results, score: str) -> list[Table]:
             "tied": _ranges(tied[i]),
         }
         for i, (name, average, low, high, pearson, spearman) in enumerate(
-            zip(found.names, found.average_rank, found.low, found.high, found.pearson_rank, found.spearman_rank, strict=True)
+            zip(
+                found.names,
+                found.average_rank,
+                found.low,
+                found.high,
+                found.pearson_rank,
+                found.spearman_rank,
+                strict=True,
+            )
         )
     ]
     weighted = "the weighted scores" if len(found.subsets) > 1 else "Pearson r and Spearman rho"
     about = [
-        f"{found.samples:,} bootstrap samples of {found.share:.0%} of {found.n:,} sequences of the {found.source}, ranked by {weighted}; "
-        "from, to: 95 % of the samples; not told apart from: numbers of those that are neither ahead nor behind in 97.5 % of them.",
-        *([] if found.exact else ["Spearman's rho on a sample is computed with the ranks among all sequences, not with ranks made anew."]),
+        f"{found.samples:,} bootstrap samples of {found.share:.0%} of {found.n:,} sequences of the "
+        f"{found.source}, ranked by {weighted}; "
+        "from, to: 95 % of the samples; not told apart from: numbers of those that are neither ahead nor behind "
+        "in 97.5 % of them.",
+        *(
+            []
+            if found.exact
+            else [
+                "Spearman's rho on a sample is computed with the ranks among all sequences, not with ranks made anew."
+            ]
+        ),
         *(f"left out: {reason}" for reason in found.left_out),
     ]
     tables = [
@@ -214,7 +251,11 @@ def pareto(results: Results, score: str) -> list[Table]:
     for cost, label in COSTS.items():
         fronts += [{"front": label, **row} for row in pareto_front(rows, score, cost)]
     columns = ("front", *SLOTS, score, *(cost for cost in COSTS if any(row.get(cost) is not None for row in fronts)))
-    explained = "Of every cost, cheapest first: what no other combination beats in both score and that cost." if fronts else no_score(score)
+    explained = (
+        "Of every cost, cheapest first: what no other combination beats in both score and that cost."
+        if fronts
+        else no_score(score)
+    )
     heading = labelled(results, f"{SCORES[score]} against cost: the Pareto fronts") if fronts else title(results)
     return [Table(heading, columns, fronts, [explained], labels={"front": "cost"}, simulated=any_simulated(results))]
 
@@ -239,17 +280,24 @@ def against(new: Results, old: Results, score: str) -> list[Table]:
         limits = interval(both)
         between = f" (95 % interval {signed(limits[0])} to {signed(limits[1])})" if limits else ""
         remarks.append(
-            f"Over the {counted(len(both), 'combination')} of both sides, {SCORES[score]} changed by {signed(both.mean())} on average"
+            f"Over the {counted(len(both), 'combination')} of both sides, {SCORES[score]} changed by "
+            f"{signed(both.mean())} on average"
             f"{between}."
         )
-        remarks.append("noise: what 95 of 100 differences by chance stay below, so that one in twenty is beyond it with nothing changed.")
+        remarks.append(
+            "noise: what 95 of 100 differences by chance stay below, so that one in twenty is beyond it with "
+            "nothing changed."
+        )
     sources = {row["noise_from"] for row in rows if row["noise_from"]}
     if sources == {"sequences"}:
         remarks.append(
-            "It is that of the validation sequences (paired bootstrap); the chance of training again is only seen with several seeds."
+            "It is that of the validation sequences (paired bootstrap); the chance of training again is only "
+            "seen with several seeds."
         )
     if counts["unknown"]:
-        remarks.append("unknown: no predictions of the same validation sequences on both sides, and not two seeds on both.")
+        remarks.append(
+            "unknown: no predictions of the same validation sequences on both sides, and not two seeds on both."
+        )
     variant = ("variant",) if any(row["variant"] for row in rows) else ()
     columns = (*SLOTS, *variant, "old", "new", "difference", "noise", "noise_from", "change")
     everything = Results([*new.rows, *old.rows], [])
@@ -257,14 +305,20 @@ def against(new: Results, old: Results, score: str) -> list[Table]:
     tables = [Table(heading, columns, rows, remarks, simulated=any_simulated(everything))]
     for slot, parts in new_parts(new, old).items():
         ranking = slot_ranking(together(new, old), slot, score)
-        named = ", ".join(f"{r['part']} is {i} of {len(ranking)}" for i, r in enumerate(ranking, 1) if r["part"] in parts)
+        named = ", ".join(
+            f"{r['part']} is {i} of {len(ranking)}" for i, r in enumerate(ranking, 1) if r["part"] in parts
+        )
         remark = (
             [f"{named}, over {ranking[0]['contexts']} combinations of the other slots."]
             if ranking
             else [f"{', '.join(parts)}: no shared combination of the other slots yet."]
         )
         columns = ("part", "average_rank", "best_in", "contexts", score)
-        tables.append(Table(f"New in {slot}: ranks by {SCORES[score]} with all else equal", columns, ranking, remark, numbered=True))
+        tables.append(
+            Table(
+                f"New in {slot}: ranks by {SCORES[score]} with all else equal", columns, ranking, remark, numbered=True
+            )
+        )
     return tables
 
 

@@ -14,11 +14,20 @@ HELP = "list the parts; check one against the contract; start a new one"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     action = parser.add_mutually_exclusive_group()
-    action.add_argument("--check", metavar="NAME", help="say what breaks the contract, as bilstm or core/bilstm; exit 1 if anything does")
     action.add_argument(
-        "--new", nargs=2, metavar=("SLOT", "NAME"), help="write blocks/SLOT/NAME.py and conf/SLOT/NAME.yaml in the current folder"
+        "--check",
+        metavar="NAME",
+        help="say what breaks the contract, as bilstm or core/bilstm; exit 1 if anything does",
     )
-    parser.add_argument("--config-dir", type=Path, metavar="DIR", help="a conf folder of your own; default: conf/ in the current folder")
+    action.add_argument(
+        "--new",
+        nargs=2,
+        metavar=("SLOT", "NAME"),
+        help="write blocks/SLOT/NAME.py and conf/SLOT/NAME.yaml in the current folder",
+    )
+    parser.add_argument(
+        "--config-dir", type=Path, metavar="DIR", help="a conf folder of your own; default: conf/ in the current folder"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -55,7 +64,8 @@ def check(part: Part, parts: list[Part]) -> int:
 
 
 def print_menu(parts: list[Part]) -> None:
-    """The parts as a table; where the terminal is too narrow for all columns, those that matter least are left out whole."""
+    """The parts as a table; where the terminal is too narrow for all columns, those that matter least are left out
+    whole."""
     from rich.table import Table
     from rich.text import Text
 
@@ -72,11 +82,24 @@ def print_menu(parts: list[Part]) -> None:
             gives = "broken"
         values = ", ".join(f"{key}={value}" for key, value in part.values.items())
         slot = "" if rows and parts[len(rows) - 1].slot == part.slot else part.slot
-        rows.append({"slot": slot, "choice": part.name, "takes": takes, "gives": gives, "parameters": parameters, "values": values})
+        rows.append(
+            {
+                "slot": slot,
+                "choice": part.name,
+                "takes": takes,
+                "gives": gives,
+                "parameters": parameters,
+                "values": values,
+            }
+        )
     widths = {title: 2 + max(len(cell) for row in rows for cell in (title, row[title])) for title in rows[0]}
-    widths["values"] = 2 + max(len(word) for row in rows for word in ("values", *row["values"].split()))  # the rest goes to the next line
+    widths["values"] = 2 + max(
+        len(word) for row in rows for word in ("values", *row["values"].split())
+    )  # the rest goes to the next line
     console = wide_console()
-    shown = kept(widths, console.width + 2, drop=("values", "takes", "parameters", "gives"))  # the last column needs no space behind it
+    shown = kept(
+        widths, console.width + 2, drop=("values", "takes", "parameters", "gives")
+    )  # the last column needs no space behind it
     table = Table(box=None, header_style="bold", pad_edge=False)
     for title in shown:
         table.add_column(title, justify="right" if title == "parameters" else "left", no_wrap=title != "values")
@@ -86,6 +109,8 @@ def print_menu(parts: list[Part]) -> None:
     for problem in broken:
         console.print(Text(problem, "red"), soft_wrap=not console.is_terminal)
     reference = " ".join(f"{slot}={name}" for slot, name in defaults().items())
-    console.print(Text(f"Shapes and parameters: beside {reference}; expression heads stand in front of the sequence.", "dim"))
+    console.print(
+        Text(f"Shapes and parameters: beside {reference}; expression heads stand in front of the sequence.", "dim")
+    )
     if left_out := [title for title in widths if title not in shown]:
         console.print(Text(f"Left out at this width: {', '.join(left_out)}.", "dim"))

@@ -18,9 +18,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
     parser.add_argument("file", metavar="FILE", type=Path, help="TSV, CSV (plain or gzip) or Parquet")
     parser.add_argument("--against", metavar="OTHER", type=Path, help="another table, such as the one trained on")
-    parser.add_argument("--mismatches", metavar="K", type=_count, default=2, help="how many make a near-duplicate (default: %(default)s)")
+    parser.add_argument(
+        "--mismatches",
+        metavar="K",
+        type=_count,
+        default=2,
+        help="how many make a near-duplicate (default: %(default)s)",
+    )
     parser.add_argument("--sequence", metavar="NAME", help="the column of sequences")
-    parser.add_argument("--expression", metavar="NAME", action="append", help="the column of expression; give it again for further tasks")
+    parser.add_argument(
+        "--expression",
+        metavar="NAME",
+        action="append",
+        help="the column of expression; give it again for further tasks",
+    )
     parser.add_argument("--json", action="store_true", help="print the same facts as JSON")
 
 
@@ -29,8 +40,13 @@ def run(args: argparse.Namespace) -> int:
 
     from prixfixe.data.check import check
 
-    report = check(args.file, against=args.against, mismatches=args.mismatches, sequence=args.sequence, expression=args.expression)
-    print(json.dumps(report.to_dict(), indent=2, allow_nan=False) if args.json else report.text(), end="\n" if args.json else "")
+    report = check(
+        args.file, against=args.against, mismatches=args.mismatches, sequence=args.sequence, expression=args.expression
+    )
+    print(
+        json.dumps(report.to_dict(), indent=2, allow_nan=False) if args.json else report.text(),
+        end="\n" if args.json else "",
+    )
     return 0
 
 

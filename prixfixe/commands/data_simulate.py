@@ -17,9 +17,15 @@ without noise is kept beside the measured one: score true_expression.tsv as pred
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
     parser.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="new folder for the files")
-    parser.add_argument("--size", metavar="N", type=int, default=100_000, help="training promoters (%(default)s); published: 6739258")
-    parser.add_argument("--test-size", metavar="N", type=int, default=71_103, help="test sequences (%(default)s, as published)")
-    parser.add_argument("--seed", metavar="S", type=int, default=1, help="the same seed makes the same data (%(default)s)")
+    parser.add_argument(
+        "--size", metavar="N", type=int, default=100_000, help="training promoters (%(default)s); published: 6739258"
+    )
+    parser.add_argument(
+        "--test-size", metavar="N", type=int, default=71_103, help="test sequences (%(default)s, as published)"
+    )
+    parser.add_argument(
+        "--seed", metavar="S", type=int, default=1, help="the same seed makes the same data (%(default)s)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -36,16 +36,31 @@ FORMATS = ("table", "csv", "json")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
-    parser.add_argument("predictions", metavar="RUN-or-PREDICTIONS", type=Path, help="run folder, sweep folder (all its runs), or a table")
-    parser.add_argument("test_set", metavar="TESTSET", type=Path, help="a table (TSV, CSV, Parquet), or a test set's folder")
+    parser.add_argument(
+        "predictions",
+        metavar="RUN-or-PREDICTIONS",
+        type=Path,
+        help="run folder, sweep folder (all its runs), or a table",
+    )
+    parser.add_argument(
+        "test_set", metavar="TESTSET", type=Path, help="a table (TSV, CSV, Parquet), or a test set's folder"
+    )
     parser.add_argument("--sequence", metavar="COLUMN", help="TESTSET is a table: its column of sequences")
-    parser.add_argument("--expression", metavar="COLUMN", action="append", help="its column of expression; again for further tasks")
+    parser.add_argument(
+        "--expression", metavar="COLUMN", action="append", help="its column of expression; again for further tasks"
+    )
     parser.add_argument("-o", "--output", metavar="FILE", type=output_file, help="write there, not to standard output")
     parser.add_argument("--format", choices=FORMATS, help="default: by FILE's ending, or else table")
     parser.add_argument("--column", metavar="NAME", help="column of predictions, where the table has several")
-    parser.add_argument("--without-leaderboard", action="store_true", help="leave out what the public leaderboard showed")
-    parser.add_argument("--same-scale", action="store_true", help="predictions are in TESTSET's own units: report MSE (and KL), too")
-    parser.add_argument("--bootstrap", metavar="N", type=sample_count, help="bootstrap samples (10,000; of a table 1,000); 0: none")
+    parser.add_argument(
+        "--without-leaderboard", action="store_true", help="leave out what the public leaderboard showed"
+    )
+    parser.add_argument(
+        "--same-scale", action="store_true", help="predictions are in TESTSET's own units: report MSE (and KL), too"
+    )
+    parser.add_argument(
+        "--bootstrap", metavar="N", type=sample_count, help="bootstrap samples (10,000; of a table 1,000); 0: none"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -80,7 +95,8 @@ Reader = Callable[[tuple[str, ...] | None], "TestSet"]
 
 
 def reader(args: argparse.Namespace) -> Reader:
-    """What gives the test set, each time the same: of a plain table, with the named expression columns, or None for what is found."""
+    """What gives the test set, each time the same: of a plain table, with the named expression columns, or None for
+    what is found."""
     from prixfixe.data.testset import read_test_set, read_test_table
     from prixfixe.errors import InputError
 
@@ -89,16 +105,23 @@ def reader(args: argparse.Namespace) -> Reader:
         raise InputError(f"{path}: no such test set; give a table of sequence and expression, or a test set's folder")
     if path.is_dir():
         if args.sequence or args.expression:
-            raise InputError(f"--sequence and --expression choose columns of a plain table: leave them out, since {path} is a folder")
+            raise InputError(
+                f"--sequence and --expression choose columns of a plain table: leave them out, since {path} is a folder"
+            )
         test_set = read_test_set(path, without_leaderboard=args.without_leaderboard)
         return lambda columns: test_set
     if args.without_leaderboard:
-        raise InputError(f"{path} is a plain table, which the public leaderboard has no part in: leave out --without-leaderboard")
+        raise InputError(
+            f"{path} is a plain table, which the public leaderboard has no part in: leave out --without-leaderboard"
+        )
     return functools.cache(lambda columns: read_test_table(path, sequence=args.sequence, expression=columns))
 
 
-def evaluate_one(args: argparse.Namespace, path: Path, read: Reader) -> tuple[dict[str, Any], Evaluation | TableEvaluation]:
-    """Scores one run or table; a run's scores and predictions are kept in its folder. Returns evaluation.json's content, too."""
+def evaluate_one(
+    args: argparse.Namespace, path: Path, read: Reader
+) -> tuple[dict[str, Any], Evaluation | TableEvaluation]:
+    """Scores one run or table; a run's scores and predictions are kept in its folder. Returns evaluation.json's
+    content, too."""
     from prixfixe.errors import InputError
     from prixfixe.evaluation import BOOTSTRAP_SAMPLES, TABLE_BOOTSTRAP_SAMPLES, evaluate, evaluate_table
     from prixfixe.files import write_arrays, write_json
@@ -111,7 +134,8 @@ def evaluate_one(args: argparse.Namespace, path: Path, read: Reader) -> tuple[di
     if args.test_set.is_dir():
         if len(tasks) > 1:
             raise InputError(
-                f"{path}: the run predicts {len(tasks)} tasks ({', '.join(tasks)}), and the folder of a test set measures one: "
+                f"{path}: the run predicts {len(tasks)} tasks ({', '.join(tasks)}), and the folder of a test set "
+                "measures one: "
                 "give a plain table with a column for each"
             )
         test_set = read(None)
@@ -125,7 +149,9 @@ def evaluate_one(args: argparse.Namespace, path: Path, read: Reader) -> tuple[di
         predictions, kl = _predictions(args, path, test_set, with_kl=args.same_scale)
         samples = TABLE_BOOTSTRAP_SAMPLES if args.bootstrap is None else args.bootstrap
         names = tasks if len(tasks) > 1 else test_set.tasks
-        evaluation = evaluate_table(test_set, predictions, names=names, bootstrap=samples, same_scale=args.same_scale, kl=kl)
+        evaluation = evaluate_table(
+            test_set, predictions, names=names, bootstrap=samples, same_scale=args.same_scale, kl=kl
+        )
         subsets = {}
     content = {**about, "simulated": test_set.simulated, **evaluation.to_dict()}
     if folder:
@@ -136,7 +162,8 @@ def evaluate_one(args: argparse.Namespace, path: Path, read: Reader) -> tuple[di
 
 
 def evaluate_sweep(args: argparse.Namespace, read: Reader, form: str) -> str:
-    """Scores every run of a sweep that is done, a line each on standard error; returns the table of scores, best first."""
+    """Scores every run of a sweep that is done, a line each on standard error; returns the table of scores, best
+    first."""
     from prixfixe.errors import InputError
     from prixfixe.evaluation_views import TITLES, csv_text, format_models, headline, one_line
     from prixfixe.run_folder import RunFolder
@@ -156,7 +183,9 @@ def evaluate_sweep(args: argparse.Namespace, read: Reader, form: str) -> str:
     if form == "json":
         return json.dumps(contents, indent=2, allow_nan=False) + "\n"
     first_score = next(name for name in groups[0][0] if name in TITLES)
-    groups.sort(key=lambda group: -mean if (mean := sum(row[first_score] for row in group) / len(group)) == mean else math.inf)
+    groups.sort(
+        key=lambda group: -mean if (mean := sum(row[first_score] for row in group) / len(group)) == mean else math.inf
+    )
     rows = [row for group in groups for row in group]
     if form == "csv":
         return csv_text(rows, list(rows[0]))
@@ -165,7 +194,8 @@ def evaluate_sweep(args: argparse.Namespace, read: Reader, form: str) -> str:
 
 
 def _expression_columns(args: argparse.Namespace, path: Path, tasks: tuple[str, ...]) -> tuple[str, ...] | None:
-    """The plain table's columns that a run's tasks are compared with, in their order; None where `read_measurements` is to find one.
+    """The plain table's columns that a run's tasks are compared with, in their order; None where `read_measurements` is
+    to find one.
 
     They are those asked for, or else the ones that are named as the tasks are.
     """
@@ -188,15 +218,28 @@ def _expression_columns(args: argparse.Namespace, path: Path, tasks: tuple[str, 
     if len(tasks) > 1 and set(asked) == set(tasks):
         return tasks
     if len(asked) != max(1, len(tasks)):
-        what = f"the run predicts {len(tasks)} task{'s' * (len(tasks) > 1)} ({named})" if tasks else "a table of predictions holds one task"
+        what = (
+            f"the run predicts {len(tasks)} task{'s' * (len(tasks) > 1)} ({named})"
+            if tasks
+            else "a table of predictions holds one task"
+        )
         given = f"{len(asked)} column{'s' * (len(asked) > 1)} of expression {'are' if len(asked) > 1 else 'is'} given ({', '.join(asked)})"
         raise InputError(f"{path}: {what}, and {given}: give --expression COLUMN once for each task")
-    if wrong := [column for column, task in zip(asked, tasks, strict=False) if len(tasks) > 1 and column in tasks and column != task]:
-        raise InputError(f"{path}: {wrong[0]} is the name of another task; give --expression in the order of the run's tasks, {named}")
+    if wrong := [
+        column
+        for column, task in zip(asked, tasks, strict=False)
+        if len(tasks) > 1 and column in tasks and column != task
+    ]:
+        raise InputError(
+            f"{path}: {wrong[0]} is the name of another task; give --expression in the order of the run's tasks, "
+            f"{named}"
+        )
     return asked
 
 
-def _predictions(args: argparse.Namespace, path: Path, test_set: TestSet, *, with_kl: bool) -> tuple[np.ndarray, list[float] | None]:
+def _predictions(
+    args: argparse.Namespace, path: Path, test_set: TestSet, *, with_kl: bool
+) -> tuple[np.ndarray, list[float] | None]:
     """Predictions of the shape of the measurements and, on request and of a run, the KL divergence of each task."""
     import numpy as np
 
@@ -211,7 +254,9 @@ def _predictions(args: argparse.Namespace, path: Path, test_set: TestSet, *, wit
     model = prixfixe.load(path)
     if longer := int((test_set.sequences.lengths > model.recipe.longest).sum()):
         print(f"warning: {model.recipe.cut_off(longer, len(test_set))}", file=sys.stderr)
-    predictions, kl = _with_divergences(model, path, test_set) if with_kl else (model.predict_sequences(test_set.sequences), None)
+    predictions, kl = (
+        _with_divergences(model, path, test_set) if with_kl else (model.predict_sequences(test_set.sequences), None)
+    )
     if not np.isfinite(predictions).all():
         raise InputError(f"{path}: the run predicts values that are not finite")
     return predictions, kl

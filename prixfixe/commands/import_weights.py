@@ -34,5 +34,8 @@ def run(args: argparse.Namespace) -> int:
     imported = import_weights(args.file, args.model, args.output)
     for note in imported.notes:
         print(f"note: {note}", file=sys.stderr)
-    print(f"{imported.folder}: {args.model}, {imported.parameters:,} parameters; try: prixfixe predict {imported.folder} SEQUENCES")
+    print(
+        f"{imported.folder}: {args.model}, {imported.parameters:,} parameters; try: prixfixe predict "
+        f"{imported.folder} SEQUENCES"
+    )
     return 0

@@ -29,11 +29,19 @@ HELP = "predict the expression of the sequences in a table or FASTA file"
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_folder", type=Path, metavar="RUN", help="a run folder with weights")
     what = "a table (TSV, CSV, Parquet) or FASTA; plain or gzip; - is standard input"
-    parser.add_argument("sequences", type=lambda name: Path("/dev/stdin" if name == "-" else name), metavar="SEQUENCES", help=what)
-    parser.add_argument("-o", "--output", type=output_file, metavar="FILE", help="write there as TSV, not to standard output")
-    parser.add_argument("--sequence", metavar="COLUMN", help="the table's sequence column, where it is not found by itself")
+    parser.add_argument(
+        "sequences", type=lambda name: Path("/dev/stdin" if name == "-" else name), metavar="SEQUENCES", help=what
+    )
+    parser.add_argument(
+        "-o", "--output", type=output_file, metavar="FILE", help="write there as TSV, not to standard output"
+    )
+    parser.add_argument(
+        "--sequence", metavar="COLUMN", help="the table's sequence column, where it is not found by itself"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N; default: %(default)s")
-    parser.add_argument("--batch-size", type=int, metavar="N", help="sequences at a time; default: what suits the device")
+    parser.add_argument(
+        "--batch-size", type=int, metavar="N", help="sequences at a time; default: what suits the device"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -50,12 +58,15 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def predict_file(model: Model, path: Path, output: Path | None, *, sequence: str | None = None, batch_size: int | None = None) -> int:
-    """Writes the predictions for a table or FASTA as TSV: name, sequence and one column a task. Memory does not grow with the file.
+def predict_file(
+    model: Model, path: Path, output: Path | None, *, sequence: str | None = None, batch_size: int | None = None
+) -> int:
+    """Writes the predictions for a table or FASTA as TSV: name, sequence and one column a task. Memory does not grow
+    with the file.
     Returns how many there are.
 
-    output: None is standard output. The file is read twice: first to find any row that cannot be used, before anything is written and
-    time is spent. While a GPU computes one chunk, the one before is written and the next one read.
+    output: None is standard output. The file is read twice: first to find any row that cannot be used, before anything
+    is written and time is spent. While a GPU computes one chunk, the one before is written and the next one read.
     """
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn

@@ -13,9 +13,16 @@ FORMATS = ("svg", "pdf", "png")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="sweep folders, such as runs/demo, or run folders")
     parser.add_argument(
-        "-o", "--output", type=output_file, default="report.html", metavar="FILE", help="- is standard output; default: %(default)s"
+        "runs", nargs="+", type=Path, metavar="RUNS", help="sweep folders, such as runs/demo, or run folders"
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=output_file,
+        default="report.html",
+        metavar="FILE",
+        help="- is standard output; default: %(default)s",
     )
     about = "what effects, costs and curves are about; heat maps show all scores (default: %(default)s)"
     parser.add_argument("--score", default="pearson_r", metavar="SCORE", help=about)
@@ -38,7 +45,12 @@ def run(args: argparse.Namespace) -> int:
     if args.samples < 0:
         raise InputError(f"--samples {args.samples}: 0 for no ranks, or how many samples, such as 10000")
     written = write_report(
-        args.runs, args.output or Path("/dev/stdout"), score=args.score, samples=args.samples, figures=args.figures, formats=formats
+        args.runs,
+        args.output or Path("/dev/stdout"),
+        score=args.score,
+        samples=args.samples,
+        figures=args.figures,
+        formats=formats,
     )
     if args.output:
         print(written[0])

@@ -36,20 +36,42 @@ SCORE_NAMES = ("pearson_r", "spearman_rho", "kl", "mse", "pearson_score", "spear
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description, parser.epilog = DESCRIPTION, EPILOG
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="sweep folders, such as runs/demo, or run folders")
+    parser.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUNS", help="sweep folders, such as runs/demo, or run folders"
+    )
     parser.add_argument("--format", choices=(*SUFFIXES.values(),), help="default: by FILE's ending, or else table")
     parser.add_argument("-o", "--output", type=output_file, metavar="FILE", help="write there, not to standard output")
     table = parser.add_argument_group("which rows and columns")
     table.add_argument("--sort", metavar="COLUMN", help="best or least first (default: pearson_r)")
-    table.add_argument("--where", metavar="CONDITION", action="append", default=[], help="only runs such as core=bilstm or 'pearson_r>0.5'")
-    table.add_argument("--columns", metavar="A,B,...", help="these; slots, scores, weighted, subsets, costs name several")
-    table.add_argument("--seeds", action="store_true", help="one row a run, seeds apart; CSV and Parquet always have it so")
+    table.add_argument(
+        "--where",
+        metavar="CONDITION",
+        action="append",
+        default=[],
+        help="only runs such as core=bilstm or 'pearson_r>0.5'",
+    )
+    table.add_argument(
+        "--columns", metavar="A,B,...", help="these; slots, scores, weighted, subsets, costs name several"
+    )
+    table.add_argument(
+        "--seeds", action="store_true", help="one row a run, seeds apart; CSV and Parquet always have it so"
+    )
     analyses = parser.add_argument_group("what can be learnt")
-    analyses.add_argument("--effects", action="store_true", help="what each part is worth with all else equal; interactions")
-    analyses.add_argument("--ranks", action="store_true", help="ranks over 10,000 bootstrap samples; who cannot be told apart")
-    analyses.add_argument("--pareto", action="store_true", help="what no other combination beats in both score and cost")
-    analyses.add_argument("--against", nargs="+", type=Path, metavar="RUNS", help="what changed from these runs, beyond the noise")
-    analyses.add_argument("--score", choices=SCORE_NAMES, default="pearson_r", help="that these ask about (%(default)s)")
+    analyses.add_argument(
+        "--effects", action="store_true", help="what each part is worth with all else equal; interactions"
+    )
+    analyses.add_argument(
+        "--ranks", action="store_true", help="ranks over 10,000 bootstrap samples; who cannot be told apart"
+    )
+    analyses.add_argument(
+        "--pareto", action="store_true", help="what no other combination beats in both score and cost"
+    )
+    analyses.add_argument(
+        "--against", nargs="+", type=Path, metavar="RUNS", help="what changed from these runs, beyond the noise"
+    )
+    analyses.add_argument(
+        "--score", choices=SCORE_NAMES, default="pearson_r", help="that these ask about (%(default)s)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -82,7 +104,9 @@ def run(args: argparse.Namespace) -> int:
         by_run = args.seeds or form in ("csv", "parquet")
         tables = [comparison(results, args.columns, args.sort, by_run=by_run, all_columns=form in ("csv", "parquet"))]
     elif args.columns or args.sort:
-        raise InputError("--columns and --sort are for the comparison: leave them out, or --effects, --ranks, --pareto and --against")
+        raise InputError(
+            "--columns and --sort are for the comparison: leave them out, or --effects, --ranks, --pareto and --against"
+        )
 
     if form not in ("csv", "parquet"):
         unlike = remarks(*(side.rows for side in sides), score=args.score if asked else None)
@@ -92,7 +116,10 @@ def run(args: argparse.Namespace) -> int:
             raise InputError("a Parquet table is no text: say where to write it, -o results.parquet")
         write_parquet(tables[0], args.output)
         return 0
-    if form in ("csv", "latex"):  # the first table of a view is the one that its name promises; further ones are for reading
+    if form in (
+        "csv",
+        "latex",
+    ):  # the first table of a view is the one that its name promises; further ones are for reading
         text = (as_csv if form == "csv" else as_latex)(tables[0])
     elif form == "md":
         text = "\n".join(map(as_markdown, tables))

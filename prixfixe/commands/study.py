@@ -32,7 +32,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("study", metavar="STUDY", help="proformer_ablation or soft_classification")
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="sweep folders, or run folders")
     parser.add_argument("--score", choices=SCORE_NAMES, default="pearson_r", help="%(default)s where nothing is said")
-    parser.add_argument("--tests", action="store_true", help="the tests alone; a CSV file holds the table, or with this the tests")
+    parser.add_argument(
+        "--tests", action="store_true", help="the tests alone; a CSV file holds the table, or with this the tests"
+    )
     parser.add_argument("--format", choices=(*SUFFIXES.values(),), help="default: by FILE's ending, or else table")
     parser.add_argument("-o", "--output", type=output_file, metavar="FILE", help="write there, not to standard output")
 

@@ -19,14 +19,26 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EXAMPLES
     # what Hydra reads; here for the help alone
     parser.add_argument(
-        "-m", "--multirun", action="store_true", help="a sweep: every combination of the choices, those with commas included"
+        "-m",
+        "--multirun",
+        action="store_true",
+        help="a sweep: every combination of the choices, those with commas included",
     )
     parser.add_argument(
-        "--force", action="store_true", help="replace a run of another configuration in its folder, begin an unfinished one anew"
+        "--force",
+        action="store_true",
+        help="replace a run of another configuration in its folder, begin an unfinished one anew",
     )
     parser.add_argument("--cfg", metavar="job", help="show the whole configuration, and train nothing")
-    parser.add_argument("--config-dir", metavar="FOLDER", help="where your own YAMLs are; default: conf/ in this folder")
-    parser.add_argument("overrides", nargs=argparse.REMAINDER, metavar="SETTING=VALUE", help="any setting or choice, as Hydra takes them")
+    parser.add_argument(
+        "--config-dir", metavar="FOLDER", help="where your own YAMLs are; default: conf/ in this folder"
+    )
+    parser.add_argument(
+        "overrides",
+        nargs=argparse.REMAINDER,
+        metavar="SETTING=VALUE",
+        help="any setting or choice, as Hydra takes them",
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -28,10 +28,11 @@ ADVICE = {
 
 @contextmanager
 def open_input(path: str | os.PathLike[str], *, pipes: bool = False) -> Iterator[BinaryIO]:
-    """Yields a regular file, opened for reading bytes; with `pipes` also a pipe or the terminal (`-` is /dev/stdin's business).
+    """Yields a regular file, opened for reading bytes; with `pipes` also a pipe or the terminal (`-` is /dev/stdin's
+    business).
 
-    Raises InputError, which names the path and says what to do, for all else: folders, devices, sockets, pipes, links to
-    themselves, what is not there. Nothing is ever waited for: a pipe that nobody writes to does not hang.
+    Raises InputError, which names the path and says what to do, for all else: folders, devices, sockets, pipes, links
+    to themselves, what is not there. Nothing is ever waited for: a pipe that nobody writes to does not hang.
     """
     with readable(path):
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | (0 if pipes else os.O_NONBLOCK))
@@ -55,7 +56,10 @@ def read_bytes(path: str | os.PathLike[str], *, limit: int) -> bytes:
     with open_input(path) as file, readable(path):
         content = file.read(limit + 1)
     if len(content) > limit:
-        raise InputError(f"{printable(path)} is larger than {limit:,} bytes, which no such file is: it is damaged or not what it is named")
+        raise InputError(
+            f"{printable(path)} is larger than {limit:,} bytes, which no such file is: it is damaged or not what "
+            "it is named"
+        )
     return content
 
 

@@ -1,10 +1,19 @@
-"""Text that came from elsewhere (names, reasons, columns, files), made fit for a terminal, a line, a spreadsheet's cell."""
+"""Text that came from elsewhere (names, reasons, columns, files), made fit for a terminal, a line, a spreadsheet's
+cell."""
 
 from __future__ import annotations
 
 import unicodedata
 
-UNPRINTABLE = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")  # controls, invisible and direction marks, lone surrogates, line ends
+UNPRINTABLE = (
+    "Cc",
+    "Cf",
+    "Cs",
+    "Co",
+    "Cn",
+    "Zl",
+    "Zp",
+)  # controls, invisible and direction marks, lone surrogates, line ends
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for the beginning of a formula
 
 
@@ -26,7 +35,8 @@ def printable_lines(value: object, limit: int = 20_000) -> str:
 
 
 def csv_text(value: str) -> str:
-    """A cell of text for CSV: a `'` in front where a spreadsheet would take it for a formula. Numbers are not its business."""
+    """A cell of text for CSV: a `'` in front where a spreadsheet would take it for a formula. Numbers are not its
+    business."""
     return f"'{value}" if value.startswith(FORMULA) else value
 
 

@@ -12,7 +12,17 @@ from prixfixe.construct import LEFT_FLANK, RIGHT_FLANK
 from prixfixe.counting import counted
 from prixfixe.data.measurements import Measurements
 from prixfixe.data.sequences import NUCLEOTIDES, N, Sequences
-from prixfixe.data.splits import CHUNK_ROWS, distinct, ends_with, flanks, found_in, inserts, starts_with, strand_hash, strand_hashes
+from prixfixe.data.splits import (
+    CHUNK_ROWS,
+    distinct,
+    ends_with,
+    flanks,
+    found_in,
+    inserts,
+    starts_with,
+    strand_hash,
+    strand_hashes,
+)
 from prixfixe.data.tables import OPTIONS, read_measurements
 
 SHOWN_REJECTED = 5
@@ -62,7 +72,8 @@ class Repeats:
 
 @dataclass(frozen=True)
 class Flanks:
-    """The constant ends that most sequences share, "" for none; whether they are the yeast construct's; rows that lack one."""
+    """The constant ends that most sequences share, "" for none; whether they are the yeast construct's; rows that lack
+    one."""
 
     left: str
     right: str
@@ -95,7 +106,11 @@ class Expression:
         low, middle, high = self.quartiles
         lines = [
             (task, f"{self.minimum:.4g} to {self.maximum:.4g}, quartiles {low:.4g}, {middle:.4g}, {high:.4g}"),
-            ("", f"mean {self.mean:.4g}, standard deviation {self.standard_deviation:.4g}; {self.integer_share:.1%} integers"),
+            (
+                "",
+                f"mean {self.mean:.4g}, standard deviation {self.standard_deviation:.4g}; "
+                f"{self.integer_share:.1%} integers",
+            ),
         ]
         for start, stop, count in zip(self.edges, self.edges[1:], self.counts, strict=False):
             bar = "#" * round(BAR * count / max(self.counts))
@@ -122,18 +137,33 @@ class Overlap:
 
     def lines(self) -> list[tuple[str, str]]:
         return [
-            ("against", f"{self.file}, {counted(self.rows, 'row')}" + ("; the same content" if self.same_content else "")),
+            (
+                "against",
+                f"{self.file}, {counted(self.rows, 'row')}" + ("; the same content" if self.same_content else ""),
+            ),
             ("", f"{counted(self.identical, 'row')} of this table in it"),
             ("", f"{counted(self.reverse_complement, 'row')} in it as the reverse complement"),
-            ("", f"{counted(self.near, 'row')} within {counted(self.mismatches, 'mismatch', 'es')} of a sequence in it, on either strand"),
+            (
+                "",
+                f"{counted(self.near, 'row')} within {counted(self.mismatches, 'mismatch', 'es')} of a sequence "
+                "in it, on either strand",
+            ),
         ]
 
     def warnings(self, rows: int) -> list[str]:
         if self.same_content:
-            return [f"both files hold the same sequences and expression: scores on {self.file} would be scores on the training data"]
+            return [
+                f"both files hold the same sequences and expression: scores on {self.file} would be scores on "
+                "the training data"
+            ]
         total = self.identical + self.reverse_complement + self.near
         return (
-            [f"{total:,} of {counted(rows, 'row')} to be found in {self.file}, or nearly so, on one strand or the other"] if total else []
+            [
+                f"{total:,} of {counted(rows, 'row')} to be found in {self.file}, or nearly so, on one strand or "
+                "the other"
+            ]
+            if total
+            else []
         )
 
 
@@ -160,15 +190,20 @@ class Report:
         found = []
         if self.rejected_rows:
             found.append(
-                f"{counted(self.rejected_rows, 'row')} cannot be used; training refuses the file until such rows are mended or removed"
+                f"{counted(self.rejected_rows, 'row')} cannot be used; training refuses the file until such rows "
+                "are mended or removed"
             )
         if self.repeats.conflicting:
             found.append(
-                f"{counted(self.repeats.conflicting, 'sequence')} measured more than once, with results that differ by up to "
+                f"{counted(self.repeats.conflicting, 'sequence')} measured more than once, with results that "
+                "differ by up to "
                 f"{self.repeats.largest_conflict:.4g}"
             )
         if self.repeats.in_several_folds:
-            found.append(f"{counted(self.repeats.in_several_folds, 'sequence')} in more than one fold, reverse complements included")
+            found.append(
+                f"{counted(self.repeats.in_several_folds, 'sequence')} in more than one fold, reverse "
+                "complements included"
+            )
         if (self.flanks.left or self.flanks.right) and self.flanks.rows_without:
             found.append(f"{counted(self.flanks.rows_without, 'row')} without the constant flanks of the others")
         for task, expression in self.expression.items():
@@ -193,7 +228,10 @@ class Report:
             ("nucleotides", "  ".join(f"{letter} {share:.2%}" for letter, share in alphabet.shares.items())),
             ("", f"GC {alphabet.gc:.1%}; N in {counted(alphabet.rows_with_n, 'row')}"),
             ("flanks", self.flanks.text()),
-            ("sequences", f"{repeats.distinct:,} different; repeats of an earlier one in {counted(repeats.repeated_rows, 'row')}"),
+            (
+                "sequences",
+                f"{repeats.distinct:,} different; repeats of an earlier one in {counted(repeats.repeated_rows, 'row')}",
+            ),
             ("", f"{counted(repeats.reverse_complements, 'row')} whose reverse complement stands in the table too"),
             ("", f"{repeats.conflicting:,} measured more than once with different results"),
         ]
@@ -206,7 +244,9 @@ class Report:
         width = max(len(label) for label, _ in lines) + 2
         text = "".join(f"{label:<{width}}{fact}".rstrip() + "\n" for label, fact in lines)
         warnings = self.warnings()
-        return text + "\n" + ("".join(f"warning: {warning}.\n" for warning in warnings) or "Nothing to complain about.\n")
+        return (
+            text + "\n" + ("".join(f"warning: {warning}.\n" for warning in warnings) or "Nothing to complain about.\n")
+        )
 
 
 def check(
@@ -252,7 +292,9 @@ def compare(measurements: Measurements, other: Measurements, *, mismatches: int,
     identical = found_in(written, other_written)
     either_strand = identical | found_in(backward, other_written)
     rest, there_insert = inserts(here)[~either_strand], inserts(there)
-    near = within_mismatches(rest, there_insert, mismatches) | within_mismatches(rest.reverse_complement(), there_insert, mismatches)
+    near = within_mismatches(rest, there_insert, mismatches) | within_mismatches(
+        rest.reverse_complement(), there_insert, mismatches
+    )
     return Overlap(
         file=file,
         rows=len(other),
@@ -265,10 +307,11 @@ def compare(measurements: Measurements, other: Measurements, *, mismatches: int,
 
 
 def within_mismatches(sequences: Sequences, others: Sequences, mismatches: int) -> np.ndarray:
-    """Which sequences have one of the same length among `others` that differs in at most `mismatches` places: bool, shape (n,).
+    """Which sequences have one of the same length among `others` that differs in at most `mismatches` places: bool,
+    shape (n,).
 
-    Cut into one piece more than mismatches are allowed, two such sequences have a piece in common at the same place; only
-    pairs that have are compared letter by letter.
+    Cut into one piece more than mismatches are allowed, two such sequences have a piece in common at the same place;
+    only pairs that have are compared letter by letter.
     """
     found = np.zeros(len(sequences), dtype=bool)
     for length in np.unique(sequences.lengths):
@@ -295,7 +338,9 @@ def _within(codes: np.ndarray, others: np.ndarray, mismatches: int) -> np.ndarra
             some = max(int(np.searchsorted(ends, PAIRS_AT_A_TIME, side="right")), 1)
             chunk, counts = rows[:some], candidates[rows[:some]]
             row = np.repeat(chunk, counts)
-            place = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(first[chunk], counts)
+            place = (
+                np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(first[chunk], counts)
+            )
             close = (codes[row] != others[order[place]]).sum(axis=1) <= mismatches
             found[row[close]] = True
             rows, ends = rows[some:], ends[some:] - ends[some - 1]

@@ -1,9 +1,9 @@
 """A table parsed and checked once, then shared by every job that trains on it.
 
-The cache holds one folder for each pair of content and options, named by their hash: codes, lengths, expression and fold as
-`.npy` files, and a manifest with their sizes and checksums. A folder is built under another name and renamed into place, so
-that it is there whole or not at all. Jobs that start together, on one node or on many, need no lock: each builds, the first
-to rename wins, and the others use what the winner left.
+The cache holds one folder for each pair of content and options, named by their hash: codes, lengths, expression and
+fold as `.npy` files, and a manifest with their sizes and checksums. A folder is built under another name and renamed
+into place, so that it is there whole or not at all. Jobs that start together, on one node or on many, need no lock:
+each builds, the first to rename wins, and the others use what the winner left.
 """
 
 from __future__ import annotations
@@ -36,16 +36,22 @@ ABANDONED_SECONDS = 24 * 3600.0  # a half-built folder of this age belongs to a 
 ATTEMPTS = 10
 
 
-def prepare(path: str | Path, options: Mapping[str, Any], cache_dir: str | Path | None = None) -> tuple[Measurements, str]:
-    """The measurements in a table, memory-mapped and read-only, from the cache, which is filled first where needed; and their
-    `content_hash`.
+def prepare(
+    path: str | Path, options: Mapping[str, Any], cache_dir: str | Path | None = None
+) -> tuple[Measurements, str]:
+    """The measurements in a table, memory-mapped and read-only, from the cache, which is filled first where needed; and
+    their `content_hash`.
 
     options: the column names among the keyword arguments of `read_measurements`; None as if left out.
     cache_dir: the environment variable PRIXFIXE_CACHE or else ~/.cache/prixfixe, where it is None.
     Raises InputError as `read_measurements`, or where the cache cannot be written.
     """
     path, cache = Path(path), _cache_folder(cache_dir)
-    given = {name: value if isinstance(value, str) else list(value) for name, value in sorted(options.items()) if value is not None}
+    given = {
+        name: value if isinstance(value, str) else list(value)
+        for name, value in sorted(options.items())
+        if value is not None
+    }
     with _writable(cache):
         content = content_hash(path, cache)
         key = json.dumps([FORMAT, content, given])
@@ -60,8 +66,8 @@ def prepare(path: str | Path, options: Mapping[str, Any], cache_dir: str | Path 
 def content_hash(path: str | Path, cache_dir: str | Path | None = None) -> str:
     """The SHA-256 of a file's content, in hexadecimal.
 
-    Hashing a gigabyte takes seconds; so the cache remembers the hash for as long as the file's path, size, time stamp and inode
-    stay as they are.
+    Hashing a gigabyte takes seconds; so the cache remembers the hash for as long as the file's path, size, time stamp
+    and inode stay as they are.
     """
     path, cache = Path(path), _cache_folder(cache_dir)
     try:
@@ -109,7 +115,9 @@ def _writable(cache: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise InputError(f"The cache in {cache} cannot be written ({error}): set PRIXFIXE_CACHE to a folder that can.") from error
+        raise InputError(
+            f"The cache in {cache} cannot be written ({error}): set PRIXFIXE_CACHE to a folder that can."
+        ) from error
 
 
 def _load(folder: Path) -> Measurements | None:
@@ -135,7 +143,8 @@ def _load(folder: Path) -> Measurements | None:
 
 
 def _build(path: Path, options: dict[str, Any], folder: Path, content: str) -> None:
-    """Parses the table, whose hash is `content`, and puts the folder in place, unless another job has put a sound one there meanwhile."""
+    """Parses the table, whose hash is `content`, and puts the folder in place, unless another job has put a sound one
+    there meanwhile."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     for abandoned in folder.parent.glob(f".{folder.name}.*"):
         with suppress(OSError):  # its job may be finishing now

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,7 +25,8 @@ CODE_TO_ASCII = np.frombuffer(NUCLEOTIDES.encode(), dtype=np.uint8)
 class Sequences:
     """n sequences of any lengths, one after the other in one array: memory goes with letters, whatever the longest.
 
-    letters: uint8, shape (total,), the codes of all. lengths: int32, shape (n,), in nucleotides. Both may be memory maps.
+    letters: uint8, shape (total,), the codes of all. lengths: int32, shape (n,), in nucleotides. Both may be memory
+    maps.
     """
 
     letters: np.ndarray
@@ -65,7 +67,9 @@ class Sequences:
         if len(bad := np.flatnonzero(letters == INVALID)):
             row = int(np.searchsorted(np.cumsum(lengths), bad[0], side="right"))
             column = int(bad[0]) - int(lengths[:row].sum())
-            raise ValueError(f"sequence {row + 1}, position {column + 1}: {strings[row][column]!r} is no nucleotide (A C G T N)")
+            raise ValueError(
+                f"sequence {row + 1}, position {column + 1}: {strings[row][column]!r} is no nucleotide (A C G T N)"
+            )
         return cls(letters, lengths)
 
     @classmethod
@@ -83,7 +87,8 @@ class Sequences:
         return cls(np.concatenate([part.letters for part in parts]), np.concatenate([part.lengths for part in parts]))
 
     def padded(self, width: int | None = None) -> np.ndarray:
-        """uint8, shape (n, width), left-aligned; past a sequence's end stands N. width: at least the longest; None is that."""
+        """uint8, shape (n, width), left-aligned; past a sequence's end stands N. width: at least the longest; None is
+        that."""
         codes = np.full((len(self), self.longest if width is None else width), N, dtype=np.uint8)
         for length, rows in _by_length(self.lengths):
             codes[rows, :length] = _windows(self.letters, length)[self.starts[rows]]
@@ -92,7 +97,7 @@ class Sequences:
     def to_strings(self) -> list[str]:
         text = self.letters.tobytes().translate(CODE_TO_ASCII.tobytes().ljust(256)).decode()
         ends = np.append(0, np.cumsum(self.lengths, dtype=np.int64)).tolist()
-        return [text[start:stop] for start, stop in zip(ends[:-1], ends[1:], strict=True)]
+        return [text[start:stop] for start, stop in itertools.pairwise(ends)]
 
     def reverse_complement(self) -> Sequences:
         """The other strand of each, read 5' to 3': all letters backwards, and then the rows."""
@@ -100,7 +105,8 @@ class Sequences:
 
 
 def padded_chunks(lengths: np.ndarray, *, letters: int, rows: int) -> Iterator[slice]:
-    """Slices of neighbours that together, padded to their longest, take at most so many letters and rows; a longer one stands alone."""
+    """Slices of neighbours that together, padded to their longest, take at most so many letters and rows; a longer one
+    stands alone."""
     lengths = np.asarray(lengths)
     start = 0
     while start < len(lengths):

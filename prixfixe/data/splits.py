@@ -25,12 +25,14 @@ FEWEST_FOR_FLANKS = 20  # sequences; fewer share letters by chance
 SHORTEST_FLANK = 8
 
 
-def split(measurements: Measurements, *, validation_fraction: float = 0.1, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def split(
+    measurements: Measurements, *, validation_fraction: float = 0.1, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
     """Row numbers, ascending, of a training and a validation part: int64, shapes (n_train,) and (n_validation,).
 
     Rows of one sequence or of its reverse complement are one group; `validation_fraction` of the groups, at least
-    three, are drawn. The draw depends on the seed and on the sequences, not on their order. Raises InputError for fewer than
-    ten groups.
+    three, are drawn. The draw depends on the seed and on the sequences, not on their order. Raises InputError for fewer
+    than ten groups.
     """
     if not 0 < validation_fraction < 1:
         raise InputError(f"validation_fraction is {validation_fraction}: it must lie between 0 and 1.")
@@ -38,7 +40,8 @@ def split(measurements: Measurements, *, validation_fraction: float = 0.1, seed:
     groups = distinct(drawn)
     if len(groups) < FEWEST_GROUPS:
         raise InputError(
-            f"{len(measurements)} rows with {len(groups)} different sequences are too few to split: at least {FEWEST_GROUPS} are needed. "
+            f"{len(measurements)} rows with {len(groups)} different sequences are too few to split: at least "
+            f"{FEWEST_GROUPS} are needed. "
             "Give more data, or a validation file of its own."
         )
     held_out = min(max(round(validation_fraction * len(groups)), FEWEST_VALIDATION), len(groups) - 1)
@@ -67,7 +70,10 @@ def cluster_folds(measurements: Measurements, k: int, *, seed: int = 0) -> np.nd
     cluster = clusters(measurements.sequences)
     sizes = np.bincount(cluster)
     if not 2 <= k <= len(sizes):
-        raise InputError(f"{k} folds cannot be made of {len(sizes)} clusters of similar sequences; take at least 2 and at most that many.")
+        raise InputError(
+            f"{k} folds cannot be made of {len(sizes)} clusters of similar sequences; take at least 2 and at "
+            "most that many."
+        )
     order = np.random.default_rng(seed).permutation(len(sizes))
     order = order[np.argsort(-sizes[order], kind="stable")]
     fold_of_cluster = np.empty(len(sizes), dtype=np.int64)
@@ -86,7 +92,8 @@ def shared(a: Sequences, b: Sequences) -> int:
 
 
 def found_in(values: np.ndarray, among: np.ndarray) -> np.ndarray:
-    """Which of the `values` stand in `among`: bool, shape of `values`. Sorting outpaces numpy's isin tenfold for 64-bit keys."""
+    """Which of the `values` stand in `among`: bool, shape of `values`. Sorting outpaces numpy's isin tenfold for 64-bit
+    keys."""
     if len(among) == 0:
         return np.zeros(len(values), dtype=bool)
     ordered = np.sort(among)
@@ -113,7 +120,8 @@ def group_keys(sequences: Sequences) -> np.ndarray:
 
 
 def strand_hashes(sequences: Sequences) -> tuple[np.ndarray, np.ndarray]:
-    """`strand_hash` of each sequence and of its reverse complement: uint64, shape (n,) both; a palindrome's are equal."""
+    """`strand_hash` of each sequence and of its reverse complement: uint64, shape (n,) both; a palindrome's are
+    equal."""
     forward, backward = np.empty((2, len(sequences)), dtype=np.uint64)
     for start in range(0, len(sequences), CHUNK_ROWS):
         rows = slice(start, start + CHUNK_ROWS)
@@ -147,8 +155,8 @@ def flanks(sequences: Sequences) -> tuple[str, str]:
     """The constant parts at the left and right end, empty where there are none.
 
     They are those of the yeast construct where at least half of the sequences carry them; else the letters that nine in
-    ten sequences share from an end on, if these are 8 or more and together at most half of the typical sequence (beyond that
-    the sequences are variants of one another and nothing is constant by construction).
+    ten sequences share from an end on, if these are 8 or more and together at most half of the typical sequence (beyond
+    that the sequences are variants of one another and nothing is constant by construction).
     """
     if len(sequences) == 0:
         return "", ""
@@ -170,7 +178,9 @@ def _shared_start(sequences: Sequences) -> Sequences:
     counts = np.stack([(sequences.padded() == code).sum(axis=0) for code in range(N)])
     varied = np.flatnonzero(counts.max(axis=0) < FLANK_SHARE * len(sequences))
     length = int(varied[0]) if len(varied) else counts.shape[1]
-    return Sequences.from_padded(counts.argmax(axis=0)[None, :length].astype(np.uint8), np.array([length], dtype=np.int32))
+    return Sequences.from_padded(
+        counts.argmax(axis=0)[None, :length].astype(np.uint8), np.array([length], dtype=np.int32)
+    )
 
 
 def starts_with(sequences: Sequences, start: str) -> np.ndarray:
@@ -213,13 +223,17 @@ def inserts(sequences: Sequences) -> Sequences:
 def clusters(sequences: Sequences) -> np.ndarray:
     """A cluster number, 0 to clusters - 1, for each sequence: int64, shape (n,).
 
-    Sequences are joined that are equal, or that share a stretch of 24 nucleotides on either strand, and so, step by step, are
-    those that any of them is joined with. The constant flanks do not count, nor do stretches with N or that repeat one to three
-    letters. Of the k-mers (k = 20) those that are smallest by hash within 5 neighbours are compared (minimizers: Roberts et al.
+    Sequences are joined that are equal, or that share a stretch of 24 nucleotides on either strand, and so, step by
+    step, are those that any of them is joined with. The constant flanks do not count, nor do stretches with N or that
+    repeat one to three letters. Of the k-mers (k = 20) those that are smallest by hash within 5 neighbours are compared
+    (minimizers: Roberts et al.
     2004), which finds every shared stretch of 24.
     """
     parts = inserts(sequences)
-    features, owners = [group_keys(parts)], [np.arange(len(parts))]  # the whole insert: joins equal ones of any length and content
+    features, owners = (
+        [group_keys(parts)],
+        [np.arange(len(parts))],
+    )  # the whole insert: joins equal ones of any length and content
     for start in range(0, len(parts), CHUNK_ROWS):
         minimizers = _minimizers(parts[start : start + CHUNK_ROWS])
         kept = minimizers != NO_KMER

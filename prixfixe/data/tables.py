@@ -60,7 +60,8 @@ def read_measurements(
 
     With a header, `sequence`, `expression` and `fold` name columns. Left out, the sequence is the column named sequence
     or seq, the expression the one named expression, mean_expression or mean_value or else the only numeric one, and
-    the fold the one named fold, if there is one (in any case of letters). Several expression columns make several tasks.
+    the fold the one named fold, if there is one (in any case of letters). Several expression columns make several
+    tasks.
     Without a header the first column is the sequence, the second the expression, and a third of integers the fold.
 
     Returns sequences in file order, expression of shape (n,) or (n, tasks), and the fold, if any.
@@ -105,7 +106,9 @@ def read_sequences(path: str | Path, *, sequence: str | None = None) -> tuple[Se
     return _concatenated(blocks), names
 
 
-def read_sequence_chunks(path: str | Path, rows: int, *, sequence: str | None = None) -> Iterator[tuple[Sequences, list[str]]]:
+def read_sequence_chunks(
+    path: str | Path, rows: int, *, sequence: str | None = None
+) -> Iterator[tuple[Sequences, list[str]]]:
     """The same, `rows` sequences at a time (the last chunk may have fewer), in memory that does not grow with the file.
 
     Raises InputError when it comes to a row that cannot be used; `count_sequences` finds it beforehand.
@@ -178,7 +181,9 @@ class _Text:
                         block_size=BLOCK_BYTES,
                         use_threads=False,  # so that rows of another width come with their line
                     ),
-                    parse_options=pa.csv.ParseOptions(delimiter=self._delimiter, ignore_empty_lines=False, invalid_row_handler=on_misfit),
+                    parse_options=pa.csv.ParseOptions(
+                        delimiter=self._delimiter, ignore_empty_lines=False, invalid_row_handler=on_misfit
+                    ),
                     convert_options=pa.csv.ConvertOptions(
                         column_types={str(column): pa.binary() for column in columns},
                         include_columns=[str(column) for column in columns],
@@ -198,7 +203,9 @@ class _Text:
         """Messages, in file order, from (row, what is wrong) and from the rows of another width, up to the last row."""
         end = self._line(last)
         found = [(self._line(row), problem) for row, problem in problems]
-        found += [(line, problem or "the sequence is empty") for line, problem in self._misfits if problem or line < end]
+        found += [
+            (line, problem or "the sequence is empty") for line, problem in self._misfits if problem or line < end
+        ]
         return [f"{self.path}:{line}: {problem}." for line, problem in sorted(found)]
 
     def is_blank_after(self, row: int) -> bool:
@@ -307,7 +314,9 @@ def _looks_like_header(cells: list[str]) -> bool:
     return len(cells) > 1 and not any(_is_number(cell) or _is_nucleotides(cell) for cell in cells)
 
 
-def _measurement_columns(table: _Table, sequence: str | None, expression: str | Sequence[str] | None, fold: str | None) -> _Columns:
+def _measurement_columns(
+    table: _Table, sequence: str | None, expression: str | Sequence[str] | None, fold: str | None
+) -> _Columns:
     asked = [] if expression is None else [expression] if isinstance(expression, str) else list(expression)
     _expect_header_for(table, [name for name in (sequence, *asked, fold) if name is not None])
     if not table.has_header:
@@ -320,7 +329,9 @@ def _measurement_columns(table: _Table, sequence: str | None, expression: str | 
     tasks = tuple(table.first[column] for column in numbers)
     fold_at = _named(table, fold, "fold") if fold is not None else _known(table, FOLD_NAMES)
     has_fold = fold_at is not None and fold_at not in numbers
-    return _Columns(sequence_at, (*numbers, fold_at) if fold_at is not None and has_fold else tuple(numbers), tasks, has_fold)
+    return _Columns(
+        sequence_at, (*numbers, fold_at) if fold_at is not None and has_fold else tuple(numbers), tasks, has_fold
+    )
 
 
 def _sequence_columns(table: _Table, sequence: str | None) -> _Columns:
@@ -346,7 +357,9 @@ def _expect_header_for(table: _Table, names: list[str]) -> None:
 def _sequence_column(table: _Table, name: str | None) -> int:
     at = _named(table, name, "sequence") if name is not None else _known(table, SEQUENCE_NAMES)
     if at is None:
-        raise InputError(f"{table.path}: no column is named {' or '.join(SEQUENCE_NAMES)}. {_choose(table, 'sequence')}")
+        raise InputError(
+            f"{table.path}: no column is named {' or '.join(SEQUENCE_NAMES)}. {_choose(table, 'sequence')}"
+        )
     return at
 
 
@@ -358,11 +371,16 @@ def _expression_column(table: _Table, sequence_at: int, fold: str | None) -> int
         sequence_at,
         *(at for at, name in enumerate(table.first) if name == fold or name.lower() in FOLD_NAMES + ID_NAMES),
     }
-    cells = {at: [row[at] for row in table.sample if at < len(row)] for at in range(len(table.first)) if at not in taken}
+    cells = {
+        at: [row[at] for row in table.sample if at < len(row)] for at in range(len(table.first)) if at not in taken
+    }
     numeric = [at for at, column in cells.items() if sum(map(_is_number, column)) > len(column) / 2]
     if len(numeric) != 1:
         found = f"{len(numeric)} columns hold numbers" if numeric else "no column holds numbers"
-        raise InputError(f"{table.path}: no column is named {' or '.join(EXPRESSION_NAMES)}, and {found}. {_choose(table, 'expression')}")
+        raise InputError(
+            f"{table.path}: no column is named {' or '.join(EXPRESSION_NAMES)}, and {found}. "
+            f"{_choose(table, 'expression')}"
+        )
     return numeric[0]
 
 
@@ -419,10 +437,14 @@ def _sequence_blocks(path: Path, sequence: str | None) -> Iterator[tuple[Sequenc
         start += len(block)
 
 
-def _blocks(table: _Table, columns: _Columns, rejected: list[str] | None) -> Iterator[tuple[Sequences, np.ndarray, list[str] | None]]:
-    """All rows, block by block: sequences, numbers of shape (n, len(columns.numbers)), and ids where there is such a column.
+def _blocks(
+    table: _Table, columns: _Columns, rejected: list[str] | None
+) -> Iterator[tuple[Sequences, np.ndarray, list[str] | None]]:
+    """All rows, block by block: sequences, numbers of shape (n, len(columns.numbers)), and ids where there is such a
+    column.
 
-    Rows that cannot be used raise InputError, or are left out and, at the end, described in `rejected` where that is a list.
+    Rows that cannot be used raise InputError, or are left out and, at the end, described in `rejected` where that is a
+    list.
     """
     chosen = list(dict.fromkeys((columns.sequence, *columns.numbers, *([] if columns.id is None else [columns.id]))))
     problems: list[tuple[int, str]] = []  # (row, what is wrong)
@@ -453,7 +475,11 @@ def _blocks(table: _Table, columns: _Columns, rejected: list[str] | None) -> Ite
                 if rejected is None and problems[0][0] <= last:
                     break
                 block, values = block[usable], values[usable]
-            ids = None if columns.id is None else [_text(value) for value in cells[columns.id].filter(pa.array(usable)).to_pylist()]
+            ids = (
+                None
+                if columns.id is None
+                else [_text(value) for value in cells[columns.id].filter(pa.array(usable)).to_pylist()]
+            )
             start += len(lengths)
             rows += len(block)
             yield block, values, ids

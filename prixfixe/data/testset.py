@@ -11,7 +11,8 @@ A subset's CSV holds 0-based row numbers of the test sequences: a column `pos`, 
 that are scored by their difference in expression. Other columns and other files are not looked at. A row number or pair
 that occurs more than once counts once, as in the published evaluation.
 
-A plain table of sequence and expression is a test set, too: all of its rows are scored, each of its expression columns as a task.
+A plain table of sequence and expression is a test set, too: all of its rows are scored, each of its expression columns
+as a task.
 """
 
 from __future__ import annotations
@@ -108,14 +109,20 @@ def read_test_set(folder: str | Path, *, without_leaderboard: bool = False) -> T
             subsets[name] = _read_subset(file, len(measurements))
     if without_leaderboard:
         subsets = _without_leaderboard(subsets, folder / "public_leaderboard_ids", len(measurements))
-    return TestSet(measurements.sequences, measurements.expression, subsets, simulated=(folder / ABOUT_SIMULATION).exists())
+    return TestSet(
+        measurements.sequences, measurements.expression, subsets, simulated=(folder / ABOUT_SIMULATION).exists()
+    )
 
 
-def read_test_table(path: str | Path, *, sequence: str | None = None, expression: Sequence[str] | None = None) -> TestSet:
+def read_test_table(
+    path: str | Path, *, sequence: str | None = None, expression: Sequence[str] | None = None
+) -> TestSet:
     """Reads a plain table, as `read_measurements` does, as a test set of which only `all` is scored."""
     measured = read_measurements(path, sequence=sequence, expression=expression, advice=OPTIONS)
     simulated = (Path(path).parent / ABOUT_SIMULATION).exists()
-    return TestSet(measured.sequences, measured.expression, {"all": np.arange(len(measured))}, simulated, measured.tasks)
+    return TestSet(
+        measured.sequences, measured.expression, {"all": np.arange(len(measured))}, simulated, measured.tasks
+    )
 
 
 def _read_sequences(path: Path) -> Measurements:

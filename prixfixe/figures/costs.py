@@ -26,8 +26,13 @@ OFFSETS = [(distance * x, distance * y) for distance in (9, 14, 20, 27) for x, y
 
 @styled
 def cost_scatter(rows: Sequence[Row], score: str) -> Figure:
-    """One panel a cost: colour says the core, marker the recipe; the Pareto front is drawn, numbered, and named below."""
-    costs = {cost: drawn for cost in AXES if (drawn := [r for r in rows if r["state"] == "done" and _given(r, score) and _given(r, cost)])}
+    """One panel a cost: colour says the core, marker the recipe; the Pareto front is drawn, numbered, and named
+    below."""
+    costs = {
+        cost: drawn
+        for cost in AXES
+        if (drawn := [r for r in rows if r["state"] == "done" and _given(r, score) and _given(r, cost)])
+    }
     fronts = {cost: list(pareto_front(drawn, score, cost)) for cost, drawn in costs.items()}
     cores, recipes = colours(row["core"] for row in rows), markers(row["recipe"] for row in rows)
     longest = max((len(front) for front in fronts.values()), default=0)
@@ -46,16 +51,34 @@ def cost_scatter(rows: Sequence[Row], score: str) -> Figure:
         axes.grid()
         axes.margins(0.08)
         log_ticks(axes.xaxis)
-        names = [f"{i}  " + " + ".join(str(row[slot]) for slot in ("recipe", "first", "core", "final")) for i, row in enumerate(front, 1)]
-        axes.text(0, -0.2, "Pareto front\n" + "\n".join(names), transform=axes.transAxes, va="top", fontsize=6, linespacing=1.35)
+        names = [
+            f"{i}  " + " + ".join(str(row[slot]) for slot in ("recipe", "first", "core", "final"))
+            for i, row in enumerate(front, 1)
+        ]
+        axes.text(
+            0,
+            -0.2,
+            "Pareto front\n" + "\n".join(names),
+            transform=axes.transAxes,
+            va="top",
+            fontsize=6,
+            linespacing=1.35,
+        )
     panels[0].set_ylabel(SCORES.get(score, score) + (" (lower is better)" if score in LOWER_IS_BETTER else ""))
     if score in LOWER_IS_BETTER:
         panels[0].invert_yaxis()
     mark_simulated(figure, rows)
     handles = [panels[0].plot([], [], "o", color=colour, ls="", label=core)[0] for core, colour in cores.items()]
-    handles += [panels[0].plot([], [], marker, color="#555555", ls="", label=recipe)[0] for recipe, marker in recipes.items()]
+    handles += [
+        panels[0].plot([], [], marker, color="#555555", ls="", label=recipe)[0] for recipe, marker in recipes.items()
+    ]
     figure.legend(
-        handles=handles, loc="outside upper left", ncols=len(handles), fontsize=7, title="colour: core, marker: recipe", alignment="left"
+        handles=handles,
+        loc="outside upper left",
+        ncols=len(handles),
+        fontsize=7,
+        title="colour: core, marker: recipe",
+        alignment="left",
     )
     figure.draw_without_rendering()
     for axes, (cost, drawn) in zip(panels, costs.items(), strict=False):
@@ -79,7 +102,9 @@ def _number_points(axes: Axes, front: Sequence[Row], drawn: Sequence[Row], cost:
         scale = axes.figure.dpi / 72
         boxes = [(offset, _box(x + offset[0] * scale, y + offset[1] * scale, 5 * scale)) for offset in OFFSETS]
         free = [(offset, box) for offset, box in boxes if not any(box.overlaps(other) for other in taken)]
-        offset, box = min(free or boxes, key=lambda item: (sum(item[1].contains(*point) for point in points), boxes.index(item)))
+        offset, box = min(
+            free or boxes, key=lambda item: (sum(item[1].contains(*point) for point in points), boxes.index(item))
+        )
         taken.append(box)
         far = offset not in OFFSETS[: len(DIRECTIONS)]
         axes.annotate(

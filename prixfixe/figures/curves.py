@@ -15,9 +15,11 @@ from prixfixe.figures.style import colours, log_ticks, mark_simulated, new_figur
 
 @styled
 def learning_curves(curves: Sequence[Curve], score: str) -> Figure:
-    """The validation score, the validation KL, and the training loss over the epochs; colour says the core, the best run is bold.
+    """The validation score, the validation KL, and the training loss over the epochs; colour says the core, the best
+    run is bold.
 
-    The training losses of different final blocks are on scales of their own (KL, Huber, squared error): compare within a final block.
+    The training losses of different final blocks are on scales of their own (KL, Huber, squared error): compare within
+    a final block.
     """
     palette = colours(str(curve.row["core"]) for curve in curves)
     if not any(score in curve.history for curve in curves):
@@ -59,5 +61,7 @@ def _draw(axes: Axes, curve: Curve, name: str, colour: str, bold: bool) -> None:
 
 
 def _best(curves: Sequence[Curve], score: str) -> Curve | None:
-    scored = [curve for curve in curves if isinstance(curve.row.get(score), int | float) and math.isfinite(curve.row[score])]
+    scored = [
+        curve for curve in curves if isinstance(curve.row.get(score), int | float) and math.isfinite(curve.row[score])
+    ]
     return (min if score in LOWER_IS_BETTER else max)(scored, key=lambda curve: curve.row[score], default=None)

@@ -19,7 +19,8 @@ SLOT_COLOURS = dict(zip(SLOTS, OKABE_ITO, strict=False))
 
 @styled
 def effect_forest(effects: Sequence[PartEffect], score: str) -> Figure:
-    """A forest plot: each part against the mean of the others in its slot, with its 95 % interval; filled where p < 0.05 after correction.
+    """A forest plot: each part against the mean of the others in its slot, with its 95 % interval; filled where p <
+    0.05 after correction.
 
     In a slot of two parts, the one against the other.
     """
@@ -27,7 +28,9 @@ def effect_forest(effects: Sequence[PartEffect], score: str) -> Figure:
     shown = [effect for effect in effects if effect.other == OTHERS or effect.slot not in with_others]
     lines: list[PartEffect | str] = []
     for slot in SLOTS:
-        of_slot = sorted((e for e in shown if e.slot == slot), key=lambda e: e.mean, reverse=score not in LOWER_IS_BETTER)
+        of_slot = sorted(
+            (e for e in shown if e.slot == slot), key=lambda e: e.mean, reverse=score not in LOWER_IS_BETTER
+        )
         lines += [slot, *of_slot] if of_slot else []
     figure = new_figure(7.6, 0.8 + 0.21 * max(len(lines), 2))
     axes, numbers = figure.subplots(1, 2, width_ratios=(5, 3.6), sharey=True)
@@ -37,7 +40,14 @@ def effect_forest(effects: Sequence[PartEffect], score: str) -> Figure:
     for y, line in enumerate(lines):
         if isinstance(line, str):
             axes.text(
-                -0.01, y, line, transform=axes.get_yaxis_transform(), ha="right", va="center", weight="bold", color=SLOT_COLOURS[line]
+                -0.01,
+                y,
+                line,
+                transform=axes.get_yaxis_transform(),
+                ha="right",
+                va="center",
+                weight="bold",
+                color=SLOT_COLOURS[line],
             )
             continue
         sure = line.p_adjusted is not None and line.p_adjusted < SIGNIFICANT
@@ -56,23 +66,41 @@ def effect_forest(effects: Sequence[PartEffect], score: str) -> Figure:
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x")
     better = "left" if score in LOWER_IS_BETTER else "right"
-    axes.set_xlabel(f"difference in {SCORES.get(score, score)} from the others of the slot, all else equal (better to the {better})")
+    axes.set_xlabel(
+        f"difference in {SCORES.get(score, score)} from the others of the slot, all else equal (better to the {better})"
+    )
     return figure
 
 
 @styled
 def variance_bars(shares: Sequence[VarianceShare], score: str) -> Figure:
     """Shares of the score's variance: parts, pairs of parts that depend on each other, and the rest."""
-    ordered = sorted((s for s in shares if s.term != "residual"), key=lambda s: -s.share) + [s for s in shares if s.term == "residual"]
+    ordered = sorted((s for s in shares if s.term != "residual"), key=lambda s: -s.share) + [
+        s for s in shares if s.term == "residual"
+    ]
     figure = new_figure(6.0, 0.8 + 0.21 * max(len(ordered), 2))
     axes = figure.subplots()
     kinds = {"part": OKABE_ITO[0], "interaction of two slots": OKABE_ITO[4], "not explained by these": GREY}
     seen = set()
     for y, share in enumerate(ordered):
-        kind = "not explained by these" if share.term == "residual" else "interaction of two slots" if " x " in share.term else "part"
+        kind = (
+            "not explained by these"
+            if share.term == "residual"
+            else "interaction of two slots"
+            if " x " in share.term
+            else "part"
+        )
         axes.barh(y, 100 * share.share, color=kinds[kind], height=0.72, label=kind if kind not in seen else None)
         seen.add(kind)
-        stars = "" if share.p is None or not share.p < 0.05 else "*" if share.p >= 0.001 else "***" if share.p < 0.0001 else "**"
+        stars = (
+            ""
+            if share.p is None or not share.p < 0.05
+            else "*"
+            if share.p >= 0.001
+            else "***"
+            if share.p < 0.0001
+            else "**"
+        )
         text = f"{100 * share.share:.1f} % {stars}".strip()
         axes.annotate(text, (100 * share.share, y), (3, 0), textcoords="offset points", va="center", fontsize=7)
     axes.set_yticks(range(len(ordered)), [s.term.replace(" x ", " × ") for s in ordered])  # noqa: RUF001
@@ -80,14 +108,17 @@ def variance_bars(shares: Sequence[VarianceShare], score: str) -> Figure:
     axes.tick_params(axis="y", length=0)
     axes.margins(x=0.12)
     axes.set_xlim(left=0)
-    axes.set_xlabel(f"share of the variance of {SCORES.get(score, score)} (%);  * p < 0.05, ** p < 0.001, *** p < 0.0001")
+    axes.set_xlabel(
+        f"share of the variance of {SCORES.get(score, score)} (%);  * p < 0.05, ** p < 0.001, *** p < 0.0001"
+    )
     axes.legend(loc="lower right", fontsize=7)
     return figure
 
 
 @styled
 def interaction_matrix(cells: Sequence[InteractionCell], score: str) -> Figure:
-    """Which parts need each other: how far each pair scores from what the two add up to; violet is better than that, orange worse."""
+    """Which parts need each other: how far each pair scores from what the two add up to; violet is better than that,
+    orange worse."""
     places = {(slot, part) for cell in cells for slot, part in zip(cell.slots, cell.parts, strict=True)}
     parts = sorted(places, key=lambda place: (SLOTS.index(place[0]), place[1]))
     slots = list(dict.fromkeys(slot for slot, _ in parts))
@@ -108,7 +139,10 @@ def interaction_matrix(cells: Sequence[InteractionCell], score: str) -> Figure:
             axes.text(j, i, signed(value), ha="center", va="center", fontsize=6.5, color=colour)
     axes.set_xticks(range(len(across)), [part for _, part in across], rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(down)), [part for _, part in down])
-    for labels, named, line in ((axes.get_xticklabels(), across, axes.axvline), (axes.get_yticklabels(), down, axes.axhline)):
+    for labels, named, line in (
+        (axes.get_xticklabels(), across, axes.axvline),
+        (axes.get_yticklabels(), down, axes.axhline),
+    ):
         for number, (label, (slot, _)) in enumerate(zip(labels, named, strict=True)):
             label.set_color(SLOT_COLOURS[slot])
             if number:

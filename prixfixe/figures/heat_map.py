@@ -22,7 +22,8 @@ NO_SCORE = "#c9c9c9"
 def heat_map(rows: Sequence[Row], score: str) -> Figure:
     """Core in major rows, recipe in major columns, first in minor rows, final in minor columns; brighter is better.
 
-    Cells without a score are grey, with a symbol that the figure explains; combinations that no row names are left white.
+    Cells without a score are grey, with a symbol that the figure explains; combinations that no row names are left
+    white.
     """
     grid = lay_out(rows, score)
     down, across = len(grid.rows), len(grid.columns)
@@ -34,18 +35,31 @@ def heat_map(rows: Sequence[Row], score: str) -> Figure:
         values[i, j] = math.nan if cell.value is None else cell.value
     colour_map, norm = colour_scale(values[np.isfinite(values)], score)
     image = axes.imshow(np.ma.masked_invalid(values), cmap=colour_map, norm=norm, aspect="auto")
-    size = min(7.0, 72 * width / across / 3.4, 72 * height / down / 1.5)  # points: five characters fit into a cell's width
+    size = min(
+        7.0, 72 * width / across / 3.4, 72 * height / down / 1.5
+    )  # points: five characters fit into a cell's width
     for (i, j), cell in grid.cells.items():
         if cell.value is None:
             axes.add_patch(matplotlib.patches.Rectangle((j - 0.5, i - 0.5), 1, 1, color=NO_SCORE, lw=0))
         if size >= 3.5:
             colour = "#222222" if cell.value is None else ink(colour_map(norm(cell.value)))
-            axes.text(j, i, cell.text, ha="center", va="center", fontsize=size, color=colour, weight="bold" if cell.value is None else None)
+            axes.text(
+                j,
+                i,
+                cell.text,
+                ha="center",
+                va="center",
+                fontsize=size,
+                color=colour,
+                weight="bold" if cell.value is None else None,
+            )
     _label(figure, axes, grid)
     mark_simulated(figure, rows)
     bar = figure.colorbar(image, ax=axes, shrink=min(1.0, 2.5 / height), aspect=16, pad=0.02)
     better = "lower" if score in LOWER_IS_BETTER else "higher"
-    bar.set_label(f"{SCORES.get(score, score)} ({better} is better{', log scale' if isinstance(norm, LogNorm) else ''})")
+    bar.set_label(
+        f"{SCORES.get(score, score)} ({better} is better{', log scale' if isinstance(norm, LogNorm) else ''})"
+    )
     bar.outline.set_visible(False)
     if isinstance(norm, LogNorm):
         bar.ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
@@ -74,7 +88,9 @@ def colour_scale(values: np.ndarray, score: str) -> tuple[Colormap, Normalize]:
 
 def _label(figure: Figure, axes: matplotlib.axes.Axes, grid: Grid) -> None:
     down, across = len(grid.rows), len(grid.columns)
-    axes.set_xticks(range(across), [final for _, final in grid.columns], rotation=45, ha="right", rotation_mode="anchor", fontsize=7)
+    axes.set_xticks(
+        range(across), [final for _, final in grid.columns], rotation=45, ha="right", rotation_mode="anchor", fontsize=7
+    )
     axes.set_yticks(range(down), [first for _, first in grid.rows], fontsize=7)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)

@@ -17,7 +17,8 @@ MOST = 100  # models that are drawn; more cannot be read
 
 @styled
 def average_ranks(ranks: Ranks, cores: Mapping[str, str]) -> Figure:
-    """Each model's average rank over the bootstrap samples with its 95 % range, best first, the first 100; coloured by core.
+    """Each model's average rank over the bootstrap samples with its 95 % range, best first, the first 100; coloured by
+    core.
 
     cores: a model's name -> its core.
     """
@@ -27,7 +28,9 @@ def average_ranks(ranks: Ranks, cores: Mapping[str, str]) -> Figure:
     axes = figure.subplots()
     for y, model in enumerate(order):
         colour = palette.get(cores.get(ranks.names[model], ""), "black")
-        axes.plot([ranks.low[model], ranks.high[model]], [y, y], color=colour, lw=1.8, alpha=0.55, solid_capstyle="butt")
+        axes.plot(
+            [ranks.low[model], ranks.high[model]], [y, y], color=colour, lw=1.8, alpha=0.55, solid_capstyle="butt"
+        )
         axes.plot(ranks.average_rank[model], y, "o", color=colour, ms=3.5)
     axes.set_yticks(range(len(order)), [ranks.names[model].replace("+", " + ") for model in order], fontsize=6.5)
     axes.set_ylim(len(order) - 0.4, -0.6)
@@ -48,7 +51,8 @@ def sampled(ranks: Ranks) -> str:
 
 @styled
 def critical_difference(diagrams: Mapping[str, CriticalDifference]) -> Figure:
-    """Critical-difference diagrams (Demšar 2006), one under the other: average ranks on a line, bars over what cannot be told apart."""
+    """Critical-difference diagrams (Demšar 2006), one under the other: average ranks on a line, bars over what cannot
+    be told apart."""
     heights = [0.75 + 0.17 * ((len(one.names) + 1) // 2) + 0.09 * len(one.groups) for one in diagrams.values()]
     figure = new_figure(6.6, max(sum(heights), 1.0))
     panels = figure.subplots(len(diagrams), 1, squeeze=False, height_ratios=heights)[:, 0]
@@ -73,7 +77,13 @@ def _diagram(axes: Axes, title: str, one: CriticalDifference) -> None:
         axes.plot([tick, tick], [-0.25, 0], color="black", lw=1)
         axes.text(tick, -0.4, str(tick), ha="center", va="bottom", fontsize=7)
     for i, (first, last) in enumerate(one.groups, 1):
-        axes.plot([ranks[first] - 0.01 * span, ranks[last] + 0.01 * span], [0.55 * i] * 2, color="black", lw=3, solid_capstyle="butt")
+        axes.plot(
+            [ranks[first] - 0.01 * span, ranks[last] + 0.01 * span],
+            [0.55 * i] * 2,
+            color="black",
+            lw=3,
+            solid_capstyle="butt",
+        )
     for members, edge, align in (
         (range(half), lowest - 0.06 * span, "right"),
         (range(len(ranks) - 1, half - 1, -1), highest + 0.06 * span, "left"),
@@ -81,6 +91,10 @@ def _diagram(axes: Axes, title: str, one: CriticalDifference) -> None:
         for y, member in enumerate(members):
             axes.plot([ranks[member], ranks[member], edge], [0, deep + y, deep + y], color="#555555", lw=0.8)
             text, gap = f"{one.names[member]} ({ranks[member]:.2f})", 3 if align == "left" else -3
-            axes.annotate(text, (edge, deep + y), (gap, 0), textcoords="offset points", ha=align, va="center", fontsize=7)
+            axes.annotate(
+                text, (edge, deep + y), (gap, 0), textcoords="offset points", ha=align, va="center", fontsize=7
+            )
     p = "" if one.p is None else f"Friedman {p_text(one.p)},  "
-    axes.set_title(f"{p}critical difference {one.difference:.2f},  {one.blocks} blocks", loc="right", weight="normal", fontsize=7)
+    axes.set_title(
+        f"{p}critical difference {one.difference:.2f},  {one.blocks} blocks", loc="right", weight="normal", fontsize=7
+    )

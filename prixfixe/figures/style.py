@@ -123,7 +123,8 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def as_svg(figure: Figure, name: str, alt: str) -> str:
-    """The figure as an <svg> element to stand inside a page: ids that begin with `name`, and `alt` for those who cannot see it."""
+    """The figure as an <svg> element to stand inside a page: ids that begin with `name`, and `alt` for those who cannot
+    see it."""
     from html import escape
 
     text = io.StringIO()
@@ -136,6 +137,9 @@ def as_svg(figure: Figure, name: str, alt: str) -> str:
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     width = 1.4 * 96 * figure.get_size_inches()[0]  # larger than on paper, and never wider than the page
     svg = re.sub(
-        r'width="[\d.]+pt" height="[\d.]+pt"', f'style="width:min(100%,{width:.0f}px);min-width:min(36rem,{width:.0f}px)"', svg, count=1
+        r'width="[\d.]+pt" height="[\d.]+pt"',
+        f'style="width:min(100%,{width:.0f}px);min-width:min(36rem,{width:.0f}px)"',
+        svg,
+        count=1,
     )
     return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(alt, quote=True)}" ', 1)

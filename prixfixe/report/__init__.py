@@ -32,7 +32,10 @@ def write_report(
     content = gather(folders, score, samples)
     drawings = list(draw(content))
     command = ["prixfixe", "report", *map(str, folders), "-o", str(output)]
-    command += [*(["--score", score] if score != "pearson_r" else []), *(["--samples", str(samples)] if samples != SAMPLES else [])]
+    command += [
+        *(["--score", score] if score != "pearson_r" else []),
+        *(["--samples", str(samples)] if samples != SAMPLES else []),
+    ]
     title = "Prix Fixe: " + ", ".join(dict.fromkeys(folder.resolve().name for folder in folders))
     write_text(output, page(content, drawings, title, shlex.join(command)))
     written = [output]

@@ -1,4 +1,5 @@
-"""What a report says, gathered from run folders: rows, statistics, curves, versions. No figure is drawn here and no page written."""
+"""What a report says, gathered from run folders: rows, statistics, curves, versions. No figure is drawn here and no
+page written."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ class Content:
     """results: one row a run; combinations: seeds averaged. differences: critical differences by what they compare.
 
     ranks: None where predictions of the same sequences are not there for two models, and no_ranks says so.
-    problems: what could not be read, one sentence each. facts: what metrics.json and status.json say, a list of values a name.
+    problems: what could not be read, one sentence each. facts: what metrics.json and status.json say, a list of values
+    a name.
     """
 
     score: str
@@ -84,8 +86,11 @@ def gather(folders: Sequence[Path], score: str, samples: int) -> Content:
     )
 
 
-def _ranks(done: Sequence[Row], score: str, samples: int) -> tuple[Ranks | None, str, dict[str, str], dict[str, CriticalDifference]]:
-    """Ranks of the combinations, why there are none, each combination's core, and critical differences of models and of parts."""
+def _ranks(
+    done: Sequence[Row], score: str, samples: int
+) -> tuple[Ranks | None, str, dict[str, str], dict[str, CriticalDifference]]:
+    """Ranks of the combinations, why there are none, each combination's core, and critical differences of models and of
+    parts."""
     names = labels(done)
     cores = {name: str(row["core"]) for name, row in zip(names, done, strict=True)}
     folders = [RunFolder(Path(row["run"])) for row in done]
@@ -97,14 +102,18 @@ def _ranks(done: Sequence[Row], score: str, samples: int) -> tuple[Ranks | None,
         try:
             ranks = bootstrap_ranks(folders, samples, names=names)
             if len(ranks.names) <= MOST_IN_DIAGRAM:
-                differences = {"combinations: over parts of the sequences": model_cd(read_predictions(folders, names)), **differences}
+                differences = {
+                    "combinations: over parts of the sequences": model_cd(read_predictions(folders, names)),
+                    **differences,
+                }
         except InputError as error:
             no_ranks = str(error)
     return ranks, no_ranks, cores, differences
 
 
 def _circumstances(rows: Sequence[Row], problems: list[str]) -> tuple[dict[str, list[str]], dict[str, list[Any]]]:
-    """Under which versions the runs were made, and what differs or not among their metrics: each with its distinct values."""
+    """Under which versions the runs were made, and what differs or not among their metrics: each with its distinct
+    values."""
     versions: dict[str, set[str]] = defaultdict(set)
     facts: dict[str, set[Any]] = defaultdict(set)
     for row in rows:
@@ -123,4 +132,6 @@ def _circumstances(rows: Sequence[Row], problems: list[str]) -> tuple[dict[str, 
                 facts[name].add(value)
         if isinstance(ended := status.get("ended"), str):
             facts["ended"].add(ended)
-    return {name: sorted(values) for name, values in versions.items()}, {name: sorted(values) for name, values in facts.items()}
+    return {name: sorted(values) for name, values in versions.items()}, {
+        name: sorted(values) for name, values in facts.items()
+    }

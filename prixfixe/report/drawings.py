@@ -29,7 +29,9 @@ def draw_heat_maps(content: Content) -> Iterator[Drawing]:
     rows = content.combinations.rows
     for score in scores_of(rows):
         label = SCORES[score]
-        yield Drawing(f"grid_{score}", f"{label} of all combinations", "", f"Heat map of {label}", figures.heat_map(rows, score))
+        yield Drawing(
+            f"grid_{score}", f"{label} of all combinations", "", f"Heat map of {label}", figures.heat_map(rows, score)
+        )
 
 
 def draw(content: Content) -> Iterator[Drawing]:
@@ -40,7 +42,8 @@ def draw(content: Content) -> Iterator[Drawing]:
         yield _marked(content, Drawing(
             "effects",
             f"{label} of each part against the others of its slot",
-            "Mean difference over all contexts in which all of them are done, with a 95 % bootstrap interval. Filled: p < 0.05 "
+            "Mean difference over all contexts in which all of them are done, with a 95 % bootstrap interval. "
+            "Filled: p < 0.05 "
             "(signed-rank test, Holm's correction over all comparisons).",
             "Forest plot: " + "; ".join(f"{e.slot} {e.part} {e.mean:+.3f}" for e in content.effects if e.other == "others"),
             figures.effect_forest(content.effects, score),
@@ -49,7 +52,8 @@ def draw(content: Content) -> Iterator[Drawing]:
         yield _marked(content, Drawing(
             "variance",
             f"Shares of the variance of {label}",
-            "Analysis of variance over finished combinations, type II sums of squares; the residual holds interactions of three and "
+            "Analysis of variance over finished combinations, type II sums of squares; the residual holds "
+            "interactions of three and "
             "four parts, and chance.",
             "Bars: " + "; ".join(f"{s.term} {s.share:.1%}" for s in content.shares),
             figures.variance_bars(content.shares, score),
@@ -59,9 +63,11 @@ def draw(content: Content) -> Iterator[Drawing]:
         yield _marked(content, Drawing(
             "interactions",
             "Which parts need each other",
-            f"{label} of each pair of parts beyond what the two add up to (least squares on all parts); violet: better than that, "
+            f"{label} of each pair of parts beyond what the two add up to (least squares on all parts); violet: "
+            "better than that, "
             "orange: worse.",
-            f"Matrix of pairs of parts; the largest deviation is {largest.excess:+.3f}, of {' with '.join(largest.parts)}",
+            f"Matrix of pairs of parts; the largest deviation is {largest.excess:+.3f}, of "
+            f"{' with '.join(largest.parts)}",
             figures.interaction_matrix(content.interactions, score),
         ))  # fmt: skip
     if content.ranks is not None:
@@ -70,7 +76,8 @@ def draw(content: Content) -> Iterator[Drawing]:
             "ranks",
             "Average ranks",
             "Dots: the mean over bootstrap samples; bars: where the rank lies in 95 % of them.",
-            f"{len(content.ranks.names)} models by average rank; first is {first} with {content.ranks.average_rank[0]:.2f}",
+            f"{len(content.ranks.names)} models by average rank; first is {first} with "
+            f"{content.ranks.average_rank[0]:.2f}",
             figures.average_ranks(content.ranks, content.cores),
         ))  # fmt: skip
     if content.differences:
@@ -88,8 +95,10 @@ def draw(content: Content) -> Iterator[Drawing]:
         yield Drawing(
             "costs",
             f"{label} against what it costs",
-            "Dashed: the Pareto front, of combinations that no other beats in both; its members are numbered, and named below each panel.",
-            f"Scatter plots of {label} against parameters, training time and inference rate; the fronts are in the tables below",
+            "Dashed: the Pareto front, of combinations that no other beats in both; its members are numbered, "
+            "and named below each panel.",
+            f"Scatter plots of {label} against parameters, training time and inference rate; the fronts are in "
+            "the tables below",
             figures.cost_scatter(rows, score),
         )
     if content.curves:

@@ -30,7 +30,13 @@ from prixfixe.report.content import Content
 from prixfixe.report.drawings import Drawing
 from prixfixe.run_folder import SLOTS
 
-STATES = {"done": "done", "failed": "failed", "running": "still running", "stopped": "stopped", "missing": "never started"}
+STATES = {
+    "done": "done",
+    "failed": "failed",
+    "running": "still running",
+    "stopped": "stopped",
+    "missing": "never started",
+}
 MOST_PAIRS = 12  # pairs of models named in a sentence
 
 
@@ -56,7 +62,15 @@ def page(content: Content, drawings: Sequence[Drawing], title: str, own_command:
         "methods": True,
         "commands": True,
     }
-    names = ("Findings", "The grid", "Table", "What a part is worth", "Who is really better", "What it costs", "Learning curves")
+    names = (
+        "Findings",
+        "The grid",
+        "Table",
+        "What a part is worth",
+        "Who is really better",
+        "What it costs",
+        "Learning curves",
+    )
     titles = dict(zip(sections, (*names, "Methods", "Commands"), strict=True))
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.globals["zip"] = zip
@@ -77,7 +91,11 @@ def page(content: Content, drawings: Sequence[Drawing], title: str, own_command:
         score_label=label,
         pairs_of_parts=[_pair(effect) for effect in content.effects],
         rank_sentences=_rank_sentences(content),
-        fronts=[(name, _front(rows, content.score, cost)) for cost, name in AXES.items() if _front(rows, content.score, cost)],
+        fronts=[
+            (name, _front(rows, content.score, cost))
+            for cost, name in AXES.items()
+            if _front(rows, content.score, cost)
+        ],
         facts=_facts(content),
         ranks=content.ranks,
         sampled=sampled(content.ranks) if content.ranks else "",
@@ -114,7 +132,12 @@ def _details(row: Row, count: int) -> list[tuple[str, str]]:
     lines += [("reason", str(row["reason"]))] if row["reason"] else []
     lines += [(SCORES[score], _score(row, score)) for score in SCORES if row.get(score) is not None]
     if row.get("epoch") is not None:
-        lines += [("so far", f"{counted(row['epoch'], 'epoch')}, Pearson r {_number(row.get('pearson_r_so_far'))} (not final)")]
+        lines += [
+            (
+                "so far",
+                f"{counted(row['epoch'], 'epoch')}, Pearson r {_number(row.get('pearson_r_so_far'))} (not final)",
+            )
+        ]
     lines += [("parameters", f"{row['parameters']:,}")] if row["parameters"] is not None else []
     lines += [("trained in", duration(row["training_seconds"]))] if row["training_seconds"] is not None else []
     lines += [("seeds", str(row["seeds"]))] if row["seeds"] > 1 else []
@@ -177,7 +200,12 @@ def _columns(content: Content) -> list[dict[str, Any]]:
     text = {*SLOTS, "variant", "sweep", "state", "reason"}
     ascending = text | {"rank", *LOWER_IS_BETTER, "parameters", "training_seconds", "gpu_memory_bytes"}
     return [
-        {"name": name, "label": label, "number": name not in text, "first": "ascending" if name in ascending else "descending"}
+        {
+            "name": name,
+            "label": label,
+            "number": name not in text,
+            "first": "ascending" if name in ascending else "descending",
+        }
         for name, label in names.items()
     ]
 
@@ -218,14 +246,17 @@ def _rank_sentences(content: Content) -> list[str]:
     sentences = [
         f"{names[0]} has the best average rank, {ranks.average_rank[0]:.2f} of {len(names)} "
         f"(in 95 % of the samples {ranks.low[0]:g} to {ranks.high[0]:g}).",
-        _beside(beside_first, len(names)) if beside_first else "It is ahead of every other one in more than 97.5 % of the samples.",
+        _beside(beside_first, len(names))
+        if beside_first
+        else "It is ahead of every other one in more than 97.5 % of the samples.",
         f"{len(pairs):,} of {total:,} pairs cannot be told apart: neither is ahead in 97.5 % of the samples.",
     ]
     if len(pairs) <= MOST_PAIRS and len(pairs) > len(beside_first):
         sentences.append("These are " + "; ".join(f"{names[i]} and {names[j]}" for i, j in pairs) + ".")
     sentences += [f"Not ranked: {_listed(ranks.left_out)}."] if ranks.left_out else []
     sentences += [
-        f"The {slot.partition(':')[0]} choices differ in average rank over {one.blocks} {one.over} ({p_text(one.p)}, Friedman)."
+        f"The {slot.partition(':')[0]} choices differ in average rank over {one.blocks} {one.over} "
+        f"({p_text(one.p)}, Friedman)."
         for slot, one in content.differences.items()
         if one.p is not None and one.p < 0.05 and not slot.startswith("combinations")
     ]
@@ -257,9 +288,17 @@ def _simulated(content: Content) -> str:
 
 def _facts(content: Content) -> dict[str, str]:
     """What the runs' metrics say, in words: one value, "a or b", or "first to last"."""
-    texts = {name: [f"{value:,}" if isinstance(value, int) else str(value) for value in values] for name, values in content.facts.items()}
-    known = {name: " or ".join(values) if len(values) < 3 else f"{values[0]} to {values[-1]}" for name, values in texts.items()}
-    known |= {"epochs": f"{known['epochs']} epoch{'' if texts['epochs'] == ['1'] else 's'}"} if "epochs" in known else {}
+    texts = {
+        name: [f"{value:,}" if isinstance(value, int) else str(value) for value in values]
+        for name, values in content.facts.items()
+    }
+    known = {
+        name: " or ".join(values) if len(values) < 3 else f"{values[0]} to {values[-1]}"
+        for name, values in texts.items()
+    }
+    known |= (
+        {"epochs": f"{known['epochs']} epoch{'' if texts['epochs'] == ['1'] else 's'}"} if "epochs" in known else {}
+    )
     return {name: known.get(name, "") for name in ("n", "epochs", "device")}
 
 
@@ -267,10 +306,19 @@ def _summary(content: Content) -> str:
     rows = content.combinations.rows
     counts = {words: sum(row["state"] == state for row in rows) for state, words in STATES.items()}
     done = counts.pop("done")
-    parts = [f"{done} of {counted(len(rows), 'combination')} done", *(f"{count} {words}" for words, count in counts.items() if count)]
-    runs = f" ({counted(len(content.results.rows), 'run')}, seeds averaged)" if len(content.results.rows) > len(rows) else ""
+    parts = [
+        f"{done} of {counted(len(rows), 'combination')} done",
+        *(f"{count} {words}" for words, count in counts.items() if count),
+    ]
+    runs = (
+        f" ({counted(len(content.results.rows), 'run')}, seeds averaged)"
+        if len(content.results.rows) > len(rows)
+        else ""
+    )
     last = content.facts.get("ended", [])
-    return ", ".join(parts) + runs + "." + (f" The last run ended {last[-1][:16].replace('T', ' ')} UTC." if last else "")
+    return (
+        ", ".join(parts) + runs + "." + (f" The last run ended {last[-1][:16].replace('T', ' ')} UTC." if last else "")
+    )
 
 
 def _problems(content: Content) -> list[str]:

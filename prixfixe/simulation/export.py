@@ -26,7 +26,9 @@ from prixfixe.simulation.testset import SimulatedTestSet, simulate_test_set
 OPTIONS = csv.WriteOptions(include_header=False, delimiter="\t", quoting_style="none")
 
 
-def export(folder: Path, *, size: int, test_size: int, seed: int, progress: Callable[[int], None] = lambda promoters: None) -> None:
+def export(
+    folder: Path, *, size: int, test_size: int, seed: int, progress: Callable[[int], None] = lambda promoters: None
+) -> None:
     """Simulates `size` training promoters and a test set of `test_size` into a new or empty folder.
 
     progress: called with the number of promoters written since the last call. `about.json` is written last: a folder

@@ -161,7 +161,9 @@ def challenging(n: int, rng: np.random.Generator) -> np.ndarray:
 
 def single_variants(references: np.ndarray, n: int, rng: np.random.Generator) -> Pairs:
     """References, n different single-nucleotide variants of them, and each variant's reference."""
-    reference, position, step = np.unravel_index(rng.choice(references.size * 3, size=n, replace=False), (*references.shape, 3))
+    reference, position, step = np.unravel_index(
+        rng.choice(references.size * 3, size=n, replace=False), (*references.shape, 3)
+    )
     variants = references[reference]
     rows = np.arange(n)
     variants[rows, position] = (variants[rows, position] + 1 + step) % 4

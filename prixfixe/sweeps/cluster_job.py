@@ -1,4 +1,5 @@
-"""The jobs of a sweep on a cluster, whose machines share the file system: what they do there, and what is said about them here."""
+"""The jobs of a sweep on a cluster, whose machines share the file system: what they do there, and what is said about
+them here."""
 
 from __future__ import annotations
 
@@ -49,7 +50,8 @@ class ClusterJob:
 
 @dataclass(frozen=True)
 class Board:
-    """Where it is noted how the jobs fare, by their places among all: in the view, and in the folders of runs that cannot say it."""
+    """Where it is noted how the jobs fare, by their places among all: in the view, and in the folders of runs that
+    cannot say it."""
 
     folders: Sequence[RunFolder]
     view: LineView
@@ -81,7 +83,9 @@ class Board:
         for job_return, folder in zip(returns, self.folders, strict=True):
             done = folder.state() == "done"
             job_return.status = JobStatus.COMPLETED if done else JobStatus.FAILED
-            job_return.return_value = folder.read_json(folder.metrics_file) if done else RuntimeError(folder.status().get("reason"))
+            job_return.return_value = (
+                folder.read_json(folder.metrics_file) if done else RuntimeError(folder.status().get("reason"))
+            )
         return returns
 
 

@@ -23,8 +23,8 @@ from prixfixe.sweeps.plan import Plan
 class RememberedFiles(ConfigRepository):
     """Hydra's configuration files, each read once and not once a combination, which is half the time of composing one.
 
-    What a composition gets is its own, since it changes it; hence the copies. Pickle makes them, of this process's own objects and never
-    of a file's, four times as fast as deepcopy.
+    What a composition gets is its own, since it changes it; hence the copies. Pickle makes them, of this process's own
+    objects and never of a file's, four times as fast as deepcopy.
     """
 
     def __init__(self, search_path: ConfigSearchPath) -> None:
@@ -32,7 +32,9 @@ class RememberedFiles(ConfigRepository):
         self.read: dict[tuple[Any, ...], bytes] = {}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> RememberedFiles:
-        return copy.copy(self)  # every composition takes a copy, to set sources of its own; what was read is common to all
+        return copy.copy(
+            self
+        )  # every composition takes a copy, to set sources of its own; what was read is common to all
 
     def load_config(self, config_path: str) -> ConfigResult | None:
         key = (config_path, *((source.provider, source.path) for source in self.sources))
@@ -42,7 +44,9 @@ class RememberedFiles(ConfigRepository):
         return result
 
 
-def job_names(context: HydraContext, config: DictConfig, batch: Sequence[Sequence[str]]) -> tuple[Path, list[str], list[str]]:
+def job_names(
+    context: HydraContext, config: DictConfig, batch: Sequence[Sequence[str]]
+) -> tuple[Path, list[str], list[str]]:
     """The sweep's folder, the folder names of all its combinations, and those of the jobs in `batch`."""
     folder = Path(config.hydra.sweep.dir)
     planned = {tuple(overrides): name for name, overrides in Plan.read(folder).jobs.items()}
@@ -59,8 +63,11 @@ def _composed_name(context: HydraContext, config: DictConfig, overrides: Sequenc
     return name
 
 
-def run_hydra_job(context: HydraContext, task: TaskFunction, config: DictConfig, overrides: Sequence[str], number: int) -> Any:
-    """Composes the job's configuration in this process and calls the task with it; returns, or raises, what the task does."""
+def run_hydra_job(
+    context: HydraContext, task: TaskFunction, config: DictConfig, overrides: Sequence[str], number: int
+) -> Any:
+    """Composes the job's configuration in this process and calls the task with it; returns, or raises, what the task
+    does."""
     setup_globals()
     version.setbase("1.3")
     job_config = context.config_loader.load_sweep_config(config, list(overrides))

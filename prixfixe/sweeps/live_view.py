@@ -27,7 +27,8 @@ EVERY = 1.0  # seconds between two looks at how far the running jobs are
 def watch(folder: Path, asked: Sequence[str], names: Sequence[str], at_a_time: int) -> LineView:
     """The view for a sweep: the grid where standard error is a terminal and the sweep is one, lines elsewhere.
 
-    asked: all combinations of the sweep, those done before included. names: those that are run now, in the pool's order.
+    asked: all combinations of the sweep, those done before included. names: those that are run now, in the pool's
+    order.
     """
     if sys.stderr.isatty() and len({slots(name) for name in asked}) > 1:
         return GridView(folder, asked, names, at_a_time)
@@ -37,7 +38,8 @@ def watch(folder: Path, asked: Sequence[str], names: Sequence[str], at_a_time: i
 class LineView(Watcher):
     """Says in a line how each job has ended, and records it for those that could not do so themselves.
 
-    What it has to know for that it counts itself: to read it from the folders of all runs at every end takes hours with thousands.
+    What it has to know for that it counts itself: to read it from the folders of all runs at every end takes hours with
+    thousands.
     """
 
     def __init__(self, folder: Path, names: Sequence[str]) -> None:
@@ -53,7 +55,9 @@ class LineView(Watcher):
 
     def __exit__(self, *error: object) -> None:
         if self.tried_again:
-            tries = ", ".join(f"{name} ({times} times)" if times > 1 else name for name, times in self.tried_again.items())
+            tries = ", ".join(
+                f"{name} ({times} times)" if times > 1 else name for name, times in self.tried_again.items()
+            )
             print(f"tried again: {tries}", file=sys.stderr)
 
     def started(self, index: int, tries: int) -> None:
@@ -73,7 +77,11 @@ class LineView(Watcher):
         try:
             untouched = isinstance(outcome, JobStoppedError) and run.status().get("state") != "running"
             overrule = isinstance(outcome, JobTimeoutError)
-            if not busy and not untouched and record_end(run, str(outcome), self.began.get(name, 0.0), overrule=overrule):
+            if (
+                not busy
+                and not untouched
+                and record_end(run, str(outcome), self.began.get(name, 0.0), overrule=overrule)
+            ):
                 if not again:
                     self.say_end(index, None, str(outcome))
             elif isinstance(outcome, JobRaisedError):
@@ -96,7 +104,10 @@ class LineView(Watcher):
         print(text, file=sys.stderr)
 
     def stopping(self, running: int, grace: float) -> None:
-        print(f"stopping: {running} jobs have {grace:g} s to save where they are; Ctrl-C again does not wait", file=sys.stderr)
+        print(
+            f"stopping: {running} jobs have {grace:g} s to save where they are; Ctrl-C again does not wait",
+            file=sys.stderr,
+        )
 
 
 @dataclass
@@ -115,7 +126,8 @@ SYMBOLS = {"waiting": "·", "running": "▸", "done": "✓", "failed": "✗"}
 
 
 class GridView(LineView):
-    """The combinations as a table: core and first layers down, recipe and final layers across, and how far each one is."""
+    """The combinations as a table: core and first layers down, recipe and final layers across, and how far each one
+    is."""
 
     capture = True
 
@@ -182,7 +194,8 @@ class GridView(LineView):
         cell.score = score if isinstance(score, float) else None
 
     def seconds_left(self) -> float | None:
-        """From the mean time of the jobs that ended in this start, or of those that run and have done an epoch; None before that."""
+        """From the mean time of the jobs that ended in this start, or of those that run and have done an epoch; None
+        before that."""
         now = time.monotonic()
         running = [cell for cell in self.cells.values() if cell.state == "running"]
         known = self.durations or [(now - cell.began) / cell.epoch * cell.epochs for cell in running if cell.epoch]
@@ -199,12 +212,15 @@ class GridView(LineView):
         width, height = console.size
         running = [(name, cell) for name, cell in self.cells.items() if cell.state == "running"]
         names = [
-            Text(f"▸ {name}  {progress(cell)}", style=STYLES["running"], no_wrap=True, overflow="ellipsis") for name, cell in running[:8]
+            Text(f"▸ {name}  {progress(cell)}", style=STYLES["running"], no_wrap=True, overflow="ellipsis")
+            for name, cell in running[:8]
         ]
         if len(running) > 8:
             names.append(Text(f"  and {len(running) - 8} more", style=STYLES["running"]))
         if self.last_failure:
-            names.append(Text(f"✗ last failure: {self.last_failure}", style=STYLES["failed"], no_wrap=True, overflow="ellipsis"))
+            names.append(
+                Text(f"✗ last failure: {self.last_failure}", style=STYLES["failed"], no_wrap=True, overflow="ellipsis")
+            )
         below = [self.summary(), *names]
         for cell_width in (7, 5, 1):
             grid, grid_width, grid_height = self.grid(cell_width)
@@ -227,8 +243,11 @@ class GridView(LineView):
         return text
 
     def grid(self, cell_width: int) -> tuple[Table, int, int]:
-        """The table, and its width and height: core in major rows, first in minor ones, recipe in major columns, final in minor ones."""
-        recipes, firsts, cores, finals = (list(dict.fromkeys(slots(name)[i] for name in self.cells)) for i in range(len(SLOTS)))
+        """The table, and its width and height: core in major rows, first in minor ones, recipe in major columns, final
+        in minor ones."""
+        recipes, firsts, cores, finals = (
+            list(dict.fromkeys(slots(name)[i] for name in self.cells)) for i in range(len(SLOTS))
+        )
         places: dict[tuple[str, ...], list[Cell]] = {}
         for name, cell in self.cells.items():
             places.setdefault(slots(name), []).append(cell)
@@ -243,7 +262,9 @@ class GridView(LineView):
         table.add_row("", "", *(Text(fit(recipe, block), style="bold") for recipe in recipes))
         if cell_width > 1:
             minor = " ".join(fit(final, cell_width) for final in finals)
-            table.add_row(*(Text(title, style="dim") for title, _ in heads), *(Text(minor, style="dim") for _ in recipes))
+            table.add_row(
+                *(Text(title, style="dim") for title, _ in heads), *(Text(minor, style="dim") for _ in recipes)
+            )
         for core in cores:
             for first in firsts:
                 row = []

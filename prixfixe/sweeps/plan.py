@@ -26,27 +26,37 @@ from prixfixe.simulated import is_simulated, mark
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:
-    """The configuration of one run as plain values, without Hydra's own part. InputError where a value is still missing."""
+    """The configuration of one run as plain values, without Hydra's own part. InputError where a value is still
+    missing."""
     try:
         content = OmegaConf.to_container(
-            OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]), resolve=True, throw_on_missing=True
+            OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]),
+            resolve=True,
+            throw_on_missing=True,
         )
     except MissingMandatoryValue as error:
         key = str(error.full_key or error).removeprefix("Missing mandatory value: ")
-        raise InputError(f"{key} has no value: say {key}=..., as in dataset=table dataset.path=promoters.tsv") from error
+        raise InputError(
+            f"{key} has no value: say {key}=..., as in dataset=table dataset.path=promoters.tsv"
+        ) from error
     assert isinstance(content, dict)
     return {str(key): value for key, value in content.items()}
 
 
 def plan_sweep(
-    folder: Path, names: Sequence[str], batch: Sequence[list[str]], configs: Sequence[Mapping[str, Any]], launched_with: Sequence[str] = ()
+    folder: Path,
+    names: Sequence[str],
+    batch: Sequence[list[str]],
+    configs: Sequence[Mapping[str, Any]],
+    launched_with: Sequence[str] = (),
 ) -> tuple[Plan, list[list[str]]]:
     """Plans a sweep: the plan, and the overrides of the combinations that are still to run.
 
-    names, batch, configs: each combination's folder name, overrides, and resolved configuration. launched_with: see `Plan`.
-    Every dataset is read once here and the settings of training are checked, so that bad input is refused before anything starts; only a
-    device is sought where the job runs. Raises InputError where two combinations would share a folder, or a folder holds a run of another
-    configuration.
+    names, batch, configs: each combination's folder name, overrides, and resolved configuration. launched_with: see
+    `Plan`.
+    Every dataset is read once here and the settings of training are checked, so that bad input is refused before
+    anything starts; only a device is sought where the job runs. Raises InputError where two combinations would share a
+    folder, or a folder holds a run of another configuration.
     """
     from prixfixe.experiment import training_settings
     from prixfixe.processes import count_started
@@ -56,7 +66,8 @@ def plan_sweep(
     if len(set(names)) < len(names):
         twice = next(name for name, count in Counter(names).items() if count > 1)
         raise InputError(
-            f"several combinations of this sweep would share the folder {twice}; give what differs a place in their names, "
+            f"several combinations of this sweep would share the folder {twice}; give what differs a place in "
+            "their names, "
             "as in core.hidden=64,128 'variant=hidden${core.hidden}'"
         )
     of_data: dict[str, list[Mapping[str, Any]]] = {}
@@ -82,9 +93,11 @@ def plan_sweep(
 
 
 def content_checked(configs: Sequence[Mapping[str, Any]]) -> str:
-    """The content hash of the dataset that some combinations share, which is read once; prints what there is to say of it.
+    """The content hash of the dataset that some combinations share, which is read once; prints what there is to say of
+    it.
 
-    Raises InputError where nothing can be trained on it. What only one recipe cannot take costs only its own combinations.
+    Raises InputError where nothing can be trained on it. What only one recipe cannot take costs only its own
+    combinations.
     """
     from prixfixe.experiment import bins_of, dataset, remarks, target_spec
     from prixfixe.loggers import configured_logger
@@ -131,10 +144,13 @@ class Plan:
         return [str(name) for name in RunFolder(folder).read_json(folder / "sweep.json").get("asked", [])]
 
     def write(self) -> None:
-        """Writes the plan, together with the combinations that the folder was to hold already, and what they were launched with."""
+        """Writes the plan, together with the combinations that the folder was to hold already, and what they were
+        launched with."""
         known = self.read(self.folder)
         launched_with = [*(self.launched_with or known.launched_with)]
-        write_json(self.file, {"asked": list(self.jobs), "launched_with": launched_with, "jobs": {**known.jobs, **self.jobs}})
+        write_json(
+            self.file, {"asked": list(self.jobs), "launched_with": launched_with, "jobs": {**known.jobs, **self.jobs}}
+        )
 
     def open(self) -> dict[str, str]:
         """The combinations that are not done, each with the reason."""
@@ -150,11 +166,15 @@ class Plan:
         return f"prixfixe train {shlex.join([*self.launched_with, *self.jobs[name], *own])}"
 
     def failure(self) -> SweepError | None:
-        """What the sweep ends with where some combinations are not done: their names, reasons, and the way to run them."""
+        """What the sweep ends with where some combinations are not done: their names, reasons, and the way to run
+        them."""
         open_ones = self.open()
         if not open_ones:
             return None
-        lines = [f"{len(open_ones)} of {counted(len(self.jobs), 'combination')} {'is' if len(self.jobs) == 1 else 'are'} not done:"]
+        lines = [
+            f"{len(open_ones)} of {counted(len(self.jobs), 'combination')} "
+            f"{'is' if len(self.jobs) == 1 else 'are'} not done:"
+        ]
         lines += [f"  {name}: {reason}" for name, reason in open_ones.items()]
         lines += ["The same command again runs just these. One by itself:", f"  {self.command(next(iter(open_ones)))}"]
         return SweepError("\n".join(lines))
@@ -174,7 +194,9 @@ def why_open(folder: RunFolder) -> str | None:
         return None
     if state == "running":
         return f"running elsewhere: {holder(folder.path) or 'until a moment ago'}"
-    return {"missing": "never started", "stopped": "its process is gone, and said nothing"}.get(state, str(status.get("reason") or state))
+    return {"missing": "never started", "stopped": "its process is gone, and said nothing"}.get(
+        state, str(status.get("reason") or state)
+    )
 
 
 def quoted(value: str) -> str:
@@ -187,8 +209,8 @@ def quoted(value: str) -> str:
 def record_end(folder: RunFolder, reason: str, began: float, *, overrule: bool = False) -> bool:
     """Records that a run's process ended without saying so itself; whether there was something to record.
 
-    began: when the process was started, in seconds since 1970. What the run itself has recorded since then stays; overrule: unless
-    it is done.
+    began: when the process was started, in seconds since 1970. What the run itself has recorded since then stays;
+    overrule: unless it is done.
     """
     status = folder.status()
     if folder.ended_since(began) and (status["state"] == "done" or not overrule):
@@ -201,7 +223,10 @@ def end_line(name: str, metrics: Mapping[str, Any] | None, reason: str | None) -
     """How a job of a sweep has ended: its name, with its scores or with the reason why it has none."""
     if metrics is None:
         return f"{name:<52} FAILED: {reason}"
-    scores = (f"{title} {number(metrics.get(key), 3):^5}" for title, key in (("KL", "kl"), ("r", "pearson_r"), ("rho", "spearman_rho")))
+    scores = (
+        f"{title} {number(metrics.get(key), 3):^5}"
+        for title, key in (("KL", "kl"), ("r", "pearson_r"), ("rho", "spearman_rho"))
+    )
     simulated = "  simulated" if metrics.get("simulated") else ""
     return f"{name:<52} {'  '.join(scores)}{simulated}  {metrics.get('training_seconds', math.nan):5.1f} s"
 

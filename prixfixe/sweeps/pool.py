@@ -32,7 +32,8 @@ class JobError(Exception):
 
 
 class JobRaisedError(JobError):
-    """A job that raised: the exception's class, its message, and whether it came from the machine and not from the job."""
+    """A job that raised: the exception's class, its message, and whether it came from the machine and not from the
+    job."""
 
     def __init__(self, kind: str, message: str, *, again: bool) -> None:
         super().__init__(f"{kind}: {message}" if message else kind)
@@ -95,17 +96,19 @@ def run_in_pool(
     grace: float = GRACE,
     watcher: Watcher | None = None,
 ) -> list[Any]:
-    """Calls `job` with each of the arguments, `at_a_time` at once; returns what each returned, or the JobError that says why not.
+    """Calls `job` with each of the arguments, `at_a_time` at once; returns what each returned, or the JobError that
+    says why not.
 
-    Processes are forked from a server process that has the heavy modules imported but holds no threads and no GPU, so that
-    a job starts in a fraction of a second and shares nothing with the others.
+    Processes are forked from a server process that has the heavy modules imported but holds no threads and no GPU, so
+    that a job starts in a fraction of a second and shares nothing with the others.
 
     gpus: names as CUDA_VISIBLE_DEVICES takes them; each job sees one alone, the one with the fewest jobs on it.
-    retries: how often a job is tried again that died, took too long, or met an error of the machine (see `of_the_machine`).
+    retries: how often a job is tried again that died, took too long, or met an error of the machine (see
+    `of_the_machine`).
     timeout, grace: seconds. A job that takes longer gets SIGTERM, so that it can save, and `grace` later SIGKILL.
 
-    Ctrl-C, SIGTERM and SIGHUP stop all jobs in the same way (the second time at once), then raise PoolStoppedError. Jobs are shielded
-    from the terminal's own signals, and stop by themselves when this process is gone.
+    Ctrl-C, SIGTERM and SIGHUP stop all jobs in the same way (the second time at once), then raise PoolStoppedError.
+    Jobs are shielded from the terminal's own signals, and stop by themselves when this process is gone.
     """
     watcher = watcher or Watcher()
     threads = max(1, cpu_count() // at_a_time)
@@ -126,11 +129,15 @@ def run_in_pool(
                     tries[index] += 1
                     gpu = min(gpus, key=[process.gpu for process in running].count, default=None)
                     try:
-                        running.append(_Process(index, job, arguments[index], gpu, threads, grace, watcher.capture, timeout))
+                        running.append(
+                            _Process(index, job, arguments[index], gpu, threads, grace, watcher.capture, timeout)
+                        )
                         watcher.started(index, tries[index])
                     except (OSError, EOFError) as error:  # out of processes or memory
                         again = tries[index] <= retries
-                        outcomes[index] = JobDiedError(f"its process could not be started: {error or type(error).__name__}")
+                        outcomes[index] = JobDiedError(
+                            f"its process could not be started: {error or type(error).__name__}"
+                        )
                         waiting.extend([index] * again)
                         watcher.ended(index, outcomes[index], again)
                 wait([handle for process in running for handle in process.handles()], TICK)
@@ -142,7 +149,12 @@ def run_in_pool(
                         continue
                     running.remove(process)
                     outcome = outcomes[process.index] = process.outcome()
-                    again = isinstance(outcome, JobError) and outcome.again and tries[process.index] <= retries and not received
+                    again = (
+                        isinstance(outcome, JobError)
+                        and outcome.again
+                        and tries[process.index] <= retries
+                        and not received
+                    )
                     waiting.extend([process.index] * again)
                     watcher.ended(process.index, outcome, again)
                 _pass_on(received, running, watcher, grace)
@@ -157,7 +169,8 @@ def run_in_pool(
 
 @contextlib.contextmanager
 def _stop_signals() -> Iterator[list[int]]:
-    """Collects the signals that say stop, instead of being ended by them. One that is ignored already (nohup) stays so."""
+    """Collects the signals that say stop, instead of being ended by them. One that is ignored already (nohup) stays
+    so."""
     received: list[int] = []
     before = {number: signal.getsignal(number) for number in STOPPING}
     for number, handler in before.items():
@@ -185,7 +198,8 @@ def _blocked_signals() -> Iterator[None]:
 
 
 def _context() -> Any:
-    """How processes are started: by a server with everything imported, or where that is not safe (macOS), each from nothing."""
+    """How processes are started: by a server with everything imported, or where that is not safe (macOS), each from
+    nothing."""
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
@@ -194,7 +208,8 @@ def _context() -> Any:
 
 
 def _start_server() -> None:
-    """Returns when the fork server has imported what it shall. For a thread: the first process is waited for, signals or not."""
+    """Returns when the fork server has imported what it shall. For a thread: the first process is waited for, signals
+    or not."""
     with _blocked_signals(), contextlib.suppress(OSError, EOFError):  # the jobs' own starts will tell
         first = _context().Process(target=os.getpid, daemon=True)
         first.start()
@@ -241,7 +256,9 @@ class _Process:
         if capture:
             self.output, output = context.Pipe(duplex=False)
         try:
-            self.process: BaseProcess = context.Process(target=_call, args=(answers, output, job, arguments, gpu, threads, grace))
+            self.process: BaseProcess = context.Process(
+                target=_call, args=(answers, output, job, arguments, gpu, threads, grace)
+            )
             with _blocked_signals():
                 self.process.start()
         except BaseException:
@@ -285,7 +302,11 @@ class _Process:
         """Stops the job that has run too long, kills the one that was told to stop and did not."""
         now = time.monotonic()
         if self.timeout and now - self.began > self.timeout and not self.answer:
-            self.stop(JobTimeoutError(f"interrupted: it took longer than {self.timeout / 60:g} minutes (hydra.launcher.timeout_minutes)"))
+            self.stop(
+                JobTimeoutError(
+                    f"interrupted: it took longer than {self.timeout / 60:g} minutes (hydra.launcher.timeout_minutes)"
+                )
+            )
         if self.kill_at and now > self.kill_at:
             self.process.kill()
 
@@ -309,7 +330,9 @@ class _Process:
         self._close()
         if self.answer and self.answer.error is None:
             return self.answer.value
-        return self.stopped_as or (self.answer.error if self.answer else JobDiedError(how_it_ended(self.process.exitcode)))
+        return self.stopped_as or (
+            self.answer.error if self.answer else JobDiedError(how_it_ended(self.process.exitcode))
+        )
 
     def _close(self) -> None:
         for end in (self.answers, self.output):
@@ -340,7 +363,8 @@ def _call(
     threads: int,
     grace: float,
 ) -> None:
-    """What a process of the pool does. Exceptions go to the parent as text, since their classes may not be there, or not travel."""
+    """What a process of the pool does. Exceptions go to the parent as text, since their classes may not be there, or
+    not travel."""
     for number in (signal.SIGINT, signal.SIGHUP):  # the terminal's, for the parent alone
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, args=(grace,), daemon=True).start()
@@ -378,7 +402,11 @@ def of_the_machine(error: BaseException) -> bool:
 
     Everything else comes again: jobs are deterministic.
     """
-    if type(error).__name__ in ("AcceleratorError", "OutOfMemoryError", "DistBackendError"):  # torch's, not all of them in every version
+    if type(error).__name__ in (
+        "AcceleratorError",
+        "OutOfMemoryError",
+        "DistBackendError",
+    ):  # torch's, not all of them in every version
         return True
     return isinstance(error, OSError | MemoryError) or (isinstance(error, RuntimeError) and "CUDA" in str(error))
 

@@ -22,7 +22,18 @@ from prixfixe.errors import InputError
 from prixfixe.files import write_json
 from prixfixe.run_folder import RunFolder
 
-ENDED = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT"}
+ENDED = {
+    "BOOT_FAIL",
+    "CANCELLED",
+    "COMPLETED",
+    "DEADLINE",
+    "FAILED",
+    "NODE_FAIL",
+    "OUT_OF_MEMORY",
+    "PREEMPTED",
+    "REVOKED",
+    "TIMEOUT",
+}
 GONE = ("GONE", "")  # the state of a job that Slurm has forgotten, minutes after its end
 ANSWER_WITHIN = 30.0  # seconds after a job's end until its answer must be seen: file servers are late
 KILLED_WITHIN = 900.0  # seconds after SIGTERM until Slurm kills a job: its KillWait, or the grace time of a preemption
@@ -54,8 +65,9 @@ class Lost:
 class StoppableCall:
     """What submitit runs in a job: `work`, and what becomes of it when Slurm stops the job.
 
-    Ahead of the time limit comes SIGUSR2: the run saves itself and raises the signal again, and submitit requeues the job. A preempted
-    job, and a cancelled one, gets SIGTERM and is killed some time later; only Slurm knows which of the two it is. So the job waits
+    Ahead of the time limit comes SIGUSR2: the run saves itself and raises the signal again, and submitit requeues the
+    job. A preempted job, and a cancelled one, gets SIGTERM and is killed some time later; only Slurm knows which of the
+    two it is. So the job waits
     for that, and gives no answer: where it is requeued, its answer is that of the next time.
     """
 
@@ -87,15 +99,20 @@ class StoppableCall:
         return DelayedSubmission(self)
 
 
-def submit(folder: Path, works: Mapping[str, Work], max_num_timeout: int, parameters: Mapping[str, Any]) -> dict[str, str]:
+def submit(
+    folder: Path, works: Mapping[str, Work], max_num_timeout: int, parameters: Mapping[str, Any]
+) -> dict[str, str]:
     """Submits works as one array; returns the id of each one's job.
 
-    Jobs of an earlier start that are still queued or running are not submitted again. folder: for submitit's files and the jobs' logs.
+    Jobs of an earlier start that are still queued or running are not submitted again. folder: for submitit's files and
+    the jobs' logs.
     max_num_timeout: how many times a job that comes to its time limit is requeued. parameters: submitit's.
     Raises InputError where Slurm does not answer, or refuses the jobs.
     """
     if (states := job_states()) is None:
-        raise InputError("squeue gives no answer: hydra/launcher=slurm is for a machine from which jobs are submitted to Slurm")
+        raise InputError(
+            "squeue gives no answer: hydra/launcher=slurm is for a machine from which jobs are submitted to Slurm"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     earlier = RunFolder(folder).read_json(folder / "jobs.json")
     ids = {
@@ -106,7 +123,9 @@ def submit(folder: Path, works: Mapping[str, Work], max_num_timeout: int, parame
         and not answer_file(folder, earlier[name]).exists()
     }
     if ids:
-        print(f"{len(ids)} jobs of an earlier start are queued or running; they are not submitted again", file=sys.stderr)
+        print(
+            f"{len(ids)} jobs of an earlier start are queued or running; they are not submitted again", file=sys.stderr
+        )
     fresh = {name: StoppableCall(work) for name, work in works.items() if name not in ids}
     if fresh:
         ids |= dict(zip(fresh, _submit_array(folder, list(fresh.values()), max_num_timeout, parameters), strict=True))
@@ -114,13 +133,16 @@ def submit(folder: Path, works: Mapping[str, Work], max_num_timeout: int, parame
     return ids
 
 
-def _submit_array(folder: Path, calls: list[StoppableCall], max_num_timeout: int, parameters: Mapping[str, Any]) -> list[str]:
+def _submit_array(
+    folder: Path, calls: list[StoppableCall], max_num_timeout: int, parameters: Mapping[str, Any]
+) -> list[str]:
     try:
         import submitit
     except ModuleNotFoundError as error:
         raise InputError("hydra/launcher=slurm needs submitit: pip install 'prixfixe[slurm]'") from error
     kept = {key: value for key, value in os.environ.items() if key == "SLURM_CONF" or key.startswith("SBATCH_")}
-    # where the sweep itself is started in a job, its resources are not those of its jobs; what sbatch complains of is in the error
+    # where the sweep itself is started in a job, its resources are not those of its jobs; what sbatch complains of is
+    # in the error
     with submitit.helpers.clean_env(), contextlib.redirect_stderr(io.StringIO()):
         os.environ.update(kept)
         try:
@@ -133,7 +155,8 @@ def _submit_array(folder: Path, calls: list[StoppableCall], max_num_timeout: int
 
 
 def changes(folder: Path, ids: Mapping[str, str]) -> Iterator[Running | Answered | Lost | None]:
-    """Waits for jobs, and gives what happens to them until all have ended; None about once a second in which nothing happens.
+    """Waits for jobs, and gives what happens to them until all have ended; None about once a second in which nothing
+    happens.
 
     Where a job ends without an answer (cancelled, out of memory, time limit, node failure), Slurm says why.
     """
@@ -156,7 +179,9 @@ def changes(folder: Path, ids: Mapping[str, str]) -> Iterator[Running | Answered
                     ended.pop(job, None)
                 elif looked - ended.setdefault(job, looked) > ANSWER_WITHIN:
                     del open_jobs[name]
-                    yield Lost(name, f"Slurm job {job}: {_how_it_ended(job, states)}; its log is {log_file(folder, job)}")
+                    yield Lost(
+                        name, f"Slurm job {job}: {_how_it_ended(job, states)}; its log is {log_file(folder, job)}"
+                    )
             line = queue_line([states.get(job, GONE) for job in open_jobs.values()])
             if open_jobs and line != line_before:
                 print(line, file=sys.stderr, flush=True)
@@ -166,7 +191,8 @@ def changes(folder: Path, ids: Mapping[str, str]) -> Iterator[Running | Answered
 
 
 def job_states() -> dict[str, tuple[str, str]] | None:
-    """State and reason of this user's jobs, those that ended some minutes ago included: {"12_3": ("PENDING", "Priority")}.
+    """State and reason of this user's jobs, those that ended some minutes ago included: {"12_3": ("PENDING",
+    "Priority")}.
 
     None where Slurm does not answer.
     """
@@ -184,7 +210,9 @@ def job_states() -> dict[str, tuple[str, str]] | None:
 def queue_line(states: list[tuple[str, str]]) -> str:
     """`Slurm: 2 running, 3 pending (Resources)`."""
     counts = Counter(f"{state.lower()} ({reason})" if state == "PENDING" else state.lower() for state, reason in states)
-    return "Slurm: " + (", ".join(f"{count} {what}" for what, count in sorted(counts.items(), reverse=True)) or "no job left")
+    return "Slurm: " + (
+        ", ".join(f"{count} {what}" for what, count in sorted(counts.items(), reverse=True)) or "no job left"
+    )
 
 
 def cancel(ids: list[str]) -> None:
