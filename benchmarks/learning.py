@@ -42,7 +42,8 @@ PUBLISHED = """
 import json, random
 import numpy as np, torch
 from prixfixe.autosome import (
-    AutosomeCoreBlock, AutosomeDataProcessor, AutosomeFinalLayersBlock, AutosomeFirstLayersBlock, AutosomePredictor, AutosomeTrainer
+    AutosomeCoreBlock, AutosomeDataProcessor, AutosomeFinalLayersBlock,
+    AutosomeFirstLayersBlock, AutosomePredictor, AutosomeTrainer,
 )
 from prixfixe.autosome.utils import revcomp
 from prixfixe.bhi import BHICoreBlock, BHIFirstLayersBlock
@@ -52,7 +53,8 @@ job = json.load(open("job.json"))
 torch.set_num_threads(1), torch.manual_seed(job["seed"]), random.seed(job["seed"]), np.random.seed(job["seed"])
 generator = torch.Generator().manual_seed(job["seed"])
 data = AutosomeDataProcessor(
-    path_to_training_data=job["train"], path_to_validation_data=job["validation"], plasmid_path="data/plasmid.json", seqsize=150,
+    path_to_training_data=job["train"], path_to_validation_data=job["validation"],
+    plasmid_path="data/plasmid.json", seqsize=150,
     generator=generator, train_batch_size=job["batch"], batch_per_epoch=job["steps"], train_workers=0,
     valid_batch_size=256, valid_workers=0,
 )
@@ -66,7 +68,8 @@ core = {
 model = PrixFixeNet(first, core, AutosomeFinalLayersBlock(core.out_channels, 150), generator)
 trainer = AutosomeTrainer(model, data, "weights", job["epochs"], lr=0.001 if attention else 0.005)
 one_epoch = trainer.train_epoch
-def train_epoch():  # the published loader loses a batch whenever it wraps around: every epoch begins anew, so that none is lost
+def train_epoch():
+    # the published loader loses a batch whenever it wraps around: every epoch begins anew, so that none is lost
     trainer.train_dataloader.iterator = iter(trainer.train_dataloader.dataloader)
     return one_epoch()
 object.__setattr__(trainer, "train_epoch", train_epoch)
@@ -74,7 +77,8 @@ trainer.fit()
 predictor = AutosomePredictor(model, "weights/model_best.pth", torch.device("cpu"))
 def strands(sequence):
     window = predictor._add_plasmid(sequence)
-    return [predictor._add_channels(predictor._preprocess_sequence(s), i) for i, s in enumerate((window, revcomp(window)))]
+    both = (window, revcomp(window))
+    return [predictor._add_channels(predictor._preprocess_sequence(s), i) for i, s in enumerate(both)]
 predictions = []
 with torch.no_grad():
     for start in range(0, len(job["test"]), 128):

@@ -151,7 +151,8 @@ class Ready(Watcher):
 if __name__ == "__main__":
     pool.PRELOADED = sys.argv[2:]
     try:
-        run_in_pool(stay, [(sys.argv[1], number) for number in range(4)], at_a_time=2, retries=1, grace=20.0, watcher=Ready())
+        jobs = [(sys.argv[1], number) for number in range(4)]
+        run_in_pool(stay, jobs, at_a_time=2, retries=1, grace=20.0, watcher=Ready())
     except PoolStoppedError as error:
         sys.exit(128 + error.signal)
 """

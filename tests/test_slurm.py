@@ -184,7 +184,8 @@ def until(true: Callable[[], object], parent: subprocess.Popen[str]) -> None:
 
 
 def test_a_refusal_is_one_message(environment: dict[str, str], tmp_path: Path) -> None:
-    sweep = "train -m experiment=demo recipe=bhi first=conv core=bilstm dataset.size=100 hydra/launcher=slurm hydra.launcher.partition=nowhere"
+    sweep = "train -m experiment=demo recipe=bhi first=conv core=bilstm dataset.size=100"
+    sweep += " hydra/launcher=slurm hydra.launcher.partition=nowhere"
     words = [sys.executable, "-m", "prixfixe", *sweep.split()]
     done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 2

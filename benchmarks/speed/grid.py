@@ -51,7 +51,8 @@ def measure(options: Options) -> list[Figure]:
         )
         gc.collect()
     device = torch.cuda.get_device_name(options.device) if on_gpu else f"{torch.get_num_threads()} CPU cores"
-    extrapolated = f"extrapolated from the measured rates: {len(figures)} combinations x {EPOCHS} epochs x {SEQUENCES:,} sequences, "
+    size = f"{len(figures)} combinations x {EPOCHS} epochs x {SEQUENCES:,} sequences"
+    extrapolated = f"extrapolated from the measured rates: {size}, "
     return [
         *figures,
         Figure("the full grid", hours, "hours", note=f"{extrapolated}one after the other without stops, on {device}"),

@@ -119,8 +119,8 @@ def outside_network(model: Model, path: Path, rows: int, forward: float, options
         compared=forward,
         gain=forward / microseconds,
         repeats=options.repeats,
-        note=f"checked, read, encoded on both strands, written: {100 * microseconds / forward:.2g} % of the forward pass (a GPU computes "
-        f"meanwhile); {text:.2g} µs of it are for the text; {rows:,} sequences",
+        note=f"checked, read, encoded on both strands, written: {100 * microseconds / forward:.2g} % of the forward "
+        f"pass (a GPU computes meanwhile); {text:.2g} µs of it are for the text; {rows:,} sequences",
     )
 
 

@@ -57,7 +57,7 @@ def prixfixe_train(*words: str) -> list[str]:
     return [sys.executable, "-m", "prixfixe", "train", "-m", *words]
 
 
-# -- commands ------------------------------------------------------------------------------------------------------------------------
+# -- commands ---------------------------------------------------------------
 
 
 def commands(options: Options) -> list[Figure]:
@@ -97,7 +97,7 @@ def run(words: Sequence[str]) -> Callable[[], object]:
     return lambda: subprocess.run([sys.executable, *words], check=True, capture_output=True)
 
 
-# -- the sweep -----------------------------------------------------------------------------------------------------------------------
+# -- the sweep ---------------------------------------------------------------
 
 
 def composing(options: Options) -> Figure:
@@ -194,7 +194,7 @@ def training_and_scoring(run: RunFolder) -> float:
     return float(metrics["training_seconds"]) + metrics["epochs"] * metrics["n"] / metrics["inference_per_second"]
 
 
-# -- one GPU -------------------------------------------------------------------------------------------------------------------------
+# -- one GPU ---------------------------------------------------------------
 
 MODELS = {
     "demo-size efficientnet": (
