@@ -92,7 +92,12 @@ def start(args: argparse.Namespace, own: Path | None) -> None:
     application = Hydra.create_main_hydra2("app", search_path)
     name, overrides = args.config_name or "train", args.overrides
     try:
-        config = application.compose_config(name, overrides, run_mode=RunMode.MULTIRUN, validate_sweep_overrides=False)
+        try:
+            config = application.compose_config(
+                name, overrides, run_mode=RunMode.MULTIRUN, validate_sweep_overrides=False
+            )
+        except ValueError as error:  # of a choice that is no name, which Hydra does not tell
+            raise InputError(f"{printable(' '.join(overrides), 400)}: {printable(error)}") from error
         sweeps = args.multirun or config.hydra.mode == RunMode.MULTIRUN
         refuse_accidental_sweeps(overrides, sweeps=sweeps)
         refuse_unused(overrides, sweeps=sweeps, asked=args.multirun)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from types import NoneType
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -18,6 +19,7 @@ from prixfixe.errors import InputError
 
 KEY = re.compile(r"[+~]*[\w$@:./-]+")
 NAMES_OF_COLUMNS = ("dataset.sequence", "dataset.expression")  # which are text, also where they look like numbers
+GROUPS = ("recipe", "first", "core", "final", "optim", "dataset", "logger")  # whose values are names of YAMLs
 FILES = ("dataset.path", "dataset.validation", "dataset.test")
 
 
@@ -33,7 +35,11 @@ def as_hydra_takes_it(word: str) -> str:
     elif equals and setting in NAMES_OF_COLUMNS:
         word = f"{key}={_texts(value)}"
     try:
-        _parsed(word)
+        parsed = _parsed(word)
+        if setting in GROUPS and isinstance(parsed.value(), (NoneType, int, float)):
+            raise InputError(
+                f"{printable(word, 200)}: no choice has that name; choose {setting}=NAME, as conf/{setting}/ has them"
+            )
     except HydraException as error:
         if not equals or not KEY.fullmatch(key):
             raise InputError(
