@@ -1,8 +1,17 @@
 """Prix Fixe: recipes, first, core and final layers of sequence-to-expression models, combined and compared."""
 
-from __future__ import annotations
-
 import os
+import sys
+
+if sys.argv[:1] == ["-m"] and not sys.flags.safe_path:
+    # `python -m prixfixe`: Python searches the current folder first, where a torch.py may lie that came from elsewhere.
+    # What it has imported until here was imported before. A checkout that is not installed stays, behind all others.
+    _here = sys.path.pop(0)
+    if os.path.isfile(os.path.join(_here, "prixfixe", "__init__.py")) and os.path.samefile(
+        os.path.join(_here, "prixfixe"), os.path.dirname(__file__)
+    ):
+        sys.path.append(_here)
+
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,17 +22,21 @@ __all__ = ["__version__", "load"]
 
 def __getattr__(name: str) -> str:
     if name == "__version__":
-        from importlib.metadata import version
+        from prixfixe.common.version import version_of
 
-        return version("prixfixe")
+        return version_of("prixfixe")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def load(run: str | os.PathLike[str], *, device: str = "auto") -> Model:
+def load(
+    run: "str | os.PathLike[str]", *, device: str = "auto", config_dir: "str | os.PathLike[str] | None" = None
+) -> "Model":
     """The trained model of a run folder: `prixfixe.load("runs/demo/...").predict(["ACGT..."])` gives a numpy array.
 
-    device: auto (a GPU where there is one), cpu, cuda or cuda:N. Raises InputError where the folder cannot be used.
+    device: auto (a GPU where there is one), cpu, cuda or cuda:N. config_dir: your own conf folder, whose YAMLs name the
+    packages that the run's classes may come from beside `prixfixe` and `blocks`; None is `conf/` in the current folder.
+    Raises InputError where the folder cannot be used. Nothing that it names from elsewhere is imported.
     """
     from prixfixe.model import load as load_model
 
-    return load_model(run, device=device)
+    return load_model(run, device=device, config_dir=config_dir)

@@ -18,6 +18,7 @@ from prixfixe.errors import InputError
 from prixfixe.experiment import build_recipe
 from prixfixe.menu import Part, partners
 from prixfixe.network import Network, build
+from prixfixe.parts import OWN
 from prixfixe.recipe import Recipe, Samples
 
 SEQUENCES = 6
@@ -33,8 +34,8 @@ def violations(config: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """
     torch.manual_seed(0)
     try:
-        recipe = build_recipe(config)
-        network = build(recipe, config, targets())
+        recipe = build_recipe(config, OWN)
+        network = build(recipe, config, targets(), origin=OWN)
     except Exception as error:
         yield _reason(error)
         return
@@ -65,7 +66,7 @@ def _broken_rules(config: Mapping[str, Mapping[str, Any]], recipe: Recipe, netwo
             yield f"parameter {name} {tuple(parameter.shape)} gets no gradient: nothing that it computes reaches the loss"
 
     together = expressions(network, recipe, samples, SEQUENCES)
-    twin = build(recipe, config, targets())
+    twin = build(recipe, config, targets(), origin=OWN)
     twin.load_state_dict(copy.deepcopy(network.state_dict()))
     if not torch.equal(together, expressions(twin, recipe, samples, SEQUENCES)):
         yield "the state dict does not hold all that decides a prediction: a network that loads it predicts something else"
@@ -109,7 +110,7 @@ def describe_part(part: Part, parts: Sequence[Part]) -> tuple[str, str, str]:
 
 
 def _description(part: Part, config: Mapping[str, Mapping[str, Any]]) -> tuple[str, str, str]:
-    recipe = build_recipe(config)
+    recipe = build_recipe(config, OWN)
     if part.slot == "recipe":
         return "sequences", describe((0, recipe.inputs.channels, recipe.inputs.length)), "-"
     shapes: dict[torch.nn.Module, tuple[str, str]] = {}
@@ -122,6 +123,6 @@ def _description(part: Part, config: Mapping[str, Mapping[str, Any]]) -> tuple[s
             )
 
     with register_module_forward_hook(note):  # of every module: building a network infers all shapes
-        network = build(recipe, config, targets())
+        network = build(recipe, config, targets(), origin=OWN)
     block = getattr(network, part.slot)
     return *shapes[block], f"{sum(p.numel() for p in block.parameters()):,}"

@@ -65,9 +65,9 @@ class Version(argparse.Action):
     """Reads the version only where it is asked for: that takes longer than the rest of the help."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any, **__: Any) -> None:
-        from importlib.metadata import version
+        from prixfixe.common.version import version_of
 
-        print(f"prixfixe {version('prixfixe')}")
+        print(f"prixfixe {version_of('prixfixe')}")
         parser.exit()
 
 

@@ -104,10 +104,12 @@ class AuxiliaryHead(nn.Module, ABC):
 class FinalBlock(nn.Module, ABC):
     """Base of final blocks: (B, C, L) -> `Prediction`, and the loss of that prediction.
 
-    A final block with a hyperparameter `heads` (H) is given H learned positions in front of the core's output
-    (expression heads, Kwak et al. 2024); this needs a core that keeps the length.
+    A final block may ask for H learned positions in front of the core's input (expression heads, Kwak et al. 2024),
+    which it reads back as the first H positions of the core's output; this needs a core that keeps the length.
+    expression_heads: the name of its hyperparameter that says how many, H; None where it asks for none.
     """
 
+    expression_heads: ClassVar[str | None] = None
     requires: ClassVar[tuple[str, ...]] = ()  # batch keys that `loss` reads beside x, y and y_probs
 
     @abstractmethod

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Ge, Le
 
 from prixfixe.data.measurements import Measurements
 from prixfixe.errors import InputError
@@ -37,7 +40,9 @@ class Dataset(ABC):
 class Simulated(Dataset):
     """The simulated assay: `size` random promoters and their measured expression, in bins 0 to 17."""
 
-    def __init__(self, *, size: int, seed: int, validation_fraction: float) -> None:
+    def __init__(
+        self, *, size: Annotated[int, Le(10**8)], seed: Annotated[int, Ge(0)], validation_fraction: float
+    ) -> None:
         if size < 20:
             raise InputError(f"dataset.size={size}: too few promoters to train and score on; take at least 20")
         self.size, self.seed, self.validation_fraction = size, seed, validation_fraction
@@ -62,7 +67,7 @@ class Table(Dataset):
         path: str,
         validation: str | None,
         validation_fraction: float,
-        split_seed: int,
+        split_seed: Annotated[int, Ge(0)],
         sequence: str | None,
         expression: str | list[str] | None,
         fold: int | None,
@@ -78,7 +83,8 @@ class Table(Dataset):
             raise InputError(
                 f"dataset.folds={folds} needs the fold to validate on: give dataset.fold=N, 0 to {folds - 1}"
             )
-        self.path, self.validation = path, validation
+        self.path = os.path.expanduser(path)
+        self.validation = None if validation is None else os.path.expanduser(validation)
         self.validation_fraction, self.split_seed, self.fold = validation_fraction, split_seed, fold
         self.folds = folds
         self.columns = {"sequence": sequence, "expression": expression}

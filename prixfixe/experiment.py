@@ -29,48 +29,49 @@ from prixfixe.lock import RunLock
 from prixfixe.metrics import scores_by_task
 from prixfixe.network import Network, build, learning_rate_groups
 from prixfixe.optim import Schedule
-from prixfixe.parts import factory
+from prixfixe.parts import LOADED, Origin, factory
 from prixfixe.processes import Processes, processes
 from prixfixe.recipe import Recipe
 from prixfixe.run_folder import RunFolder, identity, versions
 from prixfixe.run_log import NoLog, open_log
-from prixfixe.scoring import PRECISIONS
 from prixfixe.signals import StopRequest, stop_request
 from prixfixe.simulated import SIMULATED
+from prixfixe.training.settings import check_settings, training_settings, values_of
 
+LONGEST_INPUT = 1 << 20  # positions, and channels, of what a recipe gives
 WORTH_COMPILING = 20_000  # steps; compiling takes minutes, and on a CPU it does not pay at all (benchmarks/speed)
 
 
-def run(config: Mapping[str, Any], path: Path, *, show_progress: bool) -> dict[str, Any]:
+def run(config: Mapping[str, Any], path: Path, *, show_progress: bool, origin: Origin = LOADED) -> dict[str, Any]:
     """Trains the combination that a resolved configuration describes, in the folder `path`; returns its scores.
 
+    origin: where the configuration came from, which decides what its names may stand for.
     1. The dataset is read and split. 2. The recipe and the network are built and checked against each other.
     3. The folder is claimed: a run of the same identity that is done is not run again, one of another is refused, and
        one that another
     process has raises BusyError. 4. `fit` trains and scores, from the last checkpoint where there is one. 5.
     metrics.json is written and the status says done, or failed with the reason.
     """
-    if not isinstance(config["seed"], int) or config["seed"] < 0:
-        raise InputError(f"seed={config['seed']!r}: a whole number, at least 0")
+    check_settings(config, origin)
     settings = training_settings(config["training"])
-    split = dataset(config).read()
-    recipe = build_recipe(config)
+    split = dataset(config, origin).read()
+    recipe = build_recipe(config, origin)
     taken = training_rows(recipe, split)
     targets = target_spec(split.train[taken], bins_of(config["bins"], split.train))
     torch.manual_seed(config["seed"])
-    network = build(recipe, config, targets)
+    network = build(recipe, config, targets, origin=origin)
     samples = len(taken) * recipe.samples_per_sequence
     steps_per_epoch = math.ceil(samples / settings["batch_size"])
     steps = settings["epochs"] * steps_per_epoch
-    optimizer, scheduler = build_optimizer(network, config, steps)
+    optimizer, scheduler = build_optimizer(network, config, steps, origin)
     folder, fingerprint = RunFolder(path), identity(config, split.content)
     with ExitStack() as stack:
         together, device = stack.enter_context(processes(settings["device"]))
         stop = stack.enter_context(stop_request())
         if not stack.enter_context(claimed(folder, config, fingerprint, together, stop)):
             return folder.read_json(folder.metrics_file)
-        log = stack.enter_context(open_log(folder, config) if together.is_first else nullcontext(NoLog()))
-        for remark in remarks(config, split) if show_progress and together.is_first else ():
+        log = stack.enter_context(open_log(folder, config, origin) if together.is_first else nullcontext(NoLog()))
+        for remark in remarks(config, split, origin) if show_progress and together.is_first else ():
             print(f"warning: {remark}", file=sys.stderr)
         if split.simulated and show_progress and together.is_first:
             print(SIMULATED, file=sys.stderr)
@@ -173,16 +174,22 @@ def claimed(
             raise
 
 
-def dataset(config: Mapping[str, Any]) -> Dataset:
-    return factory(config["dataset"], Dataset, where="dataset")()
+def dataset(config: Mapping[str, Any], origin: Origin = LOADED) -> Dataset:
+    return factory(config["dataset"], Dataset, where="dataset", origin=origin)()
 
 
-def build_recipe(config: Mapping[str, Any]) -> Recipe:
-    node = {key: value for key, value in config["recipe"].items() if key != "published"}
+def build_recipe(config: Mapping[str, Any], origin: Origin = LOADED) -> Recipe:
+    """The recipe of a configuration; InputError for values that it refuses, and for an input that no machine holds."""
     try:
-        return factory(node, Recipe, where="recipe")()
+        recipe = factory(values_of(config["recipe"]), Recipe, where="recipe", origin=origin)()
     except ValueError as error:
         raise InputError(f"recipe: {error}") from error
+    if not (0 < recipe.inputs.length <= LONGEST_INPUT and 0 < recipe.inputs.channels <= LONGEST_INPUT):
+        raise InputError(
+            f"recipe {type(recipe).__name__} with these values gives {recipe.inputs.channels:,} channels of "
+            f"{recipe.inputs.length:,} positions; both must be 1 to {LONGEST_INPUT:,}"
+        )
+    return recipe
 
 
 def training_rows(recipe: Recipe, split: Split) -> np.ndarray:
@@ -197,9 +204,9 @@ def training_rows(recipe: Recipe, split: Split) -> np.ndarray:
     return taken
 
 
-def remarks(config: Mapping[str, Any], split: Split) -> list[str]:
+def remarks(config: Mapping[str, Any], split: Split, origin: Origin = LOADED) -> list[str]:
     """What the user should know of a dataset and of what the recipe makes of it, a sentence each."""
-    recipe = build_recipe(config)
+    recipe = build_recipe(config, origin)
     name, found = type(recipe).__name__, list(split.warnings)
     if left_out := len(split.train) - len(training_rows(recipe, split)):
         found.append(
@@ -241,36 +248,17 @@ def compute_deterministically() -> None:
     warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation")
 
 
-def build_optimizer(network: Network, config: Mapping[str, Any], steps: int) -> tuple[Optimizer, LRScheduler]:
+def build_optimizer(
+    network: Network, config: Mapping[str, Any], steps: int, origin: Origin = LOADED
+) -> tuple[Optimizer, LRScheduler]:
     """The optimiser over one parameter group a block, and its schedule."""
-    make_optimizer = factory(config["optim"]["optimizer"], Optimizer, where="optim.optimizer", given=1)
-    make_schedule = factory(config["optim"]["schedule"], Schedule, where="optim.schedule")
+    make_optimizer = factory(config["optim"]["optimizer"], Optimizer, where="optim.optimizer", given=1, origin=origin)
+    make_schedule = factory(config["optim"]["schedule"], Schedule, where="optim.schedule", origin=origin)
     try:
         optimizer = make_optimizer(learning_rate_groups(network, config))
         return optimizer, make_schedule()(optimizer, total_steps=steps, width=network.width)
     except ValueError as error:
         raise InputError(f"optim: {error}") from error
-
-
-def training_settings(node: Mapping[str, Any]) -> dict[str, Any]:
-    """`training` of the configuration, checked, with `auto` resolved."""
-    for key in ("epochs", "batch_size"):
-        if not isinstance(node[key], int) or node[key] < 1:
-            raise InputError(f"training.{key}={node[key]!r}: a whole number, at least 1")
-    if node["micro_batch"] is not None and (not isinstance(node["micro_batch"], int) or node["micro_batch"] < 1):
-        raise InputError(f"training.micro_batch={node['micro_batch']!r}: a whole number, at least 1, or null")
-    minutes = node["checkpoint_minutes"]
-    if not isinstance(minutes, (int, float)) or minutes < 0:
-        raise InputError(f"training.checkpoint_minutes={minutes!r}: a number, 0 for a checkpoint after every step")
-    if node["compile"] not in ("auto", True, False):
-        raise InputError(f"training.compile={node['compile']!r}: choose auto, true or false")
-    device = find_device(node["device"])
-    if node["precision"] not in ("auto", *PRECISIONS):
-        raise InputError(f"training.precision={node['precision']!r}: choose auto, {' or '.join(PRECISIONS)}")
-    auto = (
-        "bf16" if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0) else "fp32"
-    )  # older ones emulate it
-    return {**node, "device": device, "precision": auto if node["precision"] == "auto" else node["precision"]}
 
 
 def compiles(setting: str | bool, device: torch.device, steps: int) -> bool:
@@ -284,24 +272,6 @@ def compiles(setting: str | bool, device: torch.device, steps: int) -> bool:
 
         torch._dynamo.config.suppress_errors = True
     return chosen
-
-
-def find_device(name: str) -> torch.device:
-    """auto, cpu, cuda or cuda:N as a device that is there."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise InputError(f"training.device={name!r} is no device; choose auto, cpu, cuda or cuda:N") from error
-    if device.type not in ("cpu", "cuda"):
-        raise InputError(f"training.device={name}: networks run on cpu, cuda or cuda:N; choose one of these, or auto")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(
-            f"training.device={name}: this machine has {torch.cuda.device_count()} GPUs that torch can use; "
-            "choose auto or cpu"
-        )
-    return device
 
 
 def device_name(device: torch.device) -> str:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from prixfixe.errors import InputError
 from prixfixe.files import write_json
-from prixfixe.parts import factory
+from prixfixe.parts import LOADED, Origin, factory
 from prixfixe.run_folder import RunFolder
 
 
@@ -48,10 +48,10 @@ class Logger(ABC):
         """Ends the tool's run. Called once after every `open`, also after one that raised."""
 
 
-def configured_logger(config: Mapping[str, Any]) -> Logger | None:
+def configured_logger(config: Mapping[str, Any], origin: Origin = LOADED) -> Logger | None:
     """The logger that a configuration asks for. Raises InputError where it lacks its package or has a wrong value."""
     node = config.get("logger")
-    return factory(node, Logger, where="logger")() if node else None
+    return factory(node, Logger, where="logger", origin=origin)() if node else None
 
 
 class TensorBoard(Logger):

@@ -35,9 +35,18 @@ class Part:
 
 
 def menu(own: Path | None = None) -> list[Part]:
-    """Every part of every slot, in the order of the slots; those of the user's own conf folder come last."""
+    """Every part of every slot, in the order of the slots; those of the user's own conf folder come last.
+
+    Where both have a name it is the framework's, as in `prixfixe train`.
+    """
     folders: Sequence[Path] = [conf_folder()] if own is None or own.resolve() == conf_folder() else [conf_folder(), own]
-    return [read(file, slot) for slot in SLOTS for folder in folders for file in sorted((folder / slot).glob("*.yaml"))]
+    parts: dict[tuple[str, str], Part] = {}
+    for slot in SLOTS:
+        for folder in folders:
+            for file in sorted((folder / slot).glob("*.yaml")):
+                if (slot, file.stem) not in parts:
+                    parts[slot, file.stem] = read(file, slot)
+    return [*parts.values()]
 
 
 def read(file: Path, slot: str) -> Part:

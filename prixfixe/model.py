@@ -15,11 +15,13 @@ from torch import Tensor
 
 from prixfixe.data.sequences import Sequences
 from prixfixe.errors import InputError
-from prixfixe.experiment import build_recipe, find_device, load_targets
+from prixfixe.experiment import build_recipe, load_targets
 from prixfixe.network import Network, build
+from prixfixe.parts import Origin, judge_all
 from prixfixe.recipe import Recipe
 from prixfixe.run_folder import RunFolder
 from prixfixe.scoring import AT_ONCE, predict_on_device, to_host
+from prixfixe.training.settings import find_device
 
 ROWS, BATCHES = (
     1024,
@@ -94,13 +96,20 @@ class Model:
             yield to_host(launched)
 
 
-def load(run: str | os.PathLike[str], *, device: str = "auto") -> Model:
+def load(
+    run: str | os.PathLike[str], *, device: str = "auto", config_dir: str | os.PathLike[str] | None = None
+) -> Model:
     """The model of a run folder, with the weights of its best epoch.
 
-    Raises InputError where the folder, its configuration or its weights cannot be used.
+    config_dir: the user's own conf folder, whose YAMLs name the packages that the run's classes may come from beside
+    `prixfixe` and `blocks`; None is `conf/` in the current folder. Raises InputError where the folder, its
+    configuration or its weights cannot be used, and where it names a class of another package: nothing is imported
+    then.
     """
     folder = RunFolder(Path(run))
+    origin = Origin(run=folder.path, conf=None if config_dir is None else Path(config_dir))
     config = folder.config()
+    judge_all(config, origin)
     if not folder.weights_file.exists():
         state = folder.status().get("state", "unknown")
         raise InputError(f"{folder.path} has no weights yet (its state is {state}); finish the run first")
@@ -112,8 +121,8 @@ def load(run: str | os.PathLike[str], *, device: str = "auto") -> Model:
             f"{folder.weights_file} is damaged ({error}): copy it again, or train the run again with --force"
         ) from error
     try:
-        recipe = build_recipe(config)
-        network = build(recipe, config, targets)
+        recipe = build_recipe(config, origin)
+        network = build(recipe, config, targets, origin=origin)
         network.load_state_dict(weights)
     except (KeyError, RuntimeError) as error:
         raise InputError(f"{folder.weights_file} does not fit {folder.config_file}: {error}") from error

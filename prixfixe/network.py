@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -23,7 +24,7 @@ from prixfixe.contract import (
     describe,
 )
 from prixfixe.errors import ContractError, InputError
-from prixfixe.parts import factory
+from prixfixe.parts import LOADED, Origin, factory, find_class
 from prixfixe.recipe import Recipe
 
 DOES_NOT_FIT = (
@@ -32,6 +33,8 @@ DOES_NOT_FIT = (
     IndexError,
     TypeError,
 )  # what torch and a block raise for an input of another shape
+MOST_HEADS = 1 << 16
+MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")  # bytes
 
 
 class Network(nn.Module):
@@ -93,9 +96,12 @@ def _wanted(block: nn.Module, batch: Batch) -> Batch:
     return {key: batch[key] for key in getattr(block, "requires", ())}
 
 
-def build(recipe: Recipe, parts: Mapping[str, Mapping[str, Any]], targets: TargetSpec) -> Network:
+def build(
+    recipe: Recipe, parts: Mapping[str, Mapping[str, Any]], targets: TargetSpec, *, origin: Origin = LOADED
+) -> Network:
     """Builds the network of a recipe and the nodes `first`, `core` and `final` of the configuration.
 
+    origin: where the configuration came from, which decides what its names may stand for.
     Shapes are inferred block by block on meta tensors, nothing is computed. Raises ContractError, with both blocks and
     their shapes, where one does not fit the other, and InputError where a hyperparameter does not fit its block.
     """
@@ -103,17 +109,21 @@ def build(recipe: Recipe, parts: Mapping[str, Mapping[str, Any]], targets: Targe
     names = {slot: str(node.get("_target_", slot)).rpartition(".")[2] for slot, node in nodes.items()}
     given = recipe.inputs
     first = _construct(
-        factory(nodes["first"], nn.Module, where="first", given=1), given, slot="first", name=names["first"]
+        factory(nodes["first"], nn.Module, where="first", given=1, origin=origin),
+        given,
+        slot="first",
+        name=names["first"],
     )
     _check_keys(first, recipe, f"first block {names['first']}")
     after_first = _infer(first, given, recipe, f"recipe {type(recipe).__name__}", f"first block {names['first']}")
 
-    heads = nodes["final"].get("heads", 0)
-    if not isinstance(heads, int) or isinstance(heads, bool) or heads < 0:
-        raise InputError(f"final.heads={heads!r}: a number of positions, 0 or more")
+    heads = _expression_heads(nodes["final"], origin)
     in_core = InputSpec(after_first.channels, after_first.length + heads, heads=heads)
     core = _construct(
-        factory(nodes["core"], nn.Module, where="core", given=1), in_core, slot="core", name=names["core"]
+        factory(nodes["core"], nn.Module, where="core", given=1, origin=origin),
+        in_core,
+        slot="core",
+        name=names["core"],
     )
     _check_keys(core, recipe, f"core block {names['core']}")
     giver = f"first block {names['first']}" + (f" with {heads} expression heads" if heads else "")
@@ -127,7 +137,7 @@ def build(recipe: Recipe, parts: Mapping[str, Mapping[str, Any]], targets: Targe
         )
 
     final = _construct(
-        factory(nodes["final"], FinalBlock, where="final", given=2),
+        factory(nodes["final"], FinalBlock, where="final", given=2, origin=origin),
         after_core,
         targets,
         slot="final",
@@ -138,6 +148,15 @@ def build(recipe: Recipe, parts: Mapping[str, Mapping[str, Any]], targets: Targe
     network = Network(first, core, final, in_core=in_core, auxiliary=recipe.auxiliary_heads(positions))
     _check_prediction(network, after_core, targets, names)
     return network
+
+
+def _expression_heads(node: Mapping[str, Any], origin: Origin) -> int:
+    """How many expression heads a final block asks for."""
+    asked_by = find_class(str(node.get("_target_", "")), FinalBlock, origin).expression_heads
+    heads = 0 if asked_by is None else node.get(asked_by, 0)
+    if not isinstance(heads, int) or isinstance(heads, bool) or not 0 <= heads <= MOST_HEADS:
+        raise InputError(f"final.{asked_by}={heads!r}: a number of positions, 0 to {MOST_HEADS:,}")
+    return heads
 
 
 def learning_rate_groups(network: Network, parts: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -160,15 +179,32 @@ def learning_rate_groups(network: Network, parts: Mapping[str, Mapping[str, Any]
 
 
 def _construct(make: Callable[..., Any], *arguments: Any, slot: str, name: str) -> Any:
+    spec = arguments[0]
+    _check_size(make, *arguments, slot=slot, name=name)
     try:
         return make(*arguments)
     except InputError:
         raise
     except Exception as error:
-        spec = arguments[0]
         raise ContractError(
             f"{slot} block {name} cannot be built for (batch, {spec.channels}, {spec.length}): {told(error)}"
         ) from error
+
+
+def _check_size(make: Callable[..., Any], *arguments: Any, slot: str, name: str) -> None:
+    """Raises InputError for a block whose weights are more than this machine's memory. They are counted on meta tensors,
+    which hold nothing."""
+    try:
+        with torch.device("meta"):
+            block = make(*arguments)
+            size = sum(tensor.numel() * tensor.element_size() for tensor in (*block.parameters(), *block.buffers()))
+    except Exception:  # what is wrong with it is told where it is built
+        return
+    if size > MEMORY:
+        raise InputError(
+            f"{slot} block {name} would have {size / 1e9:,.0f} GB of weights, and this machine has {MEMORY / 1e9:,.0f} GB "
+            f"of memory; choose smaller values of {slot}, or a shorter input"
+        )
 
 
 def told(error: Exception) -> str:
@@ -180,10 +216,19 @@ def told(error: Exception) -> str:
 
 
 def _check_keys(block: nn.Module, recipe: Recipe, who: str) -> None:
-    if lacking := sorted(set(getattr(block, "requires", ())) - {*BASE_KEYS, *recipe.keys}):
+    """Raises ContractError where a block asks for a batch key that the recipe lacks, or that is not there at
+    prediction. A final block's loss may read what was measured."""
+    wanted = set(getattr(block, "requires", ()))
+    if lacking := sorted(wanted - {*BASE_KEYS, *recipe.keys}):
         raise ContractError(
             f"{who} needs {', '.join(lacking)} in the batch; recipe {type(recipe).__name__} gives "
             f"{', '.join((*BASE_KEYS, *recipe.keys))}"
+        )
+    measured = sorted(wanted & {"y", "y_probs"})
+    if measured and not isinstance(block, FinalBlock):
+        raise ContractError(
+            f"{who} needs {', '.join(measured)}, which is measured and not there at prediction; a first or core block "
+            f"may ask for {', '.join(('x', *recipe.keys))}"
         )
 
 
@@ -191,9 +236,8 @@ def _infer(block: nn.Module, given: InputSpec, recipe: Recipe, giver: str, taker
     """What `block` makes of (batch, channels, length)."""
     shape = (2, given.channels, given.length)
     try:
-        result = _tried(
-            block, shape, {key: recipe.keys[key] for key in getattr(block, "requires", ()) if key in recipe.keys}
-        )
+        known = {"x": KeySpec((recipe.inputs.channels, recipe.inputs.length), torch.float32), **recipe.keys}
+        result = _tried(block, shape, {key: known[key] for key in getattr(block, "requires", ())})
     except Exception as error:
         raise ContractError(f"{taker} does not take what {giver} gives, {describe(shape)}: {told(error)}") from error
     if not isinstance(result, Tensor) or result.ndim != 3 or len(result) != 2:

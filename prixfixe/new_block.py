@@ -51,7 +51,7 @@ class {cls}(ScalarFinalBlock):
         self.dense = nn.Sequential(nn.Dropout(dropout), nn.Linear(inputs.channels, len(targets.tasks)))
 
     def forward(self, features: Tensor) -> Prediction:
-        return self.to_units(self.dense(features.mean(dim=2)).float())
+        return self.to_units(self.dense(features.mean(dim=2)))
 
     def loss(self, prediction: Prediction, batch: Batch) -> Tensor:
         return F.mse_loss(self.standardised(prediction.expression), self.standardised(batch["y"]))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Annotated
 
+from annotated_types import Ge, Gt, Le
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, OneCycleLR
 
@@ -28,7 +30,13 @@ class OneCycle(Schedule):
     0.85.
     """
 
-    def __init__(self, *, max_lr: float, initial_division: float, warmup: float) -> None:
+    def __init__(
+        self,
+        *,
+        max_lr: Annotated[float, Gt(0)],
+        initial_division: Annotated[float, Gt(0)],
+        warmup: Annotated[float, Ge(0), Le(1)],
+    ) -> None:
         self.max_lr, self.initial_division, self.warmup = max_lr, initial_division, warmup
 
     def __call__(self, optimizer: Optimizer, *, total_steps: int, width: int) -> LRScheduler:
@@ -52,7 +60,7 @@ class InverseSquareRoot(Schedule):
     """width^-1/2 * min(step^-1/2, step * warmup_steps^-3/2), times the optimiser's rate (Vaswani et al. 2017; Kwak et
     al. 2024)."""
 
-    def __init__(self, *, warmup_steps: int) -> None:
+    def __init__(self, *, warmup_steps: Annotated[int, Ge(1)]) -> None:
         self.warmup_steps = warmup_steps
 
     def __call__(self, optimizer: Optimizer, *, total_steps: int, width: int) -> LRScheduler:

@@ -8,13 +8,13 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from prixfixe.checkpoint import remove_checkpoints
+from prixfixe.common.version import version_of
 from prixfixe.errors import InputError
 from prixfixe.files import write_json, write_text
 from prixfixe.lock import holder
@@ -210,7 +210,7 @@ class RunFolder:
 def versions() -> dict[str, str]:
     """What the run's numbers were made with."""
     packages = ("prixfixe", "torch", "numpy", "hydra-core")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+    return {"python": platform.python_version(), **{name: version_of(name) for name in packages}}
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:

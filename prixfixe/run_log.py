@@ -14,6 +14,7 @@ from typing import Any
 from prixfixe.errors import InputError, InterruptedRunError
 from prixfixe.files import plain
 from prixfixe.loggers import Logger, configured_logger
+from prixfixe.parts import LOADED, Origin
 from prixfixe.run_folder import RunFolder, flatten
 
 
@@ -99,14 +100,14 @@ class NoLog(RunLog):
 
 
 @contextmanager
-def open_log(folder: RunFolder, config: Mapping[str, Any]) -> Iterator[RunLog]:
+def open_log(folder: RunFolder, config: Mapping[str, Any], origin: Origin = LOADED) -> Iterator[RunLog]:
     """The log of the run in a folder; goes on in the file, and in the logger's run, of an earlier training of the same
     folder.
 
     config: resolved; `logger` is the node of a Logger, or None. Leaving ends the logger's run as done, or as failed
     where an exception comes through. Raises InputError where the logger lacks its package or has a wrong value.
     """
-    log = RunLog(folder.log_file, configured_logger(config))
+    log = RunLog(folder.log_file, configured_logger(config, origin))
     try:
         log.open(folder, config)
         yield log

@@ -19,9 +19,10 @@ from prixfixe import fit as fit_module
 from prixfixe.block_check import example, targets
 from prixfixe.data.sequences import Sequences
 from prixfixe.errors import InputError, TrainingError
-from prixfixe.experiment import build_recipe, run, training_settings
+from prixfixe.experiment import build_recipe, run
 from prixfixe.fit import backward
 from prixfixe.network import build
+from prixfixe.training.settings import training_settings
 
 
 def table(config: dict[str, Any], path: Path, **training: Any) -> dict[str, Any]:

@@ -18,10 +18,11 @@ from omegaconf import OmegaConf
 
 from prixfixe.analysis.results import collect
 from prixfixe.app import train
+from prixfixe.common.overrides import quoted
 from prixfixe.errors import InputError
 from prixfixe.run_folder import RunFolder
 from prixfixe.sweeps.live_view import Cell, GridView, LineView, shown, slots, watch
-from prixfixe.sweeps.plan import Plan, end_line, quoted, record_end
+from prixfixe.sweeps.plan import Plan, end_line, record_end
 from prixfixe.sweeps.pool import JobDiedError, JobRaisedError, JobStoppedError, JobTimeoutError
 
 TINY = ("experiment=demo", "recipe=bhi", "first=conv", "final=soft_bins", "dataset.size=60")
@@ -299,12 +300,11 @@ def test_a_line_costs_the_same_however_many_jobs_there_are(tmp_path: Path, monke
 
 def test_a_sweep_composes_what_hydra_composes(tmp_path: Path) -> None:
     from hydra import version
-    from hydra._internal.hydra import Hydra
-    from hydra._internal.utils import create_config_search_path
     from hydra.core.global_hydra import GlobalHydra
     from hydra.types import RunMode
 
     from prixfixe.paths import conf_folder
+    from prixfixe.sweeps.hydra_internals import Hydra, create_config_search_path
     from prixfixe.sweeps.hydra_job import RememberedFiles
 
     (tmp_path / "core").mkdir()

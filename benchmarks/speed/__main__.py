@@ -25,8 +25,9 @@ from machine import machine
 from rich.console import Console
 from rich.table import Table
 
-from prixfixe.experiment import compute_deterministically, find_device
+from prixfixe.experiment import compute_deterministically
 from prixfixe.files import write_json
+from prixfixe.training.settings import find_device
 
 SECTIONS = {
     "input": "pipeline",

@@ -18,9 +18,6 @@ from pathlib import Path
 
 from figures import Figure, Options, in_turns
 from hydra import version
-from hydra._internal.config_repository import ConfigRepository
-from hydra._internal.hydra import Hydra
-from hydra._internal.utils import create_config_search_path
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 
@@ -28,6 +25,7 @@ import prixfixe.app  # noqa: F401  # the resolver of run names
 from prixfixe.paths import conf_folder
 from prixfixe.run_folder import SLOTS, RunFolder
 from prixfixe.simulation import simulate
+from prixfixe.sweeps.hydra_internals import ConfigRepository, Hydra, create_config_search_path
 from prixfixe.sweeps.hydra_job import RememberedFiles
 from prixfixe.sweeps.pool import gpu_names
 

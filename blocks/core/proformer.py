@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Le
 from torch import Tensor, nn
 
 from prixfixe.contract import Block, InputSpec
@@ -27,7 +30,7 @@ class Proformer(Block):
         self,
         inputs: InputSpec,
         *,
-        blocks: int,
+        blocks: Annotated[int, Ge(1), Le(1000)],
         heads: int,
         head_width: int | None,
         expansion: int,

@@ -19,6 +19,8 @@ class ExpressionHeads(ScalarFinalBlock):
     Loss: MSE of the standardised expression.
     """
 
+    expression_heads = "heads"
+
     def __init__(self, inputs: InputSpec, targets: TargetSpec, *, heads: int, dropout: float) -> None:
         super().__init__(targets)
         self.read = heads or inputs.length

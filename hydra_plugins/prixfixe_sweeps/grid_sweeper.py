@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from prixfixe.sweeps.hydra_internals import BasicSweeper
 
 
 class GridSweeper(BasicSweeper):

@@ -31,7 +31,7 @@ class PoolLauncher(Launcher):
         _check("timeout_minutes", self.timeout_minutes, int | float, or_null=True)
         self.device = str(OmegaConf.select(config, "training.device", default="auto"))
         if self.device != "auto":
-            from prixfixe.experiment import find_device
+            from prixfixe.training.settings import find_device
 
             find_device(self.device)
 

@@ -20,7 +20,7 @@ from prixfixe.errors import InputError
 from prixfixe.evaluation import WEIGHTS
 from prixfixe.run_folder import SLOTS, RunFolder, SafeLoader
 from prixfixe.simulated import is_simulated
-from prixfixe.sweeps.plan import Plan, quoted
+from prixfixe.sweeps.plan import Plan
 
 SCORES = {
     "pearson_r": "Pearson r",
@@ -170,8 +170,7 @@ def command(folder: RunFolder, plan: Plan) -> str:
     """What runs just this combination, in its own folder."""
     if folder.name in plan.jobs:
         return plan.command(folder.name)
-    own = [f"hydra.run.dir={quoted(str(folder.path))}", "hydra.output_subdir=null"]
-    return f"prixfixe train {shlex.join(['--config-dir', str(folder.path), '--config-name', folder.config_file.stem, *own])}"
+    return f"prixfixe train --resume {shlex.quote(str(folder.path))}"
 
 
 def combination(row: Mapping[str, Any]) -> str:

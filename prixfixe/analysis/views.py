@@ -24,11 +24,12 @@ from prixfixe.analysis.results import (
     read_plan,
 )
 from prixfixe.analysis.tables import Table, default_columns, signed
+from prixfixe.common.overrides import quoted
 from prixfixe.counting import counted
 from prixfixe.errors import InputError
 from prixfixe.run_folder import SLOTS, RunFolder
 from prixfixe.simulated import SIMULATED
-from prixfixe.sweeps.plan import Plan, quoted
+from prixfixe.sweeps.plan import Plan
 
 MOST_COMMANDS = 5  # named one by one
 

@@ -33,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from prixfixe.errors import InputError
     from prixfixe.menu import find, menu
-    from prixfixe.paths import own_conf
+    from prixfixe.paths import own_conf, say_hidden
 
     if args.new:
         from prixfixe.new_block import write
@@ -44,7 +44,9 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if args.config_dir is not None and not args.config_dir.is_dir():
         raise InputError(f"--config-dir {args.config_dir} is no folder")
-    parts = menu(own_conf(args.config_dir))
+    own = own_conf(args.config_dir)
+    say_hidden(own)
+    parts = menu(own)
     if args.check:
         return max(check(part, parts) for part in find(parts, args.check))
     print_menu(parts)

@@ -53,6 +53,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=FORMATS, help="default: by FILE's ending, or else table")
     parser.add_argument("--column", metavar="NAME", help="column of predictions, where the table has several")
     parser.add_argument(
+        "--config-dir",
+        type=Path,
+        metavar="DIR",
+        help="a conf folder of your own, whose packages a run's classes may be of; default: conf/ in the current folder",
+    )
+    parser.add_argument(
         "--without-leaderboard", action="store_true", help="leave out what the public leaderboard showed"
     )
     parser.add_argument(
@@ -251,7 +257,7 @@ def _predictions(
 
     import prixfixe
 
-    model = prixfixe.load(path)
+    model = prixfixe.load(path, config_dir=args.config_dir)
     if longer := int((test_set.sequences.lengths > model.recipe.longest).sum()):
         print(f"warning: {model.recipe.cut_off(longer, len(test_set))}", file=sys.stderr)
     predictions, kl = (

@@ -38,6 +38,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sequence", metavar="COLUMN", help="the table's sequence column, where it is not found by itself"
     )
+    parser.add_argument(
+        "--config-dir",
+        type=Path,
+        metavar="DIR",
+        help="a conf folder of your own, whose packages a run's classes may be of; default: conf/ in the current folder",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N; default: %(default)s")
     parser.add_argument(
         "--batch-size", type=int, metavar="N", help="sequences at a time; default: what suits the device"
@@ -50,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.batch_size is not None and args.batch_size < 1:
         raise InputError(f"--batch-size {args.batch_size}: at least 1")
-    model = prixfixe.load(args.run_folder, device=args.device)
+    model = prixfixe.load(args.run_folder, device=args.device, config_dir=args.config_dir)
     with readable_twice(args.sequences) as path:
         count = predict_file(model, path, args.output, sequence=args.sequence, batch_size=args.batch_size)
     if args.output is not None:

@@ -6,7 +6,6 @@ import base64
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from importlib.resources import files
 from typing import Any
 
@@ -20,6 +19,7 @@ from prixfixe.analysis.effects import p_text
 from prixfixe.analysis.grid import SYMBOLS, lay_out
 from prixfixe.analysis.results import LOWER_IS_BETTER, SCORES, Row, combination, scores_of
 from prixfixe.analysis.tables import signed
+from prixfixe.common.version import version_of
 from prixfixe.counting import counted
 from prixfixe.figures.costs import AXES
 from prixfixe.figures.heat_map import NO_SCORE, colour_scale
@@ -100,7 +100,7 @@ def page(content: Content, drawings: Sequence[Drawing], title: str, own_command:
         ranks=content.ranks,
         sampled=sampled(content.ranks) if content.ranks else "",
         versions=[(name, ", ".join(values)) for name, values in content.versions.items()]
-        + [("this report", f"prixfixe {version('prixfixe')}")],
+        + [("this report", f"prixfixe {version_of('prixfixe')}")],
         own_command=own_command,
         commands=[(_name(row), row["command"]) for row in content.results.rows],
         details=details.lists,

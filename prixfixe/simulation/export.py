@@ -9,13 +9,13 @@ test/                    a test set: test_sequences.tsv, one CSV a subset, and i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from pyarrow import csv
 
+from prixfixe.common.version import version_of
 from prixfixe.data.sequences import CODE_TO_ASCII, Sequences
 from prixfixe.data.testset import ABOUT_SIMULATION
 from prixfixe.errors import InputError
@@ -51,7 +51,7 @@ def export(
         "test_sequences": test_size,
         "seed": seed,
         "simulation_version": VERSION,
-        "prixfixe_version": version("prixfixe"),
+        "prixfixe_version": version_of("prixfixe"),
         "numpy_version": np.__version__,
     }
     write_json(folder / "test" / ABOUT_SIMULATION, about)

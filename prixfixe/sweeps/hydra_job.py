@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from hydra import version
-from hydra._internal.config_repository import ConfigRepository
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobStatus, run_job, setup_globals
@@ -17,6 +16,7 @@ from hydra.plugins.config_source import ConfigResult
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
+from prixfixe.sweeps.hydra_internals import ConfigRepository
 from prixfixe.sweeps.plan import Plan
 
 

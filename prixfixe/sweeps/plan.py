@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import shlex
 import sys
 from collections import Counter
@@ -17,6 +16,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
+from prixfixe.common.overrides import quoted
+from prixfixe.common.text import printable
 from prixfixe.counting import counted
 from prixfixe.errors import InputError, SweepError
 from prixfixe.files import write_json
@@ -58,11 +59,14 @@ def plan_sweep(
     anything starts; only a device is sought where the job runs. Raises InputError where two combinations would share a
     folder, or a folder holds a run of another configuration.
     """
-    from prixfixe.experiment import training_settings
+    from prixfixe.parts import OWN
     from prixfixe.processes import count_started
+    from prixfixe.training.settings import check_settings
 
     if count_started() > 1:
         raise InputError("torchrun trains one run on several devices; a sweep is many runs: start it without torchrun")
+    for config in configs:  # a device is sought where the job runs
+        check_settings(elsewhere(config), OWN)
     if len(set(names)) < len(names):
         twice = next(name for name, count in Counter(names).items() if count > 1)
         raise InputError(
@@ -72,7 +76,6 @@ def plan_sweep(
         )
     of_data: dict[str, list[Mapping[str, Any]]] = {}
     for config in configs:
-        training_settings({**config["training"], "device": "cpu"})
         of_data.setdefault(json.dumps(config["dataset"], sort_keys=True), []).append(config)
     contents = {key: content_checked(alike) for key, alike in of_data.items()}
     still_open: dict[str, list[str]] = {}
@@ -92,6 +95,14 @@ def plan_sweep(
     return plan, [*still_open.values()]
 
 
+def elsewhere(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration whose device is that of another machine, which is not sought here."""
+    training = config.get("training")
+    if not isinstance(training, Mapping) or not isinstance(training.get("device"), str):
+        return dict(config)  # which is refused
+    return {**config, "training": {**training, "device": "cpu"}}
+
+
 def content_checked(configs: Sequence[Mapping[str, Any]]) -> str:
     """The content hash of the dataset that some combinations share, which is read once; prints what there is to say of
     it.
@@ -101,14 +112,15 @@ def content_checked(configs: Sequence[Mapping[str, Any]]) -> str:
     """
     from prixfixe.experiment import bins_of, dataset, remarks, target_spec
     from prixfixe.loggers import configured_logger
+    from prixfixe.parts import OWN
 
-    configured_logger(configs[0])
-    split = dataset(configs[0]).read()
+    configured_logger(configs[0], OWN)
+    split = dataset(configs[0], OWN).read()
     target_spec(split.train, bins_of(configs[0]["bins"], split.train))
     said = dict.fromkeys(split.warnings)
     for config in {json.dumps(config["recipe"]): config for config in configs}.values():
         with suppress(InputError):
-            said |= dict.fromkeys(remarks(config, split))
+            said |= dict.fromkeys(remarks(config, split, OWN))
     for remark in said:
         print(f"warning: {remark}", file=sys.stderr)
     return split.content
@@ -136,6 +148,12 @@ class Plan:
         plan = cls(folder, content.get("jobs", {}), content.get("launched_with", []))
         if not isinstance(plan.jobs, dict) or not all(map(_are_words, (plan.launched_with, *plan.jobs.values()))):
             raise InputError(f"{plan.file} is damaged: it holds no jobs with their overrides")
+        if wrong := next(filter(_is_of_hydra, (word for words in plan.jobs.values() for word in words)), None):
+            raise InputError(
+                f"{printable(plan.file)} is damaged: {printable(wrong, 200)} is no setting of a combination"
+            )
+        if not _says_where(plan.launched_with):
+            raise InputError(f"{printable(plan.file)} is damaged: launched_with says more than where YAMLs are")
         return plan
 
     @staticmethod
@@ -180,6 +198,20 @@ class Plan:
         return SweepError("\n".join(lines))
 
 
+def _is_of_hydra(override: str) -> bool:
+    """Whether a word is anything but SETTING=VALUE of a combination: a setting of Hydra's own, or an option."""
+    key, equals, _ = override.lstrip("+~").partition("=")
+    return not equals or key.startswith(("hydra", "-"))
+
+
+def _says_where(words: Sequence[str]) -> bool:
+    """Whether words of a command line are what a sweep keeps: --config-dir FOLDER, hydra.searchpath=..."""
+    rest = [*words]
+    while rest[:1] == ["--config-dir"] and len(rest) > 1:
+        rest = rest[2:]
+    return all(word.startswith("hydra.searchpath=") for word in rest)
+
+
 def _are_words(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(word, str) for word in value)
 
@@ -197,13 +229,6 @@ def why_open(folder: RunFolder) -> str | None:
     return {"missing": "never started", "stopped": "its process is gone, and said nothing"}.get(
         state, str(status.get("reason") or state)
     )
-
-
-def quoted(value: str) -> str:
-    """A value as Hydra's overrides take it."""
-    if re.fullmatch(r"[\w/\-+.$%*@?|:]+", value, re.ASCII):
-        return value
-    return "'" + re.sub(r"(\\*)('|$)", lambda match: match[1] * 2 + ("\\'" if match[2] else ""), value) + "'"
 
 
 def record_end(folder: RunFolder, reason: str, began: float, *, overrule: bool = False) -> bool:

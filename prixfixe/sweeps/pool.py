@@ -16,7 +16,10 @@ from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
+
+from prixfixe.paths import FRAMEWORK
 
 # what every job needs and is slow to import; torch._dynamo is what an optimiser imports when it is made
 PRELOADED = ["prixfixe.app", "prixfixe.simulation", "prixfixe.data.splits", "prixfixe.data.prepared", "torch._dynamo"]
@@ -207,10 +210,24 @@ def _context() -> Any:
     return context
 
 
+@contextlib.contextmanager
+def _safe_path() -> Iterator[None]:
+    """Python started inside does not search the current folder first, where anything may lie. A checkout that is not
+    installed is found only there."""
+    if os.environ.get("PYTHONSAFEPATH") or FRAMEWORK == Path.cwd():
+        yield
+        return
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        del os.environ["PYTHONSAFEPATH"]
+
+
 def _start_server() -> None:
     """Returns when the fork server has imported what it shall. For a thread: the first process is waited for, signals
     or not."""
-    with _blocked_signals(), contextlib.suppress(OSError, EOFError):  # the jobs' own starts will tell
+    with _blocked_signals(), _safe_path(), contextlib.suppress(OSError, EOFError):  # the jobs' own starts will tell
         first = _context().Process(target=os.getpid, daemon=True)
         first.start()
         first.join()
