@@ -10,18 +10,25 @@ Where this differs from the published evaluation:
 1. Weights are renormalised over the subsets that a test set has; the published one needs all of them.
 2. The public leaderboard's sequences stay unless they are left out on request; there it is the other way round.
 3. A correlation without a value (see `prixfixe.metrics`) makes a weighted score NaN, never 0.
-4. A bootstrap sample draws, with replacement, a tenth of the rows of `all` and a tenth of the rows or pairs of every
-   other subset, each on its own. A tenth of the test set's rows drawn once would hold both rows of a pair only one time
-   in a hundred, and next to nothing of a small subset. So every sample has every subset in its true proportion; that
-   some rows count in `all` and in a subset is not carried into the spread of the weighted scores. The intervals are
-   those of a tenth of the data, about three times as wide as those of all of it; r^2 of a few rows is biased upwards.
+4. A bootstrap sample draws, with replacement, a tenth of the families of rows: a family is a row with all that pairs
+   tie to it, and it counts in `all` and in every subset that it belongs to, as often as it is drawn. A tenth of the
+   rows drawn one by one would hold both rows of a pair only one time in a hundred. So `all` and its subsets stay
+   together, as they would in another test set, and the spread of the weighted scores is all there. (A family of more
+   than a hundredth of the rows would decide a sample alone: its rows are drawn one by one, and a pair goes with its
+   alternative.) The intervals are those of a tenth of the data, about three times as wide as those of all of it.
+5. Where a sample draws fewer than 20 rows or pairs of a subset, an interval says nothing, and none is given, nor one of
+   the weighted scores, of which it is a part. r^2 of a few rows is biased upwards: the samples of the Pearson score are
+   moved by how far their mean lies from the score of all rows.
 
 A plain table has no subsets and nothing of the challenge: each task is scored on all rows, nothing is summed up over
 tasks, and a bootstrap sample has as many rows as the table, so that its intervals are the usual ones of 95 %.
+
+MEASURED
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -53,6 +60,9 @@ BOOTSTRAP_SAMPLES = 10_000
 BOOTSTRAP_FRACTION = 0.1
 TABLE_BOOTSTRAP_SAMPLES = 1_000  # of all rows each: enough for an interval, where ranks need more
 INTERVAL_PERCENTILES = (2.5, 97.5)
+LEAST_DRAWN = 20  # rows or pairs of a subset in a sample
+LARGEST_FAMILY = 0.01  # of the rows
+SAMPLED_AT_ONCE = 2**17  # rows and pairs: what the processor's cache holds
 
 # column names of a table of predictions that need not be told, compared in lower case
 PREDICTION_NAMES = ("prediction", "predicted", "predicted_expression")
@@ -62,7 +72,7 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class Score:
-    """A score and its bootstrap interval, `None` without a bootstrap."""
+    """A score and its bootstrap interval, `None` without a bootstrap, or where its samples would be too small."""
 
     value: float
     interval: Interval | None
@@ -155,6 +165,7 @@ def evaluate(
         test_set.expression, predicted, test_set.subsets, bootstrap, seed, BOOTSTRAP_FRACTION
     )
     weights = np.array([WEIGHTS[name] for name in test_set.subsets])
+    enough = [BOOTSTRAP_FRACTION * len(rows) >= LEAST_DRAWN for rows in test_set.subsets.values()]
 
     subsets = []
     for column, (name, rows) in enumerate(test_set.subsets.items()):
@@ -166,17 +177,17 @@ def evaluate(
                 pairs=rows.ndim == 2,
                 n=len(rows),
                 weight=WEIGHTS[name],
-                pearson_r=Score(r, _interval(resampled[:, column, 0])),
+                pearson_r=Score(r, _interval(resampled[:, column, 0]) if enough[column] else None),
                 r_squared=r**2,
-                spearman_rho=Score(rho, _interval(resampled[:, column, 1])),
+                spearman_rho=Score(rho, _interval(resampled[:, column, 1]) if enough[column] else None),
                 mse=metrics.mse(truth, guess) if same_scale else None,
             )
         )
     correlations = np.array([[subset.pearson_r.value, subset.spearman_rho.value] for subset in subsets])
     pearson, spearman = _weighted_scores(correlations, weights)
-    samples = _weighted_scores(resampled, weights)
+    samples = _weighted_scores(resampled if all(enough) else resampled[:0], weights)
     return Evaluation(
-        pearson_score=Score(float(pearson), _interval(samples[:, 0])),
+        pearson_score=Score(float(pearson), _interval(_centred(samples[:, 0], pearson))),
         spearman_score=Score(float(spearman), _interval(samples[:, 1])),
         subsets=tuple(subsets),
         absent=tuple(name for name in WEIGHTS if name not in test_set.subsets),
@@ -212,7 +223,8 @@ def evaluate_table(
         zip(names or test_set.tasks, test_set.tasks, values, strict=True)
     ):
         scores = metrics.scores(truth, guess)
-        resampled = _bootstrap_correlations(truth, guess, test_set.subsets, bootstrap, seed, 1.0)[:, 0]
+        drawn = bootstrap if n >= LEAST_DRAWN else 0
+        resampled = _bootstrap_correlations(truth, guess, test_set.subsets, drawn, seed, 1.0)[:, 0]
         scored.append(
             TaskScores(
                 name=name,
@@ -294,6 +306,28 @@ def _weighted_scores(correlations: np.ndarray, weights: np.ndarray) -> np.ndarra
     return scores
 
 
+def families(subsets: Mapping[str, np.ndarray], n: int) -> np.ndarray:
+    """What is drawn together: the number of each of n rows' family, (n,).
+
+    Rows that pairs tie together are one family, unless it is larger than LARGEST_FAMILY: then each is one of its own.
+    """
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    pairs = np.concatenate([np.empty((0, 2), dtype=np.int64), *(rows for rows in subsets.values() if rows.ndim == 2)])
+    tied = coo_matrix((np.ones(len(pairs), dtype=bool), (pairs[:, 0], pairs[:, 1])), shape=(n, n))
+    family: np.ndarray = connected_components(tied, directed=False)[1].astype(np.int64)
+    large = np.bincount(family)[family] > max(2.0, LARGEST_FAMILY * n)
+    family[large] = n + np.arange(large.sum())
+    return family
+
+
+def family_of_items(family: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The family with which each row, or each pair, of a subset is drawn: that of the row, or of the alternative."""
+    found: np.ndarray = family[rows if rows.ndim == 1 else rows[:, 0]]
+    return found
+
+
 def _bootstrap_correlations(
     measured: np.ndarray,
     predicted: np.ndarray,
@@ -302,27 +336,71 @@ def _bootstrap_correlations(
     seed: int,
     share: float,
 ) -> np.ndarray:
-    """r and rho in every subset of every bootstrap sample, which has this share of the subset's size: (samples,
-    subsets, 2)."""
-    result = np.empty((samples, len(subsets), 2))
-    generators = np.random.default_rng(seed).spawn(len(subsets))
-    for column, (rows, generator) in enumerate(zip(subsets.values(), generators, strict=True)):
-        truth = subset_values(measured, rows)
-        # in order of the measured values, drawn row numbers sort the measured values, too: one sort less
-        ascending = np.argsort(truth, kind="stable")
-        truth = truth[ascending]
-        truth_codes = _value_codes(truth)
-        guess = subset_values(predicted, rows)[ascending]
-        guess_codes = _value_codes(guess)
+    """r and rho in every subset of every bootstrap sample, which has this share of the families: (samples, subsets, 2).
 
-        size = max(2, round(share * len(rows)))
-        block = max(1, 2**15 // size)  # samples at a time: what fits the processor's cache
-        for start in range(0, samples, block):
-            part = slice(start, min(start + block, samples))
-            drawn = generator.integers(0, len(rows), (part.stop - start, size), dtype=np.int32)
-            drawn.sort(axis=-1)
-            result[part, column, 0] = metrics.correlate(truth[drawn], guess[drawn])
-            result[part, column, 1] = _spearman(_ranks_of_sorted(truth_codes[drawn]), guess_codes[drawn])
+    All subsets' rows and pairs are items in one row: by subset, and within it by the measured value. A block of samples
+    is one flat array of drawn items, sorted; a segment of it is a subset in a sample, and all sums are over segments.
+    """
+    result = np.empty((samples, len(subsets), 2))
+    if not samples:
+        return result
+    family = families(subsets, len(measured))
+    of_item, truths, guesses, truth_codes, guess_codes = [], [], [], [], []
+    total = 0
+    for rows in subsets.values():
+        truth, guess = subset_values(measured, rows), subset_values(predicted, rows)
+        ascending = np.argsort(truth, kind="stable")
+        of_item.append(family_of_items(family, rows)[ascending])
+        truths.append(_standard(truth[ascending]))
+        guesses.append(_standard(guess[ascending]))
+        truth_codes.append(total + _value_codes(truth[ascending]))
+        guess_codes.append(total + _value_codes(guess[ascending]))
+        total += len(rows)
+    x, y = np.concatenate(truths), np.concatenate(guesses)
+    truth_code, guess_code = np.concatenate(truth_codes), np.concatenate(guess_codes)
+    drawn_with, sizes = np.unique(np.concatenate(of_item), return_inverse=True, return_counts=True)[1:]
+    items = np.argsort(drawn_with, kind="stable")  # those of the first family, then those of the second, ...
+    first = np.cumsum(sizes) - sizes
+    firsts = np.cumsum([0, *(len(rows) for rows in subsets.values())])
+
+    generator = np.random.default_rng(seed)
+    size = max(2, round(share * len(sizes)))
+    block = max(1, round(SAMPLED_AT_ONCE / (share * total)))
+    for start in range(0, samples, block):
+        part = slice(start, min(start + block, samples))
+        count = part.stop - start
+        families_drawn = generator.integers(0, len(sizes), (count, size), dtype=np.int32)
+        lengths = sizes[families_drawn]
+        many = lengths.sum(axis=1)
+        sample = np.repeat(np.arange(count), many)
+        lengths = lengths.ravel()
+        begin = first[families_drawn].ravel() - (np.cumsum(lengths) - lengths)  # in `items`, less what stands before it
+        drawn = items[np.repeat(begin, lengths) + np.arange(lengths.sum())] + total * sample
+        drawn.sort()
+        edges = np.searchsorted(drawn, (total * np.arange(count)[:, None] + firsts[:-1]).ravel())
+        length = np.diff(edges, append=len(drawn))
+        drawn -= total * sample
+        middle = np.repeat(edges + (length + 1) / 2, length)  # the mean rank of a segment
+
+        code = truth_code[drawn] + total * sample
+        truth_rank = _flat_ranks(code) - middle
+        bits = len(drawn).bit_length()
+        # a code and its position in one integer: a plain sort, several times as fast as argsort, gives ranks and order
+        keys = ((guess_code[drawn] + total * sample) << bits) | np.arange(len(drawn))
+        keys.sort()
+        guess_rank = _flat_ranks(keys >> bits) - middle
+        in_order = truth_rank[keys & ((1 << bits) - 1)]
+        a, b = x[drawn], y[drawn]
+
+        sums = functools.partial(_segment_sums, edges=edges, length=length)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            of_ranks = sums(truth_rank**2) * sums(guess_rank**2)  # exact: 0 where a side is constant
+            rho = sums(in_order * guess_rank) / np.sqrt(of_ranks)
+            mean_a, mean_b = sums(a) / length, sums(b) / length
+            spread = (sums(a * a) / length - mean_a**2) * (sums(b * b) / length - mean_b**2)
+            r = (sums(a * b) / length - mean_a * mean_b) / np.sqrt(spread)
+        for place, values in enumerate((r, rho)):
+            result[part, :, place] = np.where(of_ranks > 0, np.clip(values, -1.0, 1.0), np.nan).reshape(count, -1)
     return result
 
 
@@ -331,25 +409,33 @@ def _value_codes(values: np.ndarray) -> np.ndarray:
     return np.unique(values, return_inverse=True)[1].astype(np.int64)
 
 
-def _spearman(ranks: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """Spearman correlation of every row of (samples, m), given one side's ranks and the other side's value codes."""
-    # a code and its position in one integer: a plain sort, several times as fast as argsort, gives ranks and order
-    bits = codes.size.bit_length()
-    keys = (codes << bits) | np.arange(codes.size).reshape(codes.shape)
-    keys.sort(axis=-1)
-    return metrics.correlate(ranks.take(keys & ((1 << bits) - 1)), _ranks_of_sorted(keys >> bits))
+def _standard(values: np.ndarray) -> np.ndarray:
+    """Mean 0 and standard deviation 1, so that sums of squares lose nothing; a constant is all 0."""
+    centred = values - values.mean() if len(values) else values
+    spread = centred.std() if len(values) else 0.0
+    return np.asarray(centred / spread if spread > 0 else np.zeros(len(values)))
 
 
-def _ranks_of_sorted(values: np.ndarray) -> np.ndarray:
-    """Ranks 1..m along the ascending rows of (samples, m), equal values sharing their mean rank."""
-    samples, m = values.shape
-    new = np.ones((samples, m), dtype=bool)
-    np.not_equal(values[:, 1:], values[:, :-1], out=new[:, 1:])
+def _segment_sums(values: np.ndarray, edges: np.ndarray, length: np.ndarray) -> np.ndarray:
+    """Sums of the segments of some values that begin at `edges`, 0 of those without any."""
+    sums = np.zeros(len(edges))
+    sums[length > 0] = np.add.reduceat(values, edges[length > 0])
+    return sums
+
+
+def _flat_ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks 1..m of ascending values, equal values sharing their mean rank."""
+    new = np.ones(len(values), dtype=bool)
+    np.not_equal(values[1:], values[:-1], out=new[1:])
     starts = np.flatnonzero(new)
-    counts = np.diff(starts, append=samples * m)
-    ranks: np.ndarray = np.repeat(starts + (counts + 1) / 2, counts).reshape(samples, m)
-    ranks -= m * np.arange(samples)[:, None]
-    return ranks
+    counts = np.diff(starts, append=len(values))
+    return np.repeat(starts + (counts + 1) / 2, counts)
+
+
+def _centred(samples: np.ndarray, score: float) -> np.ndarray:
+    """Samples moved so that their mean is the score, as far as 0 and 1 allow."""
+    there = samples[~np.isnan(samples)]
+    return np.clip(there - there.mean() + score, 0.0, 1.0) if len(there) else there
 
 
 def _interval(samples: np.ndarray) -> Interval | None:

@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from prixfixe.evaluation import Evaluation, Score, SubsetScores, TableEvaluation, TaskScores
+from prixfixe.evaluation import LEAST_DRAWN, Evaluation, Score, SubsetScores, TableEvaluation, TaskScores
 
 TITLES = {
     "pearson_score": "Pearson score",
@@ -60,7 +60,7 @@ def format_tasks(evaluation: TableEvaluation) -> str:
     if evaluation.bootstrap_samples:
         text.append(
             f"In brackets: 2.5th to 97.5th percentile over {evaluation.bootstrap_samples:,} bootstrap samples of "
-            "as many."
+            f"as many; none of fewer than {LEAST_DRAWN} rows."
         )
     if not errors:
         text.append("Correlations only; --same-scale adds the errors, where units are the same.")
@@ -94,8 +94,8 @@ def format_subsets(evaluation: Evaluation) -> str:
         lines.append(f"Not in this test set: {absent}; the weights are renormalised over the others.")
     if evaluation.bootstrap_samples:
         lines.append(
-            f"In brackets: 2.5th to 97.5th percentile over {evaluation.bootstrap_samples:,} bootstrap samples, each "
-            "of 10 % of every subset."
+            f"In brackets: 2.5th to 97.5th percentile over {evaluation.bootstrap_samples:,} bootstrap samples of "
+            f"10 %, rows of a pair together; none where a sample has fewer than {LEAST_DRAWN} of a subset."
         )
     return "\n".join(lines).rstrip() + "\n"
 

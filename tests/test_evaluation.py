@@ -3,6 +3,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,9 +20,14 @@ from prixfixe.data.sequences import Sequences
 from prixfixe.data.testset import PUBLISHED_FILES, SUBSETS, TestSet, read_test_set, read_test_table
 from prixfixe.errors import InputError
 from prixfixe.evaluation import WEIGHTS, evaluate, evaluate_table, read_predictions
+from prixfixe.evaluation_views import format_table
 from prixfixe.experiment import run as train
 from prixfixe.files import write_text
 from prixfixe.simulation import simulate
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks" / "statistics"))
+
+from testsets import null_test_set, weighted_widths
 
 PAIRS = ("SNVs", "motif_perturbation", "motif_tiling")
 N = 400
@@ -233,22 +239,88 @@ def test_predictions_must_fit(predictions: np.ndarray) -> None:
 
 
 def test_bootstrap_samples_agree_with_scipy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every correlation of every sample, recomputed from the rows drawn."""
+    """Every correlation of every sample, recomputed from the families drawn."""
     test_set = random_test_set()
+    test_set.subsets["native"] = test_set.subsets["native"][:12]  # of which some samples have none
     predicted = noisy(test_set)
-    samples = 7
+    monkeypatch.setattr(module, "SAMPLED_AT_ONCE", 400)  # several blocks
+    samples = 30
     found = module._bootstrap_correlations(test_set.expression, predicted, test_set.subsets, samples, seed=3, share=0.1)
-    generators = np.random.default_rng(3).spawn(len(test_set.subsets))
-    for column, (rows, generator) in enumerate(zip(test_set.subsets.values(), generators, strict=True)):
-        truth = module.subset_values(test_set.expression, rows)
-        ascending = np.argsort(truth, kind="stable")
-        drawn = generator.integers(0, len(rows), (samples, round(0.1 * len(rows))), dtype=np.int32)
-        for sample in range(samples):
-            chosen = ascending[drawn[sample]]
-            guess = module.subset_values(predicted, rows)
-            r = scipy.stats.pearsonr(truth[chosen], guess[chosen]).statistic
-            rho = scipy.stats.spearmanr(truth[chosen], guess[chosen]).statistic
-            np.testing.assert_allclose(found[sample, column], [r, rho], rtol=0, atol=1e-12)
+    family = module.families(test_set.subsets, N)
+    known = np.unique(np.concatenate([module.family_of_items(family, rows) for rows in test_set.subsets.values()]))
+    total = sum(map(len, test_set.subsets.values()))
+    generator, block, drawn = np.random.default_rng(3), round(400 / (0.1 * total)), []
+    for start in range(0, samples, block):
+        drawn.extend(generator.integers(0, len(known), (min(block, samples - start), len(known) // 10), dtype=np.int32))
+    lengths = set()
+    for sample, families in enumerate(drawn):
+        for column, rows in enumerate(test_set.subsets.values()):
+            mine = module.family_of_items(family, rows)
+            chosen = np.concatenate([np.flatnonzero(mine == known[one]) for one in families])
+            truth = module.subset_values(test_set.expression, rows)[chosen]
+            guess = module.subset_values(predicted, rows)[chosen]
+            lengths.add(len(chosen))
+            if len(chosen) < 2 or np.ptp(truth) == 0 or np.ptp(guess) == 0:
+                assert np.isnan(found[sample, column]).all()
+                continue
+            r, rho = scipy.stats.pearsonr(truth, guess).statistic, scipy.stats.spearmanr(truth, guess).statistic
+            np.testing.assert_allclose(found[sample, column], [r, rho], rtol=0, atol=1e-9)
+    assert 0 in lengths and max(lengths) > 30
+
+
+def tied(pairs: list[tuple[int, int]], n: int) -> list[list[int]]:
+    family = module.families({"all": np.arange(n), "SNVs": np.array(pairs)}, n)
+    return sorted(np.flatnonzero(family == one).tolist() for one in np.unique(family))
+
+
+def test_rows_that_pairs_tie_are_drawn_together() -> None:
+    assert [some for some in tied([(1, 0), (2, 0), (8, 9), (9, 8)], 400) if len(some) > 1] == [[0, 1, 2], [8, 9]]
+    # a background with more variants than a hundredth of the rows would decide a sample alone
+    assert all(len(some) == 1 for some in tied([(row, 0) for row in range(1, 6)], 400))
+
+
+def test_no_interval_of_a_few_drawn_rows() -> None:
+    n = 2000
+    generator = np.random.default_rng(0)
+    subsets = {"all": np.arange(n), "high": np.arange(190), "low": np.arange(200, 400)}
+    subsets["SNVs"] = np.stack([np.arange(400, 590), np.arange(600, 790)], axis=1)
+    sequences = Sequences.from_padded(np.zeros((n, 1), dtype=np.uint8), np.ones(n, dtype=np.int32))
+    truth = generator.normal(size=n)
+    predicted = truth + generator.normal(size=n)
+    found = evaluate(TestSet(sequences, truth, subsets), predicted, bootstrap=200)
+    intervals = {subset.name: subset.pearson_r.interval for subset in found.subsets}
+    assert [name for name, limits in intervals.items() if limits is None] == ["high", "SNVs"], "of 19 rows or pairs"
+    assert all(subset.spearman_rho.interval is None for subset in found.subsets if intervals[subset.name] is None)
+    assert found.pearson_score.interval is found.spearman_score.interval is None, "of which they are a part"
+    assert "none where a sample has fewer than 20" in format_table(found)
+    del subsets["high"], subsets["SNVs"]
+    found = evaluate(TestSet(sequences, truth, subsets), predicted, bootstrap=200)
+    assert None not in (found.pearson_score.interval, found.spearman_score.interval)
+    few = TestSet(
+        Sequences.from_padded(np.zeros((19, 1), np.uint8), np.ones(19, np.int32)),
+        truth[:19],
+        {"all": np.arange(19)},
+        tasks=("y",),
+    )
+    assert evaluate_table(few, predicted[:19]).tasks[0].pearson_r.interval is None
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.3, 1e9])
+def test_a_weighted_score_lies_within_its_interval(noise: float) -> None:
+    """Without any correlation, r^2 of a few rows is never as small as that of all."""
+    test_set = null_test_set(np.random.default_rng(0), 4000)
+    predicted = test_set.expression + noise * np.random.default_rng(1).normal(size=4000)
+    found = evaluate(test_set, predicted, bootstrap=500)
+    for score in (found.pearson_score, found.spearman_score):
+        assert score.interval is not None
+        assert score.interval[0] <= score.value <= score.interval[1]
+
+
+def test_weighted_intervals_are_as_wide_as_the_spread_over_test_sets() -> None:
+    """The whole measurement is benchmarks/statistics; subsets drawn on their own would make 0.8 of it."""
+    generator = np.random.default_rng(2)
+    found = weighted_widths(generator, test_sets=4, fresh=150, bootstrap=300)
+    assert 0.85 < found["pearson_score"] < 1.2 and 0.85 < found["spearman_score"] < 1.2
 
 
 def test_bootstrap_spreads_as_a_tenth_of_the_data_should() -> None:

@@ -17,6 +17,7 @@ from prixfixe.analysis.results import LOWER_IS_BETTER, Results, Row, combination
 from prixfixe.run_folder import SLOTS, RunFolder
 
 SAMPLES = 1000
+ONE_SEED = "one seed"
 RESAMPLED = {"pearson_r": 0, "spearman_rho": 1}  # scores that can be computed again from predictions alone
 
 
@@ -24,12 +25,17 @@ def compare(new: Results, old: Results, score: str) -> list[Row]:
     """A row a combination of either: its old and new score (means over seeds), the difference, and whether it is beyond
     the noise.
 
-    noise: the difference that chance gives in 95 of 100 cases. It comes from the sequences (a paired bootstrap of the
-    kept validation predictions, 1,000 samples as large as the validation set), where both sides have them for the same
-    sequences; from the seeds, where both sides have two or more; from both together; or it is None (`noise_from` says
-    which). change: better, worse, within noise, unknown, only new, only old. Without several seeds the chance of
-    training again is not in it.
-    The largest improvements come first.
+    noise: half the width of a 95 % interval of the difference. Its variance is that of the sequences (a paired
+    bootstrap of the kept validation predictions, 1,000 samples as large as the validation set), where both sides have
+    them for the same sequences, and that of training again (the spread over seeds of each side on its own), where both
+    sides have two seeds or more; or of both, added up; or it is None (`noise_from` says which). Seeds count by Welch's
+    t with Welch's and Satterthwaite's degrees of freedom (Welch 1947), since the two sides need not vary alike.
+
+    change: better, worse and within noise compare the difference with the noise. One seed on a side says nothing of
+    training again: a difference beyond the noise of the sequences is then called `one seed`, never better or worse.
+    unknown: no noise at all. only new, only old: nothing to compare. The largest improvements come first.
+
+    NULL
     """
     sides = _by_combination(new, score), _by_combination(old, score)
     resampled = _from_predictions(sides[0], sides[1], score)
@@ -49,16 +55,16 @@ def compare(new: Results, old: Results, score: str) -> list[Row]:
             rows.append(row | {"change": "only new" if means[1] is None else "only old"})
             continue
         row["difference"] = difference = means[0] - means[1]
-        parts = {"sequences": resampled.get(name), "seeds": _from_seeds(*values)}
-        known = {source: size for source, size in parts.items() if size is not None}
-        if not known:
+        sequences, seeds = resampled.get(name), _from_seeds(*values)
+        sources = {"sequences": sequences is not None, "seeds": seeds is not None}
+        if not any(sources.values()):
             rows.append(row | {"change": "unknown"})
             continue
-        row |= {"noise": math.hypot(*known.values()), "noise_from": " and ".join(known)}
-        better = (difference < 0) == (score in LOWER_IS_BETTER)
-        rows.append(
-            row | {"change": "within noise" if abs(difference) <= row["noise"] else "better" if better else "worse"}
-        )
+        row |= {
+            "noise": _noise(sequences or 0.0, seeds or []),
+            "noise_from": " and ".join(filter(sources.get, sources)),
+        }
+        rows.append(row | {"change": _change(difference, row["noise"], score, several_seeds=seeds is not None)})
     sign = 1 if score in LOWER_IS_BETTER else -1
     return sorted(rows, key=lambda row: math.inf if row["difference"] is None else sign * row["difference"])
 
@@ -119,19 +125,35 @@ def _by_combination(results: Results, score: str) -> dict[str, list[Row]]:
     return dict(groups)
 
 
-def _from_seeds(new: Sequence[float], old: Sequence[float]) -> float | None:
-    """Half the width of the 95 % interval of a difference of means, from the spread over seeds; None without two on
-    both sides."""
-    from scipy.stats import t
+def _change(difference: float, noise: float, score: str, *, several_seeds: bool) -> str:
+    if abs(difference) <= noise:
+        return "within noise"
+    if not several_seeds:
+        return ONE_SEED
+    return "better" if (difference < 0) == (score in LOWER_IS_BETTER) else "worse"
 
+
+def _from_seeds(new: Sequence[float], old: Sequence[float]) -> list[tuple[float, int]] | None:
+    """The variance of each side's mean over its seeds, with its degrees of freedom; None without two on both sides."""
     if min(len(new), len(old)) < 2:
         return None
-    variance = statistics.variance(new) / len(new) + statistics.variance(old) / len(old)
-    return float(t.ppf(0.975, len(new) + len(old) - 2)) * math.sqrt(variance)
+    return [(statistics.variance(side) / len(side), len(side) - 1) for side in (new, old)]
+
+
+def _noise(sequences: float, seeds: Sequence[tuple[float, int]]) -> float:
+    """Half the width of a 95 % interval from the variance over sequences and the variances over seeds, with their
+    degrees of freedom: Welch's t, in which the former's are without limit."""
+    from scipy.stats import t
+
+    variance = sequences + sum(own for own, _ in seeds)
+    spread = sum(own**2 / freedom for own, freedom in seeds)
+    freedom = variance**2 / spread if spread > 0 else math.inf
+    return float(t.ppf(0.975, freedom)) * math.sqrt(variance)
 
 
 def _from_predictions(new: Mapping[str, list[Row]], old: Mapping[str, list[Row]], score: str) -> dict[str, float]:
-    """The same from a paired bootstrap over the validation sequences, for the combinations where it can be made."""
+    """The variance of the difference by a paired bootstrap over the validation sequences, for the combinations where it
+    can be made."""
     if score not in RESAMPLED:
         return {}
     shared = [name for name in new if name in old]
@@ -151,5 +173,5 @@ def _from_predictions(new: Mapping[str, list[Row]], old: Mapping[str, list[Row]]
     for name in shared:
         both = members.get(f"0 {name}"), members.get(f"1 {name}")
         if both[0] and both[1]:
-            noise[name] = 1.96 * float(np.std(scores[:, both[0]].mean(axis=1) - scores[:, both[1]].mean(axis=1)))
+            noise[name] = float(np.var(scores[:, both[0]].mean(axis=1) - scores[:, both[1]].mean(axis=1)))
     return noise

@@ -1,20 +1,23 @@
 """What a part is worth with all else equal, and which parts need each other.
 
-The unit of every statistic here is a context: a choice of everything else. Two parts of one slot are compared by the
-differences of their scores over all contexts in which both have finished (27 in the grid of 81), so that what the other
-three slots contribute cancels out. Seeds are paired first and then averaged within a context, since runs that differ by
-their seed alone are no independent witnesses of what a part is worth.
+The unit of every statistic here is a context: a choice of the parts of all other slots. Two parts of one slot are
+compared by the differences of their scores over all contexts in which both have finished (27 in the grid of 81), so
+that what the other three slots contribute cancels out. Within a context, runs are paired by seed, variant and sweep,
+and their differences averaged: runs of the same parts are no independent witnesses of what a part is worth.
 
-1. `part_effects`: mean difference, 95 % interval from a paired bootstrap over contexts (scipy.stats.bootstrap, BCa,
-   9,999 samples), Wilcoxon's signed-rank test (scipy.stats.wilcoxon), Holm's correction over all tests of a score
-   (statsmodels).
+1. `part_effects`: mean difference, 95 % interval over contexts (`interval`), Wilcoxon's signed-rank test
+   (scipy.stats.wilcoxon).
 2. `variance_shares`: a factorial analysis of variance over combinations, main effects and two-way interactions, type II
    sums of squares (statsmodels), as shares of the total. What is left is interactions of three and four parts, and
    chance.
 3. `interactions`: how far the combinations of two parts lie above what a purely additive model says.
+4. `analyse`: all of it, with Holm's correction (statsmodels) over the tests of parts and of pairs of slots together,
+   and as sentences. A sentence says what is shown; where nothing is, it says how large a difference may still be.
 
-An effect holds for the contexts, data and training length of these runs. With one seed a context's difference
-contains the chance of two trainings; over the contexts it averages out, and it is part of the interval.
+An effect holds for the contexts, validation sequences and training length of these runs. With one seed a context's
+difference contains the chance of two trainings; over the contexts it averages out, and it is part of the interval.
+
+What was measured (benchmarks/statistics, docs/statistics.md) of grids of 81 without any effect: FWER
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ import itertools
 import math
 import statistics
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -34,13 +37,24 @@ from prixfixe.analysis.results import EVALUATION_COLUMNS, LOWER_IS_BETTER, SCORE
 from prixfixe.counting import counted
 from prixfixe.run_folder import SLOTS
 
-MIN_PAIRS = 6  # with fewer, a signed-rank test cannot give p < 0.05, and no bootstrap an interval worth its name
+MIN_PAIRS = 6  # with fewer, a signed-rank test cannot give p < 0.05
+MIN_INTERVAL = 9  # with fewer, no interval of a skewed difference covers what it says
+WIDEST = 2.0  # times as far as Student's t, a limit of the bootstrap at most
+RESAMPLES = 9999
 SIGNIFICANT = 0.05
+MOST_NAMED = 3  # pairs of parts that are missing, in a sentence
 OTHERS = "others"
+OVERLAP = "combinations are missing, so that terms overlap and the shares do not add up to 100 %"
+ABOUT_KL = (
+    "KL tells final layers apart by what they predict, too: one that predicts bins is scored by its own, one that "
+    "predicts a number by a normal distribution of one width around it."
+)
 PLURALS = {"recipe": "recipes", "first": "first layers", "core": "cores", "final": "final layers"}
 
-Context = tuple[Any, ...]
-Units = dict[str, dict[Context, dict[Any, float]]]  # part -> context -> seed -> score
+Parts = tuple[str, ...]
+Setting = tuple[Any, ...]  # variant and sweep
+Scores = dict[Setting, dict[Any, float]]  # of one combination: setting -> seed -> score
+Units = dict[str, dict[Parts, Scores]]  # part -> context -> scores
 
 
 @dataclass(frozen=True)
@@ -48,8 +62,8 @@ class PartEffect:
     """Score of `part` minus score of `other` (another part of the slot, or "others": the mean of all of them), all else
     equal.
 
-    low, high: 95 % interval; p: two-sided; p_adjusted: after correction. All four are None with fewer than MIN_PAIRS
-    pairs.
+    low, high: 95 % interval, None with fewer than MIN_INTERVAL pairs. p: two-sided; p_adjusted: after correction for
+    all tests of the same call; None with fewer than MIN_PAIRS pairs.
     better: the pairs, of all `pairs`, in which `part` has the better score.
     """
 
@@ -68,12 +82,17 @@ class PartEffect:
 
 @dataclass(frozen=True)
 class VarianceShare:
-    """A term's share of the sum of squares between combinations. df: degrees of freedom; p: None for the residual."""
+    """A term's share of the sum of squares between combinations.
+
+    df: degrees of freedom; p: None for the residual. p_adjusted: of an interaction, after correction for all tests of
+    the same call.
+    """
 
     term: str
     share: float
     df: int
     p: float | None
+    p_adjusted: float | None = None
 
 
 @dataclass(frozen=True)
@@ -102,106 +121,94 @@ class Analysis:
 
 def analyse(rows: Sequence[Row], score: str) -> Analysis:
     """The whole analysis of the rows that are done; what they cannot say is said in the findings, too."""
-    effects, shares, cells = part_effects(rows, score), variance_shares(rows, score), interactions(rows, score)
+    effects, shares = _corrected(_effects(rows, score), _shares(rows, score))
+    cells = interactions(rows, score)
     return Analysis(effects, shares, cells, _findings(rows, score, effects, shares, cells))
 
 
 def part_effects(rows: Sequence[Row], score: str) -> list[PartEffect]:
     """Every pair of parts of every slot, and every part against the others of its slot, over the rows that are done."""
-    effects = [effect for slot in SLOTS for effect in _slot_effects(rows, slot, score)]
-    tested = [effect for effect in effects if effect.p is not None]
-    if tested:
-        from statsmodels.stats.multitest import multipletests
-
-        adjusted = multipletests([effect.p for effect in tested], method="holm")[1]
-        corrected = dict(zip(map(id, tested), adjusted, strict=True))
-        effects = [
-            replace(effect, p_adjusted=float(corrected[id(effect)])) if id(effect) in corrected else effect
-            for effect in effects
-        ]
-    return effects
-
-
-def paired_differences(rows: Sequence[Row], slot: str, score: str, part: str, others: Sequence[str]) -> np.ndarray:
-    """Score of `part` minus the mean score of `others` in every context where all of them are done: (contexts,).
-
-    Seeds that all of them have are paired and averaged within a context.
-    """
-    units = _units(rows, slot, score)
-    differences = []
-    for context, of_part in units.get(part, {}).items():
-        of_others = [units.get(other, {}).get(context, {}) for other in others]
-        seeds = [seed for seed in of_part if all(seed in other for other in of_others)]
-        if seeds and others:
-            differences.append(
-                statistics.fmean(of_part[seed] - statistics.fmean(other[seed] for other in of_others) for seed in seeds)
-            )
-    return np.array(differences)
-
-
-def contexts(rows: Sequence[Row], slot: str, score: str) -> tuple[list[str], np.ndarray]:
-    """The parts of a slot, and their scores, averaged over seeds, in every context that all of them share: (contexts,
-    parts)."""
-    units = _units(rows, slot, score)
-    parts = sorted(units)
-    shared = [context for context in units[parts[0]] if all(context in units[part] for part in parts)] if parts else []
-    values = [[statistics.fmean(units[part][context].values()) for part in parts] for context in shared]
-    return parts, np.array(values).reshape(len(shared), len(parts))
-
-
-def interval(differences: np.ndarray) -> tuple[float, float] | None:
-    """95 % bootstrap interval of the mean, or None with fewer than MIN_PAIRS."""
-    from scipy.stats import bootstrap
-
-    if len(differences) < MIN_PAIRS:
-        return None
-    if np.ptp(differences) == 0:
-        return float(differences[0]), float(differences[0])
-    limits = bootstrap(
-        (differences,), np.mean, n_resamples=9999, method="BCa", rng=np.random.default_rng(0)
-    ).confidence_interval
-    return float(limits.low), float(limits.high)
+    return _corrected(_effects(rows, score), [])[0]
 
 
 def variance_shares(rows: Sequence[Row], score: str) -> list[VarianceShare]:
     """Terms such as `recipe`, `recipe x core`, and last `residual`, by an analysis of variance over finished
     combinations.
 
-    Seeds are averaged first. A slot with one choice is left out, and so is an interaction with an empty cell.
-    Interactions are left out altogether where there are not more combinations than terms need; then, without enough for
-    the main effects either, the list is empty. Where no combination is missing, the shares add up to 1.
+    Seeds, variants and sweeps are averaged first. A slot with one choice is left out, and so is an interaction with an
+    empty cell. Interactions are left out altogether where the combinations that are done do not tell them all apart;
+    where they do not tell the main effects apart either, the list is empty. Where no combination is missing, the shares
+    add up to 1; otherwise the terms overlap, and they do not.
     """
-    table = _table(rows, score)
-    factors = _factors(table)
-    interactions = [
-        pair for pair in itertools.combinations([f for f in factors if f in SLOTS], 2) if _is_full(table, pair)
-    ]
-    for pairs in (interactions, []) if interactions else ([],):
-        needed = (
-            1
-            + sum(_levels(table, f) - 1 for f in factors)
-            + sum((_levels(table, a) - 1) * (_levels(table, b) - 1) for a, b in pairs)
-        )
-        if factors and len(table) > needed:
-            return _anova(table, factors, pairs)
-    return []
+    return _corrected([], _shares(rows, score))[1]
+
+
+def paired_differences(rows: Sequence[Row], slot: str, score: str, part: str, others: Sequence[str]) -> np.ndarray:
+    """Score of `part` minus the mean score of `others` in every context where all of them are done: (contexts,).
+
+    Within a context, each variant and sweep that all of them have gives one difference, and these are averaged. Seeds
+    that all of them have are paired; where they share none, each one's are averaged.
+    """
+    return _differences(_units(rows, slot, score), part, others)
+
+
+def _differences(units: Units, part: str, others: Sequence[str]) -> np.ndarray:
+    differences = []
+    for context, of_part in units.get(part, {}).items():
+        paired = _paired([of_part, *(units.get(other, {}).get(context, {}) for other in others)])
+        if paired and others:
+            differences.append(statistics.fmean(mine - statistics.fmean(theirs) for mine, *theirs in paired))
+    return np.array(differences)
+
+
+def contexts(rows: Sequence[Row], slot: str, score: str) -> tuple[list[str], np.ndarray]:
+    """The parts of a slot, and their scores, averaged as in `paired_differences`, in every context that all of them
+    share: (contexts, parts)."""
+    units = _units(rows, slot, score)
+    parts = sorted(units)
+    table = []
+    for context in units[parts[0]] if parts else ():
+        if paired := _paired([units[part].get(context, {}) for part in parts]):
+            table.append(np.mean(paired, axis=0))
+    return parts, np.array(table).reshape(len(table), len(parts))
+
+
+def interval(differences: np.ndarray) -> tuple[float, float] | None:
+    """95 % interval of the mean, or None with fewer than MIN_INTERVAL values.
+
+    Each limit is the outer one of two: Student's t, which is right for normal values and careful with heavy tails, and
+    the bootstrap-t (Efron 1979; 9,999 samples), which follows a skewed distribution; the latter at most WIDEST times as
+    far as the former, since a single value far from all others would send it anywhere. COVERAGE
+    """
+    from scipy.stats import t
+
+    n = len(differences)
+    if n < MIN_INTERVAL:
+        return None
+    mean, deviation = float(differences.mean()), float(differences.std(ddof=1))
+    if np.ptp(differences) == 0:
+        return float(differences[0]), float(differences[0])
+    drawn = differences[np.random.default_rng(0).integers(0, n, (RESAMPLES, n))]
+    spread = drawn.std(axis=1, ddof=1)
+    varies = spread > 1e-9 * deviation  # a sample of one value again and again has no t
+    low, high = np.percentile((drawn.mean(axis=1) - mean)[varies] / spread[varies], [2.5, 97.5])
+    student = float(t.ppf(0.975, n - 1)) / math.sqrt(n)
+    below, above = (float(np.clip(limit, student, WIDEST * student)) * deviation for limit in (high, -low))
+    return mean - below, mean + above
 
 
 def interactions(rows: Sequence[Row], score: str) -> list[InteractionCell]:
-    """Every pair of parts of two slots, the largest deviation from additivity first.
+    """Every pair of parts of two slots, the largest deviation from additivity first; a pair of parts of which no
+    combination is done is left out.
 
     The additive model is least squares on all slots' parts; where no combination is missing, the excess is the cell's
     mean minus the two parts' means plus the grand mean.
     """
     table = _table(rows, score)
-    factors = _factors(table)
-    slots = [factor for factor in factors if factor in SLOTS]
+    slots = _factors(table)
     if len(slots) < 2:
         return []
-    design = np.column_stack(
-        [np.ones(len(table))]
-        + [[float(unit[f] == level) for unit in table] for f in factors for level in sorted({u[f] for u in table})[1:]]
-    )
+    design = _design(table, slots, [])
     values = np.array([unit["score"] for unit in table])
     residual = values - design @ np.linalg.lstsq(design, values, rcond=None)[0]
     cells = []
@@ -237,11 +244,14 @@ def _findings(
     if not scored:
         return [no_score(score)]
     best = (min if score in LOWER_IS_BETTER else max)(scored, key=lambda name: statistics.fmean(scored[name]))
+    done = _scored(rows, score)
+    combinations = len(_by_combination(rows, score))
+    apart = f" ({len(scored)} with variants and sweeps apart)" if len(scored) > combinations else ""
     if len(scored) == 1:
         sentences = [f"The only finished combination has a {label} of {statistics.fmean(scored[best]):.3f}: {best}."]
     else:
         sentences = [
-            f"The best {label} of {counted(len(scored), 'finished combination')} is "
+            f"The best {label} of {counted(combinations, 'finished combination')}{apart} is "
             f"{statistics.fmean(scored[best]):.3f}: {best}."
         ]
     if without := len(set(planned)) - len(scored):
@@ -250,7 +260,14 @@ def _findings(
             f"done, or without a {label}: "
             "every comparison is over those that have one."
         )
+    for slot in SLOTS:
+        if unscored := sorted({row[slot] for row in rows if row["state"] == "done"} - {row[slot] for row in done}):
+            sentences.append(f"No run of {slot} {', '.join(unscored)} has a {label}: nothing is said about it.")
     of_slots = {slot: [effect for effect in effects if effect.slot == slot] for slot in SLOTS}
+    if any(of_slots.values()):
+        sentences.append(_about_evidence(done))
+    if score == "kl" and of_slots["final"]:
+        sentences.append(ABOUT_KL)
     for slot, some in of_slots.items():
         sentences += _about_slot(slot, some, label) if some else []
     if alone := [slot for slot, some in of_slots.items() if not some]:
@@ -258,11 +275,34 @@ def _findings(
         sentences.append(
             f"Nothing can be said about the parts{about}: no two of one slot have finished with all else equal."
         )
-    return sentences if len(alone) == len(SLOTS) else [*sentences, *_about_variance(shares, cells, score, label)]
+    if len(alone) == len(SLOTS):
+        return sentences
+    return [*sentences, *_about_variance(shares, label), *_about_interactions(rows, score, shares, cells)]
+
+
+def _about_evidence(done: Sequence[Row]) -> str:
+    """On how many runs all that follows rests, and what they cannot tell."""
+    of_combinations = Counter(tuple(row[slot] for slot in SLOTS) for row in done)
+    text = f"All that follows rests on {counted(len(done), 'run')} of {counted(len(of_combinations), 'combination')}"
+    counts = {
+        "seed": len({row["seed"] for row in done}),
+        "variant": len({row["variant"] for row in done}),
+        "sweep": len(set(origins(done))),
+    }
+    several = [counted(count, word) for word, count in counts.items() if count > 1]
+    if several:
+        text += f" ({', '.join(several)}), averaged before anything is tested: a pair is two parts in one context"
+    fewest, most = min(of_combinations.values()), max(of_combinations.values())
+    if counts["seed"] == 1:
+        return (
+            f"{text}, with one seed: how far training again would change a single combination is not known; chance is "
+            "in the intervals as the spread over contexts alone."
+        )
+    return f"{text}; {fewest if fewest == most else f'{fewest} to {most}'} runs a combination."
 
 
 def _about_slot(slot: str, effects: Sequence[PartEffect], label: str) -> list[str]:
-    """The parts that differ from the others beyond chance, the best first; where none does, pairs of parts that do."""
+    """The parts that are shown to differ from the others, the best first; where none is, pairs of parts that are."""
     against_others = [effect for effect in effects if effect.other == OTHERS] or list(effects)
     for some in (against_others, [effect for effect in effects if effect.other != OTHERS]):
         if clear := [effect for effect in some if effect.p_adjusted is not None and effect.p_adjusted < SIGNIFICANT]:
@@ -273,64 +313,100 @@ def _about_slot(slot: str, effects: Sequence[PartEffect], label: str) -> list[st
             f"{slot.capitalize()}: {counted(pairs, 'pair')} with all else equal, too few to tell parts from chance."
         ]
     largest = max(effects, key=lambda effect: abs(effect.mean))
+    room = _amounts(largest)
     return [
-        f"{slot.capitalize()}: no part differs from the others beyond chance; the largest difference in {label} is "
-        f"{abs(largest.mean):.{_digits(largest)}f}, of {largest.part} against {_rest(largest)} "
-        f"({counted(pairs, 'pair')})."
+        f"{slot.capitalize()}: no part is shown to differ from the others, which does not show that they are equal; "
+        f"the largest difference in {label} is {abs(largest.mean):.{_digits(largest)}f}, of {largest.part} against "
+        f"{_rest(largest)} ({f'95 % interval {room}; ' if room else ''}{counted(largest.pairs, 'pair')})."
     ]
 
 
 def _sentence(effect: PartEffect, label: str) -> str:
-    assert effect.low is not None and effect.high is not None and effect.p_adjusted is not None
-    digits = _digits(effect)
-    low, high = sorted(
-        math.copysign(1.0, effect.mean) * limit for limit in (effect.low, effect.high)
-    )  # of the amount, not the difference
-    verb = "raises" if effect.mean > 0 else "lowers"
+    assert effect.p_adjusted is not None
+    verb, room = "raises" if effect.mean > 0 else "lowers", _amounts(effect)
     return (
-        f"{effect.slot.capitalize()} {effect.part} {verb} {label} by {abs(effect.mean):.{digits}f} against "
+        f"{effect.slot.capitalize()} {effect.part} {verb} {label} by {abs(effect.mean):.{_digits(effect)}f} against "
         f"{_rest(effect)}, with all else "
-        f"equal (95 % interval {low:.{digits}f} to {high:.{digits}f}; better in {effect.better} of "
-        f"{effect.pairs} pairs; "
+        f"equal ({f'95 % interval {room}; ' if room else ''}better in {effect.better} of {effect.pairs} pairs; "
         f"{p_text(effect.p_adjusted)} after correction)."
     )
 
 
-def _about_variance(
-    shares: Sequence[VarianceShare], cells: Sequence[InteractionCell], score: str, label: str
-) -> list[str]:
+def _amounts(effect: PartEffect) -> str:
+    """The interval of the amount, not of the difference; '' where there is none."""
+    if effect.low is None or effect.high is None:
+        return ""
+    low, high = sorted(math.copysign(1.0, effect.mean) * limit for limit in (effect.low, effect.high))
+    return f"{low:.{_digits(effect)}f} to {high:.{_digits(effect)}f}"
+
+
+def _about_variance(shares: Sequence[VarianceShare], label: str) -> list[str]:
     if not shares:
         return [f"Too few finished combinations for an analysis of variance of {label}."]
-    main = sorted((share for share in shares if share.term in _FACTORS), key=lambda share: -share.share)
+    main = sorted((share for share in shares if share.term in SLOTS), key=lambda share: -share.share)
     pairs = [share for share in shares if " x " in share.term]
     named = [f"{share.term} {_percent(share.share)}" for share in main]
     if pairs:
         named.append(f"interactions of two parts {_percent(sum(share.share for share in pairs))}")
     rest = "further interactions and chance" if pairs else "interactions and chance"
-    sentences = [
+    overlap = "" if shares_add_up(shares) else f" ({OVERLAP})"
+    return [
         f"Shares of the variance in {label} between combinations: {', '.join(named)}; {rest} "
-        f"{_percent(shares[-1].share)}."
+        f"{_percent(shares[-1].share)}{overlap}."
     ]
 
-    from statsmodels.stats.multitest import multipletests
 
-    tested = [share for share in pairs if share.p is not None and not math.isnan(share.p)]
-    adjusted = multipletests([share.p for share in tested], method="holm")[1] if tested else []
-    for share, p in zip(tested, adjusted, strict=True):
-        if p < SIGNIFICANT:
-            best = (min if score in LOWER_IS_BETTER else max)(
-                (cell for cell in cells if " x ".join(cell.slots) == share.term), key=lambda cell: cell.excess
-            )
+def shares_add_up(shares: Sequence[VarianceShare]) -> bool:
+    """Whether the shares sum to 1, as they do where no combination is missing."""
+    return abs(sum(share.share for share in shares) - 1) < 1e-6
+
+
+def _about_interactions(
+    rows: Sequence[Row], score: str, shares: Sequence[VarianceShare], cells: Sequence[InteractionCell]
+) -> list[str]:
+    """The pairs of slots that are shown to depend on each other; what was tested and found nothing; what was not
+    tested, and why."""
+    label = SCORES.get(score, score)
+    tested = [share for share in shares if share.p_adjusted is not None]
+    shown = [share for share in tested if share.p_adjusted is not None and share.p_adjusted < SIGNIFICANT]
+    sentences = []
+    for share in shown:
+        best = (min if score in LOWER_IS_BETTER else max)(
+            (cell for cell in cells if " x ".join(cell.slots) == share.term), key=lambda cell: cell.excess
+        )
+        sentences.append(
+            f"{best.slots[0].capitalize()} and {best.slots[1]} depend on each other ({_percent(share.share)} "
+            f"of the variance, {p_text(share.p_adjusted)} after correction): {best.parts[0]} with {best.parts[1]} "
+            f"has a {label} {abs(best.excess):.3f} {'higher' if best.excess > 0 else 'lower'} than the two add up to "
+            f"({counted(best.combinations, 'combination')})."
+        )
+    if tested and not shown:
+        names = [share.term for share in tested]
+        largest = next(cell for cell in cells if " x ".join(cell.slots) in names)
+        sentences.append(
+            f"Of {counted(len(tested), 'pair')} of slots tested ({', '.join(names)}), none is shown to depend on each "
+            f"other, which does not show that none does: the largest deviation from a sum of parts is "
+            f"{largest.excess:+.3f} in {label}, of {' with '.join(largest.parts)} "
+            f"({counted(largest.combinations, 'combination')})."
+        )
+    return [*sentences, *_about_untested(_table(rows, score), tested, label)]
+
+
+def _about_untested(table: Sequence[Mapping[str, Any]], tested: Sequence[VarianceShare], label: str) -> list[str]:
+    """Pairs of slots whose dependence was not tested, with the pairs of parts that are missing."""
+    done = {share.term for share in tested}
+    left = [pair for pair in itertools.combinations(_factors(table), 2) if " x ".join(pair) not in done]
+    sentences = []
+    for pair in left:
+        if empty := _empty_cells(table, pair):
+            named = [" with ".join(parts) for parts in empty[:MOST_NAMED]]
+            named += [f"{len(empty) - len(named)} more"] if len(empty) > len(named) else []
             sentences.append(
-                f"{best.slots[0].capitalize()} and {best.slots[1]} depend on each other ({_percent(share.share)} "
-                "of the variance, "
-                f"{p_text(float(p))} after correction): {best.parts[0]} with {best.parts[1]} has a {label} "
-                f"{abs(best.excess):.3f} "
-                f"{'higher' if best.excess > 0 else 'lower'} than the two add up to "
-                f"({counted(best.combinations, 'combination')})."
+                f"Whether {pair[0]} and {pair[1]} depend on each other was not tested: nothing with a {label} has "
+                f"{', '.join(named)}."
             )
-    if tested and not any(p < SIGNIFICANT for p in adjusted):
-        sentences.append("No two slots depend on each other beyond chance: parts add up.")
+    if others := [" x ".join(pair) for pair in left if not _empty_cells(table, pair)]:
+        sentences.append(f"Not tested, as too few combinations are done: {', '.join(others)}.")
     return sentences
 
 
@@ -341,22 +417,56 @@ def p_text(p: float | None) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
 
 
-_FACTORS = (*SLOTS, "variant", "sweep")
+def _effects(rows: Sequence[Row], score: str) -> list[PartEffect]:
+    return [effect for slot in SLOTS for effect in _slot_effects(rows, slot, score)]
+
+
+def _shares(rows: Sequence[Row], score: str) -> list[VarianceShare]:
+    table = _table(rows, score)
+    factors = _factors(table)
+    interactions = [pair for pair in itertools.combinations(factors, 2) if not _empty_cells(table, pair)]
+    for pairs in (interactions, []) if interactions else ([],):
+        design = _design(table, factors, pairs)
+        if factors and np.linalg.matrix_rank(design) == design.shape[1] < len(table):
+            return _anova(table, factors, pairs)
+    return []
+
+
+def _corrected(
+    effects: Sequence[PartEffect], shares: Sequence[VarianceShare]
+) -> tuple[list[PartEffect], list[VarianceShare]]:
+    """Both with p_adjusted: Holm's correction over all parts and all interactions that have a p."""
+    from statsmodels.stats.multitest import multipletests
+
+    everything: list[PartEffect | VarianceShare] = [*effects, *shares]
+    tested = [one for one in everything if _is_test(one)]
+    adjusted = multipletests([one.p for one in tested], method="holm")[1] if tested else []
+    corrected = {id(one): float(p) for one, p in zip(tested, adjusted, strict=True)}
+    return (
+        [replace(effect, p_adjusted=corrected.get(id(effect))) for effect in effects],
+        [replace(share, p_adjusted=corrected.get(id(share))) for share in shares],
+    )
+
+
+def _is_test(one: PartEffect | VarianceShare) -> bool:
+    """Whether it asks something of its own: main effects of the analysis of variance ask what the parts do."""
+    return one.p is not None and not math.isnan(one.p) and (isinstance(one, PartEffect) or " x " in one.term)
 
 
 def _slot_effects(rows: Sequence[Row], slot: str, score: str) -> list[PartEffect]:
-    parts = sorted({row[slot] for row in _scored(rows, score)})
+    units = _units(rows, slot, score)
+    parts = sorted(units)
     comparisons: list[tuple[str, str, list[str]]] = [(a, b, [b]) for a, b in itertools.combinations(parts, 2)]
     if len(parts) > 2:
         comparisons += [(part, OTHERS, [other for other in parts if other != part]) for part in parts]
     effects = []
     for part, other, others in comparisons:
-        differences = paired_differences(rows, slot, score, part, others)
+        differences = _differences(units, part, others)
         if not len(differences):
             continue
         low, high = interval(differences) or (None, None)
         better = int((differences < 0).sum() if score in LOWER_IS_BETTER else (differences > 0).sum())
-        p = None if low is None else signed_rank(differences)
+        p = signed_rank(differences) if len(differences) >= MIN_PAIRS else None
         effects.append(
             PartEffect(
                 slot, part, other, score, float(differences.mean()), low, high, p, None, len(differences), better
@@ -372,12 +482,40 @@ def signed_rank(differences: np.ndarray) -> float:
 
 
 def _units(rows: Sequence[Row], slot: str, score: str) -> Units:
-    units: Units = defaultdict(lambda: defaultdict(dict))
+    units: Units = defaultdict(dict)
+    for parts, scores in _by_combination(rows, score).items():
+        place = SLOTS.index(slot)
+        units[parts[place]][parts[:place] + parts[place + 1 :]] = scores
+    return units
+
+
+def _by_combination(rows: Sequence[Row], score: str) -> dict[Parts, Scores]:
+    """The scores of every combination of parts; what has the same variant, sweep and seed (its folds) is averaged."""
+    groups: dict[Parts, dict[Setting, dict[Any, list[float]]]] = defaultdict(
+        lambda: defaultdict(lambda: defaultdict(list))
+    )
     done = _scored(rows, score)
     for row, origin in zip(done, origins(done), strict=True):
-        context = (*(row[other] for other in SLOTS if other != slot), row["variant"], origin)
-        units[row[slot]][context][row["seed"]] = row[score]
-    return units
+        groups[tuple(row[slot] for slot in SLOTS)][row["variant"], origin][row["seed"]].append(row[score])
+    return {
+        parts: {
+            setting: {seed: statistics.fmean(values) for seed, values in seeds.items()}
+            for setting, seeds in settings.items()
+        }
+        for parts, settings in groups.items()
+    }
+
+
+def _paired(combinations: Sequence[Scores]) -> list[list[float]]:
+    """A line for every setting that all of some combinations have: their scores, averaged over the seeds that all of
+    them have there, or over each one's own where they share none."""
+    lines = []
+    for setting in combinations[0]:
+        if all(setting in scores for scores in combinations):
+            seeds = [scores[setting] for scores in combinations]
+            shared = set(seeds[0]).intersection(*seeds[1:])
+            lines.append([statistics.fmean(own[seed] for seed in shared or own) for own in seeds])
+    return lines
 
 
 def _scored(rows: Iterable[Row], score: str) -> list[Row]:
@@ -385,27 +523,58 @@ def _scored(rows: Iterable[Row], score: str) -> list[Row]:
 
 
 def _table(rows: Sequence[Row], score: str) -> list[dict[str, Any]]:
-    """One entry a combination, variant and origin: its parts, and its score averaged over seeds."""
-    done = _scored(rows, score)
-    groups: dict[Context, list[float]] = defaultdict(list)
-    for row, origin in zip(done, origins(done), strict=True):
-        groups[(*(row[slot] for slot in SLOTS), row["variant"] or "", origin)].append(row[score])
+    """One entry a combination: its parts, and its score averaged over seeds, and then over variants and sweeps.
+
+    What a variant or sweep adds to all that it holds is taken off first (least squares on combinations and settings),
+    so that a longer sweep of a few combinations does not raise just these.
+    """
+    combinations = _by_combination(rows, score)
+    cells = [
+        (number, setting, statistics.fmean(seeds.values()))
+        for number, settings in enumerate(combinations.values())
+        for setting, seeds in settings.items()
+    ]
+    settings = sorted({setting for _, setting, _ in cells}, key=str)
+    number = np.array([number for number, _, _ in cells], dtype=np.int64)
+    values = np.array([[value] for _, _, value in cells]).reshape(-1, 1)
+    if len(settings) > 1:
+        of_setting = np.array([[float(setting == one) for one in settings] for _, setting, _ in cells])
+        within, left = (some - _means(some, number)[number] for some in (of_setting, values))
+        values = values - of_setting @ np.linalg.lstsq(within, left, rcond=None)[0]
+    scores = _means(values, number)[:, 0] if cells else ()
     return [
-        dict(zip(_FACTORS, key, strict=True)) | {"score": statistics.fmean(values)} for key, values in groups.items()
+        dict(zip(SLOTS, parts, strict=True)) | {"score": float(value)}
+        for parts, value in zip(combinations, scores, strict=True)
     ]
 
 
-def _levels(table: Sequence[Mapping[str, Any]], factor: str) -> int:
-    return len({unit[factor] for unit in table})
+def _means(values: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Means of the rows of (m, k) by group number (m,): (groups, k)."""
+    sums = np.zeros((group.max() + 1, values.shape[1]))
+    np.add.at(sums, group, values)
+    return np.asarray(sums / np.bincount(group)[:, None])
+
+
+def _design(table: Sequence[Mapping[str, Any]], factors: Sequence[str], pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+    """The design matrix of some factors and interactions of two, in treatment coding: (combinations, columns)."""
+    of_factor = {}
+    for factor in factors:
+        levels = sorted({unit[factor] for unit in table})
+        of_factor[factor] = np.array([[float(unit[factor] == level) for level in levels[1:]] for unit in table])
+    products = [(of_factor[a][:, :, None] * of_factor[b][:, None]).reshape(len(table), -1) for a, b in pairs]
+    return np.column_stack([np.ones(len(table)), *of_factor.values(), *products])
 
 
 def _factors(table: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What varies. Variants and sweeps, where there are several, are factors without interactions."""
-    return [factor for factor in _FACTORS if _levels(table, factor) > 1]
+    """The slots with more than one part."""
+    return [slot for slot in SLOTS if len({unit[slot] for unit in table}) > 1]
 
 
-def _is_full(table: Sequence[Mapping[str, Any]], pair: tuple[str, str]) -> bool:
-    return len({(unit[pair[0]], unit[pair[1]]) for unit in table}) == _levels(table, pair[0]) * _levels(table, pair[1])
+def _empty_cells(table: Sequence[Mapping[str, Any]], pair: tuple[str, str]) -> list[tuple[str, ...]]:
+    """The pairs of parts of two slots that no combination has."""
+    levels = [sorted({unit[slot] for unit in table}) for slot in pair]
+    there = {(unit[pair[0]], unit[pair[1]]) for unit in table}
+    return [cell for cell in itertools.product(*levels) if cell not in there]
 
 
 def _anova(
