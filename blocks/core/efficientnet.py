@@ -45,19 +45,19 @@ class EfficientNet(Block):
     ) -> None:
         super().__init__()
         self.out_channels = widths[-1]
-        bilinear = squeeze_excitation == "bilinear"
         stages: list[nn.Module] = []
+
+        def squeezed(channels: int, bottleneck: int) -> list[nn.Module]:
+            bilinear = squeeze_excitation == "bilinear"
+            return [SqueezeExcitation(channels, bottleneck, bilinear=bilinear, normalise=inputs.heads > 0)]
+
         for before, width in zip([inputs.channels, *widths[:-1]], widths, strict=True):
             inner = expansion * width
             stages += [
                 Residual(
                     *norm_silu(conv(before, inner, 1)),
                     *norm_silu(GroupedConv(inner, kernel_size, group_width)),
-                    *(
-                        [SqueezeExcitation(inner, before // se_reduction, bilinear=bilinear, normalise=inputs.heads > 0)]
-                        if squeeze_excitation
-                        else []
-                    ),
+                    *(squeezed(inner, before // se_reduction) if squeeze_excitation else []),
                     *norm_silu(conv(inner, before, 1)),
                     concatenate=residual == "concatenate",
                 ),
@@ -135,8 +135,8 @@ def bilinear_gate(channels: int, bottleneck: int) -> nn.Sequential:
 class WithProducts(nn.Module):
     """(B, n) -> (B, n + features): x, and behind it sums over all pairs of its entries, each pair with a weight.
 
-    Feature o is bias_o + sum over i, j of W_oij x_i x_j. W is a sum of `rank` outer products (CP decomposition), as many
-    as hold half the values that W has.
+    Feature o is bias_o + sum over i, j of W_oij x_i x_j. W is a sum of `rank` outer products (CP decomposition), as
+    many as hold half the values that W has.
     """
 
     def __init__(self, n: int, features: int) -> None:
