@@ -239,9 +239,37 @@ def test_the_ablation_narrowed_has_names_and_values_of_its_own(monkeypatch: pyte
         head = f"H{config['final']['heads']}-m{config['recipe']['mask_share']}"
         share = config["dataset"]["training_fraction"]
         assert name == f"unlockdna+kmer+proformer+expression_heads+d{width}-b8-{head}-f{share}"
-        assert not config["core"]["double_residual"] and config["optim"]["schedule"]["warmup_steps"] == 12500
+        assert not config["core"]["double_residual"]
+        assert config["optim"]["schedule"]["warmup_steps"] == {0.1: 1250, 0.02: 250}[share], "one epoch"
+    assert compose("experiment=proformer_ablation")["optim"]["schedule"]["warmup_steps"] == 12500, "of all of the data"
     assert {config["recipe"]["mask_share"] for config in runs.values()} == {0.05, 0}
     assert {config["dataset"]["training_fraction"] for config in runs.values()} == {0.1, 0.02}
+
+
+@pytest.mark.parametrize(
+    ("study", "narrowed"),
+    [
+        (PROFORMER_ABLATION, ("first.channels=64,256", "core.blocks=2", "final.heads=0,8")),
+        (PROFORMER_HEADS, ("final.heads=0,32",)),
+        (
+            SOFT_CLASSIFICATION,
+            ("first=conv,kmer", "core=bilstm,proformer", "final.loss=kl,mse", "recipe.is_reverse=true"),
+        ),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_the_runs_of_an_experiment_differ_in_the_studys_factors_and_what_follows_them(
+    study: Study, narrowed: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    runs = planned(monkeypatch, tmp_path, f"experiment={study.name}", *narrowed)
+    for name, config in runs.items():
+        folder = tmp_path / "runs" / name
+        folder.mkdir(parents=True)
+        (folder / "config.yaml").write_text(yaml.dump(config))
+        write_json(folder / "status.json", {"state": "done", "reason": None})
+        write_json(folder / "metrics.json", {"pearson_r": 0.5, "n": 9, "simulated": True})
+    read = read_study(study, [tmp_path / "runs"])
+    assert len(read.levels) == len(runs) >= 8 and read.remarks == []
 
 
 def test_a_dimension_of_ones_own_asks_for_its_attention_heads() -> None:

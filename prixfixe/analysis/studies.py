@@ -453,7 +453,10 @@ PROFORMER_ABLATION = Study(
         Question(("mask filling",), "wilcoxon"),
     ),
     holds=_PROFORMER,
-    follows=("core.heads", "core.head_width"),
+    follows=(
+        *("core.heads", "core.head_width"),
+        *("optim.schedule.warmup_steps", "recipe.published.schedule.warmup_steps"),
+    ),
 )
 
 PROFORMER_HEADS = Study(
