@@ -41,11 +41,17 @@ class Simulated(Dataset):
     """The simulated assay: `size` random promoters and their measured expression, in bins 0 to 17."""
 
     def __init__(
-        self, *, size: Annotated[int, Le(10**8)], seed: Annotated[int, Ge(0)], validation_fraction: float
+        self,
+        *,
+        size: Annotated[int, Le(10**8)],
+        seed: Annotated[int, Ge(0)],
+        validation_fraction: float,
+        training_fraction: float = 1.0,
     ) -> None:
         if size < 20:
             raise InputError(f"dataset.size={size}: too few promoters to train and score on; take at least 20")
         self.size, self.seed, self.validation_fraction = size, seed, validation_fraction
+        self.training_fraction = checked_fraction(training_fraction)
 
     def read(self) -> Split:
         from prixfixe.data.splits import split
@@ -54,6 +60,7 @@ class Simulated(Dataset):
         measurements = simulate(self.size, self.seed).measurements
         train, validation = split(measurements, validation_fraction=self.validation_fraction, seed=self.seed)
         content = f"simulated version={VERSION} size={self.size} seed={self.seed} validation_fraction={self.validation_fraction}"
+        train = training_share(train, self.training_fraction, self.seed)
         return Split(measurements[train], measurements[validation], content=content, simulated=True)
 
 
@@ -72,6 +79,7 @@ class Table(Dataset):
         expression: str | list[str] | None,
         fold: int | None,
         folds: int | None,
+        training_fraction: float = 1.0,  # a run of version 0.1 has none
     ) -> None:
         if validation is not None and (fold is not None or folds is not None):
             raise InputError(
@@ -87,6 +95,7 @@ class Table(Dataset):
         self.validation = None if validation is None else os.path.expanduser(validation)
         self.validation_fraction, self.split_seed, self.fold = validation_fraction, split_seed, fold
         self.folds = folds
+        self.training_fraction = checked_fraction(training_fraction)
         self.columns = {"sequence": sequence, "expression": expression}
 
     def read(self) -> Split:
@@ -115,6 +124,8 @@ class Table(Dataset):
         drawn = self.validation is None and self.fold is None  # by sequence, so that none stands on both sides
         both = 0 if drawn else shared(train.sequences, validation.sequences)
         warning = f"{both} of the {len(validation)} validation sequences stand in training as well (or as their reverse complement)"
+        if self.training_fraction < 1:
+            train = train[training_share(np.arange(len(train)), self.training_fraction, self.split_seed)]
         return Split(train, validation, content=content, warnings=(warning,) if both else ())
 
     def _split(self, measurements: Measurements) -> tuple[np.ndarray, np.ndarray]:
@@ -131,6 +142,24 @@ class Table(Dataset):
                 )
             measurements = replace(measurements, fold=cluster_folds(measurements, self.folds, seed=self.split_seed))
         return fold_split(measurements, self.fold)
+
+
+def checked_fraction(training_fraction: float) -> float:
+    if not 0 < training_fraction <= 1:
+        raise InputError(
+            f"dataset.training_fraction={training_fraction}: a share of the training rows, above 0, up to 1"
+        )
+    return training_fraction
+
+
+def training_share(rows: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    """A share of the training rows drawn after the split, in their order, at least one; all of them where it is 1.
+
+    Of one seed a smaller share lies within a larger one, so that what differs between the two is only how much there
+    is to learn from (Kwak et al. 2024 train on 10 % and 2 %).
+    """
+    drawn = np.random.default_rng(seed).permutation(len(rows))[: max(1, round(fraction * len(rows)))]
+    return rows[np.sort(drawn)]
 
 
 def expression_range(expression: np.ndarray, given: tuple[float, float] | None) -> tuple[float, float]:

@@ -1,48 +1,105 @@
-"""The contract, over every YAML of every slot: a new part is tested by being there."""
+"""The contract, over every YAML of every slot: a new part is tested by being there.
+
+The 81 published combinations are tested as one explicit grid. Every other part is tested in one pairing: the one that
+a line `# prixfixe train recipe=... first=...` of its own YAML names, or else the first experiment that chooses it, or
+else the default choice of the other slots.
+"""
 
 import copy
+import functools
+import importlib
 import itertools
-from collections.abc import Iterator
-from typing import Any
+import re
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 import torch
+import yaml
 from conftest import PUBLISHED_PARTS, compose, demo
+from torch import Tensor, nn
 
 from prixfixe.block_check import example, targets, violations
-from prixfixe.errors import InputError
+from prixfixe.contract import Block, InputSpec
 from prixfixe.experiment import build_optimizer, build_recipe
-from prixfixe.menu import Part, menu, partners
+from prixfixe.menu import Part, defaults, menu
 from prixfixe.network import build, learning_rate_groups
+from prixfixe.paths import conf_folder
 from prixfixe.run_folder import SLOTS
 
 PARTS = menu()
 NAMES = {slot: [part.name for part in PARTS if part.slot == slot] for slot in SLOTS}
-GRID = list(itertools.product(*NAMES.values()))
+GRID = list(itertools.product(*([name for name in NAMES[slot] if name in PUBLISHED_PARTS] for slot in SLOTS)))
+
+
+def pairing(part: Part) -> dict[str, str]:
+    """The choice of every slot beside which a part is tested: slot -> name."""
+    named: dict[str, str] = {}
+    if part.name not in PUBLISHED_PARTS:
+        named = next(filter(None, (of_its_own(part), *of_experiments(part))), {})
+    return defaults() | named | {part.slot: part.name}
+
+
+def of_its_own(part: Part) -> dict[str, str]:
+    """What the first line with a command in a part's YAML chooses."""
+    command = re.search(r"^#.*prixfixe train (.*)$", part.file.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    words = [word.partition("=") for word in command[1].split()] if command else []
+    return {slot: name for slot, _, name in words if slot in SLOTS}
+
+
+def of_experiments(part: Part) -> Iterator[dict[str, str]]:
+    """What the experiments choose that choose this part."""
+    for file in sorted((conf_folder() / "experiment").glob("*.yaml")):
+        entries = yaml.safe_load(file.read_text(encoding="utf-8")).get("defaults", [])
+        choices = {}
+        for entry in entries:
+            if isinstance(entry, dict):
+                [(group, name)] = entry.items()
+                choices[group.removeprefix("override ").strip("/")] = name
+        if choices.get(part.slot) == part.name:
+            yield {slot: name for slot, name in choices.items() if slot in SLOTS}
+
+
+@functools.cache
+def composed(*choices: str) -> dict[str, Any]:
+    return demo(*choices)
 
 
 def small(part: Part) -> dict[str, Any]:
-    """A demo-sized network with the part in it, and beside it the first choices of the other slots."""
-    choices = {slot: NAMES[slot][0] for slot in SLOTS} | {part.slot: part.name}
-    return demo(**choices)
+    """A demo-sized network with the part in it."""
+    choices = pairing(part)
+    if part in PARTS:
+        return copy.deepcopy(composed(*choices.values()))
+    in_its_place = choices | {part.slot: defaults()[part.slot]}
+    return copy.deepcopy({**composed(*in_its_place.values()), part.slot: part.node})
 
 
-@pytest.mark.parametrize("part", PARTS, ids=lambda part: f"{part.slot}/{part.name}")
+def name_of(value: Any) -> str:
+    return f"{value.slot}/{value.name}" if isinstance(value, Part) else str(value)
+
+
+@pytest.mark.parametrize("part", PARTS, ids=name_of)
 def test_part_keeps_the_contract(part: Part) -> None:
     assert list(violations(small(part))) == []
 
 
-@pytest.mark.parametrize("part", [p for p in PARTS if p.slot != "recipe"], ids=lambda part: f"{part.slot}/{part.name}")
+@pytest.mark.parametrize("part", [p for p in PARTS if p.slot != "recipe"], ids=name_of)
 def test_part_builds_at_published_size(part: Part) -> None:
-    config = partners(PARTS, part)
+    config = compose(*(f"{slot}={name}" for slot, name in pairing(part).items()))
     assert build(build_recipe(config), config, targets()).parameter_count() > 0
 
 
 def test_the_grid_has_81_combinations() -> None:
-    assert len([choices for choices in GRID if set(choices) <= set(PUBLISHED_PARTS)]) == 81
+    assert len(GRID) == 81 and {name for choices in GRID for name in choices} == set(PUBLISHED_PARTS)
 
 
-@pytest.mark.parametrize("choices", GRID, ids="+".join)
+OTHERS = [tuple(pairing(part)[slot] for slot in SLOTS) for part in PARTS if part.name not in PUBLISHED_PARTS]
+
+
+@pytest.mark.parametrize("choices", [*GRID, *OTHERS], ids="+".join)
 def test_every_combination_takes_a_step(choices: tuple[str, ...]) -> None:
     config = demo(*choices)
     torch.manual_seed(0)
@@ -61,29 +118,84 @@ def test_every_combination_takes_a_step(choices: tuple[str, ...]) -> None:
 
 # no dead knobs: every value in every YAML changes something
 
-
-def knobs() -> Iterator[tuple[Part, str]]:
-    for part in PARTS:
-        for key in part.values:
-            yield part, key
+Place = tuple[str, ...]  # of a value in a part's YAML: its key, and the keys below it in a dictionary
 
 
-def changed(value: Any) -> list[Any]:
-    """Other values for a knob, in the order in which they are tried."""
+def knobs(part: Part) -> Iterator[Place]:
+    """Every value of a part's YAML; of a dictionary, every value in it."""
+
+    def below(place: Place, value: Any) -> Iterator[Place]:
+        if isinstance(value, dict) and value:
+            for key, inner in value.items():
+                yield from below((*place, key), inner)
+        else:
+            yield place
+
+    for key, value in part.values.items():
+        yield from below((key,), value)
+
+
+def hint_of(part: Part, place: Place) -> Any:
+    """The type that the constructor says for a value; Any where it says none."""
+    module, _, name = part.node["_target_"].rpartition(".")
+    hint = typing.get_type_hints(getattr(importlib.import_module(module), name).__init__).get(place[0], Any)
+    for _ in place[1:]:
+        inner = [options[1] for options in map(typing.get_args, alternatives(hint)) if len(options) == 2]
+        hint = inner[0] if inner else Any
+    return hint
+
+
+def alternatives(hint: Any) -> list[Any]:
+    """The types of a union, in order; a type that is none, alone."""
+    is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    return [inner for option in typing.get_args(hint) for inner in alternatives(option)] if is_union else [hint]
+
+
+def in_the_comment(part: Part, place: Place) -> list[str]:
+    """The words behind a value's `#`, among which are its other choices: `residual: concatenate # or add`."""
+    line = re.search(rf"^\s*{re.escape(place[-1])}:[^#\n]*#(.*)$", part.file.read_text(encoding="utf-8"), re.MULTILINE)
+    return re.findall(r"[\w./+-]*\w", line[1]) if line else []
+
+
+def changed(value: Any, hint: Any = Any, words: list[str] | None = None) -> list[Any]:
+    """Other values for a knob, in the order in which they are tried; the block may refuse some of them.
+
+    hint: its type in the constructor. words: what its comment names.
+    """
+    options = alternatives(hint)
+    literals = [
+        choice for option in options if typing.get_origin(option) is Literal for choice in typing.get_args(option)
+    ]
+    found: list[Any] = [choice for choice in literals if choice != value or type(choice) is not type(value)]
     if isinstance(value, bool):
-        return [not value]
-    if isinstance(value, int):
-        return [value + 2, value * 2, value + 1, value * 50]
-    if isinstance(value, float):
-        return [value / 2 + 0.2, value + 1]
-    if isinstance(value, list):
-        return [[item + 2 for item in value], [item * 2 for item in value]]
-    if value is None:
-        return [4]
-    return {"concatenate": ["add"], "add": ["concatenate"], "kl": ["mse"]}[value]
+        found = [not value, *found]
+    elif isinstance(value, int):
+        found = [*found, value + 2, value * 2, value + 1, value * 50, value - 1]
+    elif isinstance(value, float):
+        found = [*found, value / 2 + 0.2, value + 1, value / 2]
+    elif isinstance(value, str):
+        found = [*found, *(words or []), *(text for text in (value[::-1], value[:-1], value + "A") if text != value)]
+    elif isinstance(value, list):
+        inner = next((typing.get_args(o)[0] for o in options if typing.get_origin(o) in (list, tuple)), Any)
+        tried = itertools.zip_longest(*(changed(item, inner, words) for item in value))
+        filled = [[was if new is None else new for was, new in zip(value, items, strict=True)] for items in tried]
+        found = [*found, *filled, value[:-1], [*value, *value[-1:]]]
+        found += [[item] for item in samples(inner, words)]
+    elif isinstance(value, dict):  # an empty one
+        found = [*found, *({"a": item} for item in samples(Any, words))]
+    return [*found, *(item for option in options if option is not type(value) for item in samples(option, words))]
 
 
-def behaviour(config: dict[str, Any]) -> dict[str, Any]:
+def samples(hint: Any, words: list[str] | None) -> list[Any]:
+    """A few values of a type."""
+    origin = typing.get_origin(hint)
+    if origin in (list, tuple):
+        return [[item] for item in samples((*typing.get_args(hint), Any)[0], words)]
+    known = {bool: [True, False], int: [4, 2], float: [0.25, 2.0], str: [*(words or []), "A"], type(None): [None]}
+    return [*itertools.chain(*known.values())] if hint is Any else known.get(hint, [])
+
+
+def behaviour(config: Mapping[str, Any]) -> dict[str, Any]:
     """Everything that a hyperparameter can change: shapes, initial values, rates, outputs and loss, training and
     scoring."""
     torch.manual_seed(0)
@@ -97,9 +209,7 @@ def behaviour(config: dict[str, Any]) -> dict[str, Any]:
     with torch.no_grad():
         scores = [network(views[0]).expression for views in recipe.scoring_batches(samples, 8)]
     rates = [group["max_lr"] for group in learning_rate_groups(network, config)]
-    often = torch.arange(len(samples) * recipe.samples_per_sequence).repeat(
-        20
-    )  # for what is drawn with some probability
+    often = torch.arange(len(samples) * recipe.samples_per_sequence).repeat(20)  # for what is drawn by chance
     return {
         "draws": recipe.training_batch(samples, often, targets().bins, torch.Generator().manual_seed(1)),
         "batch": batch,
@@ -121,23 +231,41 @@ def differ(a: Any, b: Any) -> bool:
     return a != b
 
 
-@pytest.mark.parametrize(
-    ("part", "key"), list(knobs()), ids=lambda value: f"{value.slot}/{value.name}" if isinstance(value, Part) else value
-)
-def test_no_dead_knob(part: Part, key: str) -> None:
+@functools.cache
+def unchanged(file: Path) -> dict[str, Any]:
+    """The behaviour of the part of a file as its YAML has it."""
+    return behaviour(small(next(part for part in PARTS if part.file == file)))
+
+
+def dead(part: Part, place: Place) -> str | None:
+    """Why a value of a part's YAML seems to do nothing; None where it does something."""
     base = small(part)
-    before, refused = behaviour(base), []
-    for value in changed(base[part.slot][key]):
+    before = unchanged(part.file) if part in PARTS else behaviour(base)
+    was = functools.reduce(lambda node, key: node[key], place, base[part.slot])
+    refused, changes_nothing = [], []
+    for value in changed(was, hint_of(part, place), in_the_comment(part, place)):
         config = copy.deepcopy(base)
-        config[part.slot][key] = value
+        functools.reduce(lambda node, key: node[key], place[:-1], config[part.slot])[place[-1]] = value
         try:
             after = behaviour(config)
-        except InputError as error:  # this value cannot be had beside the others, as heads that do not divide the width
-            refused.append(str(error))
+        except Exception as error:  # this value cannot be had beside the others, as heads that do not divide the width
+            refused.append(f"{value!r}: {error}")
             continue
         if differ(before, after):
-            return
-    pytest.fail(f"{part.slot}/{part.name}: {key} changes nothing; {refused}")
+            return None
+        changes_nothing.append(value)
+    key = f"{part.slot}/{part.name}: {'.'.join(place)}"
+    if changes_nothing:
+        return f"{key} changes nothing, as {was!r} or {changes_nothing}"
+    return f"{key}: no other value was taken, name one in its comment or its type: {refused}"
+
+
+KNOBS = [(part, place) for part in PARTS for place in knobs(part)]
+
+
+@pytest.mark.parametrize(("part", "place"), KNOBS, ids=lambda v: ".".join(v) if isinstance(v, tuple) else name_of(v))
+def test_no_dead_knob(part: Part, place: Place) -> None:
+    assert dead(part, place) is None
 
 
 @pytest.mark.parametrize("recipe", NAMES["recipe"])
@@ -161,3 +289,136 @@ def test_no_dead_optimiser_knob(recipe: str, optim: str) -> None:
                 config = copy.deepcopy(base)
                 config["optim"][node][key] = [0.8, 0.9] if isinstance(value, list) else changed(value)[0]
                 assert trajectory(config) != trajectory(base), f"{optim} of {recipe}: {node}.{key} changes nothing"
+
+
+# parts of a stranger's: knobs of every type, in a core that changes the length
+
+
+class Pooling(Block):
+    """(B, C, L) -> (B, C * repeat, L / 2): pools, then a few steps that hang on one value each."""
+
+    def __init__(
+        self,
+        inputs: InputSpec,
+        *,
+        kind: str,
+        norm: Literal["layer", "none"],
+        order: list[str],
+        steps: dict[str, dict[str, float]],
+        bias: bool,
+        clamp: float | None,
+        kernels: list[int] | None,
+        motif: str,
+        scales: dict[str, float],
+        repeat: int | Literal["twice"],
+    ) -> None:
+        super().__init__()
+        self.pool = {"mean": nn.AvgPool1d, "largest": nn.MaxPool1d}[kind](2)
+        self.norm = nn.GroupNorm(1, inputs.channels) if norm == "layer" else nn.Identity()
+        known = {"silu": nn.SiLU(), "double": nn.Threshold(0.1, 0.3), "relu": nn.LeakyReLU(0.3)}
+        self.order = nn.Sequential(*(known[step] for step in order))
+        self.affine, self.clamp = steps["affine"], clamp
+        self.motif = sum(map(ord, motif)) / 100
+        self.scales = sum(scales.values())
+        self.repeat = 2 if repeat == "twice" else repeat
+        self.convs = nn.ModuleList(
+            nn.Conv1d(inputs.channels, inputs.channels, 2 * size + 1, padding=size, bias=bias)
+            for size in kernels or [1]
+        )
+        self.out_channels = inputs.channels * self.repeat
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.order(self.norm(self.pool(x))) * self.affine["scale"] + self.affine["shift"] + self.motif + self.scales
+        x = sum(conv(x) for conv in self.convs)
+        return torch.cat([x if self.clamp is None else x.clamp(max=self.clamp)] * self.repeat, dim=1)
+
+
+class Idle(Block):
+    """Takes the same values and reads none of them."""
+
+    def __init__(
+        self,
+        inputs: InputSpec,
+        *,
+        kind: str,
+        norm: Literal["layer", "none"],
+        order: list[str],
+        steps: dict[str, dict[str, float]],
+        bias: bool,
+        clamp: float | None,
+        kernels: list[int] | None,
+        motif: str,
+        scales: dict[str, float],
+        repeat: int | Literal["twice"],
+    ) -> None:
+        super().__init__()
+        self.out_channels = inputs.channels
+        self.conv = nn.Conv1d(inputs.channels, inputs.channels, 2, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x)
+
+
+STRANGE = """\
+# prixfixe train recipe=bhi core=strange final=mlp
+_target_: test_contract.CLASS
+kind: mean # or largest
+norm: layer
+order: [silu, double] # of silu, double, relu
+steps: # each with its values
+  affine:
+    scale: 0.5
+    shift: 0.0
+bias: true
+clamp: null # or a limit
+kernels: null
+motif: GATTACA
+scales: {}
+repeat: 1
+"""
+PLACES = [
+    *(("kind",), ("norm",), ("order",), ("steps", "affine", "scale"), ("steps", "affine", "shift"), ("bias",)),
+    *(("clamp",), ("kernels",), ("motif",), ("scales",), ("repeat",)),
+]
+
+
+def strange(folder: Path, name: str) -> Part:
+    file = folder / "strange.yaml"
+    file.write_text(STRANGE.replace("CLASS", name))
+    return Part("core", "strange", file, yaml.safe_load(file.read_text()))
+
+
+def test_a_core_that_changes_the_length_is_tested_beside_the_parts_that_its_yaml_names(tmp_path: Path) -> None:
+    part = strange(tmp_path, "Pooling")
+    assert pairing(part) == {"recipe": "bhi", "first": "conv", "core": "strange", "final": "mlp"}
+    config = small(part)
+    assert list(violations(config)) == []
+    network = build(build_recipe(config), config, targets())
+    assert network.core(torch.zeros(1, 32, 110)).shape == (1, 32, 55)
+
+
+def test_knobs_of_every_type_are_known_to_do_something(tmp_path: Path) -> None:
+    part = strange(tmp_path, "Pooling")
+    assert list(knobs(part)) == PLACES
+    assert [reason for place in PLACES if (reason := dead(part, place))] == []
+
+
+def test_knobs_of_every_type_are_found_where_they_do_nothing(tmp_path: Path) -> None:
+    part = strange(tmp_path, "Idle")
+    reasons = [dead(part, place) for place in PLACES]
+    assert [reason and reason.partition(" changes nothing")[0] for reason in reasons] == [
+        f"core/strange: {'.'.join(place)}" for place in PLACES
+    ]
+
+
+def test_a_part_that_an_experiment_chooses_is_tested_beside_that_experiments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "a.yaml").write_text("defaults:\n  - grid81\n  - override /core: bilstm\n")
+    chosen = "defaults:\n  - override /recipe: unlockdna\n  - override /core: new\n  - override /optim: published\n"
+    (tmp_path / "experiment" / "b.yaml").write_text(chosen)
+    monkeypatch.setattr("test_contract.conf_folder", lambda: tmp_path)
+    (tmp_path / "new.yaml").write_text("_target_: test_contract.Pooling\n")
+    part = Part("core", "new", tmp_path / "new.yaml", {})
+    assert pairing(part) == {"recipe": "unlockdna", "first": "conv", "core": "new", "final": "soft_bins"}

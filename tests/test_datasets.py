@@ -141,6 +141,33 @@ def test_the_simulated_assay_is_labelled_and_split() -> None:
     assert everything == {*split.train.sequences.to_strings(), *split.validation.sequences.to_strings()}
 
 
+def test_a_share_of_the_training_rows_leaves_the_validation_rows_alone(promoters: Path) -> None:
+    whole = table(promoters).read()
+    rows = whole.train.sequences.to_strings()
+    assert table(promoters, training_fraction=1.0).read().train.sequences.to_strings() == rows
+    drawn = {}
+    for share in (0.5, 0.1, 0.001):
+        split = table(promoters, training_fraction=share).read()
+        assert split.validation.sequences.to_strings() == whole.validation.sequences.to_strings()
+        drawn[share] = split.train.sequences.to_strings()
+        assert len(drawn[share]) == max(1, round(share * len(rows)))
+        assert sorted(drawn[share], key=rows.index) == drawn[share], "in their order"
+    assert set(drawn[0.001]) < set(drawn[0.1]) < set(drawn[0.5]) < set(rows)
+    again = table(promoters, training_fraction=0.5).read()
+    assert again.train.sequences.to_strings() == drawn[0.5]
+    assert table(promoters, training_fraction=0.5, split_seed=1).read().train.sequences.to_strings() != drawn[0.5]
+    for share in (0.0, -0.1, 1.5, float("nan")):
+        with pytest.raises(InputError, match=r"dataset\.training_fraction=.*above 0, up to 1"):
+            table(promoters, training_fraction=share)
+
+
+def test_a_share_of_the_simulated_training_rows() -> None:
+    whole = Simulated(size=200, seed=1, validation_fraction=0.1).read()
+    part = Simulated(size=200, seed=1, validation_fraction=0.1, training_fraction=0.1).read()
+    assert len(part.train) == 18 and set(part.train.sequences.to_strings()) < set(whole.train.sequences.to_strings())
+    assert part.validation.sequences.to_strings() == whole.validation.sequences.to_strings()
+
+
 def test_real_promoters_train(real_data: Path, tmp_path: Path) -> None:
     node = {
         "_target_": "prixfixe.datasets.Table",

@@ -9,20 +9,26 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import ROOT, compose, random_strings
+from pytest import MonkeyPatch
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from blocks.core.efficientnet import SqueezeExcitation
+from prixfixe import fit
 from prixfixe.bins import Bins
 from prixfixe.block_check import targets
 from prixfixe.data.measurements import Measurements
 from prixfixe.data.sequences import Sequences
-from prixfixe.experiment import bins_of, build_optimizer, build_recipe
+from prixfixe.experiment import bins_of, build_optimizer, build_recipe, run
 from prixfixe.network import Network, build
+from prixfixe.scoring import predict
 
 # trainable parameters of the published PyTorch code's own modules; Proformer's published TensorFlow model has
 # 47,425,543, and ours 31 expression heads more that are learned one by one, two nucleotides fewer to name, and no
 # weight that only ever multiplies zeros
 SIZES = {
-    "legnet": 1_725_122,
+    "legnet": 1_852_846,
     "bhi_original": 6_875_137,
     "proformer": 47_425_543 + 31 * 512 - 2 * 513 - 512,
     "unlockdna_original": 47_425_543 + 31 * 512 - 2 * 513 - 512,
@@ -143,13 +149,31 @@ CNN = list(zip([256, 128, 128, 64, 64, 64], [128, 128, 64, 64, 64, 64], strict=T
 BLOCK = 47_286_272 // 4  # parameters of one of Proformer's blocks
 
 
+def dense(channels: int, bottleneck: int) -> int:
+    """Parameters of squeeze and excitation with two dense layers, as the package has it."""
+    return 2 * channels * bottleneck + bottleneck + channels
+
+
+def bilinear(channels: int, bottleneck: int) -> int:
+    """The same of LegNet's submission: dense, dense, a low-rank bilinear layer to half as many, dense."""
+    half = bottleneck // 2
+    rank = round(bottleneck**2 * half * 0.5 / (2 * bottleneck + half))
+    low_rank = rank * (1 + 2 * bottleneck + half) + half
+    return (channels + 1) * bottleneck + (bottleneck + 1) * bottleneck + low_rank + (bottleneck + half + 1) * channels
+
+
 @pytest.mark.parametrize(
     ("experiment", "override", "difference"),
     [
         ("legnet", "first.kernel_size=9", 2 * 6 * 256),
         ("legnet", "core.kernel_size=9", sum(2 * 4 * s * 2 + 2 * 2 * p * s for p, s in CNN)),
         ("legnet", "core.group_width=1", -sum(4 * s * 7 for _, s in CNN)),
-        ("legnet", "core.squeeze_excitation=false", -sum(2 * 4 * s * (p // 4) + p // 4 + 4 * s for p, s in CNN)),
+        (
+            "legnet",
+            "core.squeeze_excitation=true",
+            -sum(bilinear(4 * s, p // 4) - dense(4 * s, p // 4) for p, s in CNN),
+        ),
+        ("legnet", "core.squeeze_excitation=false", -sum(bilinear(4 * s, p // 4) for p, s in CNN)),
         ("legnet", "core.residual=add", -sum(p * s * 7 for p, s in CNN)),
         ("legnet", "recipe.is_singleton=false", -256 * 7),
         ("legnet", "recipe.is_reverse=false", -256 * 7),
@@ -160,12 +184,105 @@ BLOCK = 47_286_272 // 4  # parameters of one of Proformer's blocks
         ("proformer", "core.blocks=2", -2 * BLOCK),
         ("proformer", "core.heads=4", -4 * 4 * (4 * 512 * 512 + 3 * 512)),
         ("proformer", "final.heads=8", -24 * 512),
+        ("proformer", "final.glu=true", 513),
         ("proformer", "recipe.mask_share=0", -4 * 513),
     ],
 )
 def test_what_a_paper_ablates_is_a_setting(experiment: str, override: str, difference: int) -> None:
     published = SIZES[experiment]
     assert network_of(f"experiment={experiment}", override).parameter_count() - published == difference
+
+
+def test_legnet_gates_its_channels_by_products_of_features_as_submitted() -> None:
+    torch.manual_seed(0)
+    network = network_of("experiment=legnet")
+    squeezed = [module for module in network.core.modules() if isinstance(module, SqueezeExcitation)]
+    assert [layer.gate[0].in_features for layer in squeezed] == [4 * width for _, width in CNN]
+    layer = squeezed[0]
+    narrow, mixed, products, wide = (layer.gate[place] for place in (0, 2, 3, 5))
+    assert products.scale.numel() == 410, "of 64 x 64 x 32 weights half as many, as outer products"
+    full = torch.einsum("r,ir,jr,or->oij", products.scale, products.left, products.right, products.out)
+    assert full.std().item() == pytest.approx(0.00075, rel=0.1)
+    assert products.bias.abs().max() > 0.8, "uniform from -1 to 1"
+    with torch.no_grad():  # so that the products weigh something beside the features themselves
+        for weights in (narrow.weight, mixed.weight, wide.weight):
+            weights.normal_(0, 0.2)
+        for factor in (products.left, products.right, products.out):
+            factor.mul_(20)
+    full = torch.einsum("r,ir,jr,or->oij", products.scale, products.left, products.right, products.out)
+    x = torch.randn(3, 512, 20)
+    features = mixed.weight @ F.silu(narrow.weight @ x.mean(2).T + narrow.bias[:, None]) + mixed.bias[:, None]
+    pairs = torch.einsum("oij,ib,jb->ob", full, features, features) + products.bias[:, None]
+    gate = torch.sigmoid(wide.weight @ F.silu(torch.cat([features, pairs])) + wide.bias[:, None])
+    torch.testing.assert_close(layer(x), x * gate.T[:, :, None], atol=1e-4, rtol=1e-4)
+
+
+def test_a_quarter_in_an_integer_tensor_is_zero_so_the_published_encoder_gives_n_nothing() -> None:
+    codes = F.one_hot(torch.tensor([0, 4, 3]), num_classes=5)  # as the published predictor and LegNet's submission
+    codes[codes[:, 4] == 1] = 0.25
+    assert codes[1].tolist() == [0, 0, 0, 0, 0]
+    recipe = build_recipe(compose("experiment=dream_cnn"))
+    samples = recipe.load(Sequences.from_strings(["ACNT" * 20]), torch.device("cpu"), np.ones(1))
+    [views] = recipe.scoring_batches(samples, 1)
+    for view in views:
+        assert view["x"][0, :4].sum(0).sort().values[:20].tolist() == [0.0] * 20 and view["x"][0, :4].sum() == 150 - 20
+
+
+def test_bhis_first_layers_have_256_channels_a_kernel_in_its_own_solution_and_160_in_the_dream_weights() -> None:
+    for experiment, channels in (("bhi_original", 256), ("dream_cnn", 160), ("dream_rnn", 160)):
+        convolutions = network_of(f"experiment={experiment}").first.convs.convs
+        assert [(conv.kernel_size, conv.out_channels) for conv in convolutions] == [((9,), channels), ((15,), channels)]
+
+
+def test_four_nucleotides_are_named_and_not_n_or_m() -> None:
+    assert network_of("experiment=proformer").auxiliary["mask_filling"].nucleotide.out_channels == 4
+
+
+def test_a_sequence_is_scored_once_with_both_strands_averaged() -> None:
+    config = compose("experiment=dream_cnn", "first.channels=8", "core.widths=[8]")
+    recipe = build_recipe(config)
+    network = build(recipe, config, targets()).eval()
+    samples = recipe.load(Sequences.from_strings(random_strings(7, 110)), torch.device("cpu"))
+    [views] = recipe.scoring_batches(samples, 10)
+    strands = torch.stack([network(view).expression for view in views])
+    expression, _ = predict(network, recipe, samples, batch_size=3)
+    assert strands.shape == (2, 7) and expression.shape == (7,)
+    np.testing.assert_allclose(expression, strands.mean(0).detach().numpy(), rtol=1e-5)
+
+
+def test_adam_steps_once_a_batch_and_not_again_on_gradients_that_are_zero(tmp_path: Path) -> None:
+    def after(zeros: bool) -> float:
+        """One batch as the published package has it: a step, gradients taken away, and the step of its schedule."""
+        weight = torch.nn.Parameter(torch.zeros(1))
+        adam = torch.optim.Adam([weight], lr=0.1)
+        weight.grad = torch.ones(1)
+        adam.step()
+        adam.zero_grad(set_to_none=not zeros)
+        adam.step()
+        return weight.item()
+
+    assert after(zeros=False) == pytest.approx(-0.1), "from torch 2.0 on nothing is left to step on"
+    assert after(zeros=True) < -0.16, "under torch 1.13, which the published environment pins, the weights move twice"
+    steps = []
+    small = ("first.channels=8", "core.blocks=1", "core.heads=1", "core.head_width=4", "training.batch_size=64")
+    config = compose("experiment=unlockdna_original", *small, "training.epochs=1", "dataset.size=200")
+    counting = register_optimizer_step_post_hook(lambda *_: steps.append(1))
+    try:
+        run(config, tmp_path / "run", show_progress=False)
+    finally:
+        counting.remove()
+    assert len(steps) == math.ceil(180 / 64)
+
+
+def test_the_norm_of_all_gradients_is_clipped_and_then_each_value(tmp_path: Path, monkeypatch: MonkeyPatch) -> None:
+    calls = []
+    monkeypatch.setattr(fit, "clip_grad_norm_", lambda parameters, limit: calls.append((len([*parameters]), limit)))
+    monkeypatch.setattr(fit, "clip_grad_value_", lambda parameters, limit: calls.append((len([*parameters]), limit)))
+    small = ("first.channels=8", "core.blocks=1", "core.heads=1", "core.head_width=4", "training.batch_size=64")
+    config = compose("experiment=unlockdna_original", *small, "training.epochs=1", "dataset.size=60")
+    run(config, tmp_path / "run", show_progress=False)
+    everything = len([*build(build_recipe(config), config, targets()).parameters()])
+    assert calls == [(everything, 1.0), (everything, 0.5)]
 
 
 @pytest.mark.parametrize("share", [0.05, 0.3])

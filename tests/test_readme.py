@@ -61,6 +61,16 @@ def test_the_choices_that_the_readme_names_are_the_menu() -> None:
         assert f"`{part.name}`" in README
 
 
+def test_the_demos_numbers_are_those_of_its_table_and_name_the_processor() -> None:
+    table = (Path(__file__).resolve().parents[1] / "docs" / "demo" / "results.md").read_text(encoding="utf-8")
+    quoted = README.partition("<!-- demo -->\n")[2].partition("<!-- /demo -->\n")[0]
+    for text in (quoted, table.partition("\n\n")[2]):
+        assert re.match(r"`make demo` on \d+ CPU cores \(.*(Intel|AMD|ARM|Apple|Neoverse).*\), Python .*, torch ", text)
+        assert "On another, sums are made in another\norder" in text
+    rows = [[line for line in text.splitlines() if line.startswith("|")] for text in (quoted, table)]
+    assert len(rows[0]) == 2 + 5 and rows[0] == rows[1][:7]
+
+
 @pytest.mark.parametrize("link", re.findall(r"\]\(((?!http)[^)#]+)\)", README))
 def test_links_lead_somewhere(link: str) -> None:
     assert (Path(__file__).resolve().parents[1] / link).exists()

@@ -25,12 +25,14 @@ from statsmodels.stats.multitest import multipletests
 
 from prixfixe.analysis.studies import (
     PROFORMER_ABLATION,
+    PROFORMER_HEADS,
     SOFT_CLASSIFICATION,
     Factor,
     Question,
     Study,
     answer_table,
     find_study,
+    panels,
     read_study,
     score_table,
 )
@@ -46,14 +48,17 @@ from prixfixe.sweeps import plan as sweep_module
 
 FIXED = {
     "proformer_ablation": {"recipe": "unlockdna", "first": "kmer", "core": "proformer", "final": "expression_heads"},
+    "proformer_heads": {"recipe": "unlockdna", "first": "kmer", "core": "proformer", "final": "expression_heads"},
     "soft_classification": {"recipe": "autosome", "first": "conv", "core": "bilstm", "final": "soft_bins"},
 }
 ABLATION = {
+    "dataset.training_fraction": (0.1,),
     "first.channels": (64, 128, 256),
     "core.blocks": (1, 2, 4, 8),
     "final.heads": (0, 1, 8, 16, 32, 64),
     "recipe.mask_share": (0.05, 0),
 }
+HEADS = {"final.heads": (0, 1, 32), "final.glu": (False, True), "recipe.mask_share": (0.05, 0)}
 SOFT = {
     "choices.first": ("conv", "parallel_conv", "kmer"),
     "choices.core": ("efficientnet", "bilstm", "proformer"),
@@ -202,7 +207,12 @@ def planned(monkeypatch: pytest.MonkeyPatch, folder: Path, *overrides: str) -> d
 
 
 @pytest.mark.parametrize(
-    ("study", "swept", "runs"), [("proformer_ablation", ABLATION, 144), ("soft_classification", SOFT, 108)]
+    ("study", "swept", "runs"),
+    [
+        ("proformer_ablation", ABLATION | {"dataset.training_fraction": (0.1, 0.02)}, 288),
+        ("proformer_heads", HEADS, 12),
+        ("soft_classification", SOFT, 108),
+    ],
 )
 def test_one_multirun_sweeps_over_all_of_it(study: str, swept: Mapping[str, Sequence[Any]], runs: int) -> None:
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_folder())):
@@ -217,7 +227,7 @@ def test_one_multirun_sweeps_over_all_of_it(study: str, swept: Mapping[str, Sequ
 
 def test_the_ablation_narrowed_has_names_and_values_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     runs = planned(monkeypatch, tmp_path, "experiment=proformer_ablation", "core.blocks=8", "final.heads=0")
-    assert len(runs) == 3 * 2
+    assert len(runs) == 3 * 2 * 2
     heads = {64: 2, 128: 4, 256: 8}
     for name, config in runs.items():
         width = config["first"]["channels"]
@@ -226,12 +236,40 @@ def test_the_ablation_narrowed_has_names_and_values_of_its_own(monkeypatch: pyte
             width,
             8,
         )
-        assert (
-            name
-            == f"unlockdna+kmer+proformer+expression_heads+d{width}-b8-H{config['final']['heads']}-m{config['recipe']['mask_share']}"
-        )
-        assert not config["core"]["double_residual"] and config["optim"]["schedule"]["warmup_steps"] == 12500
+        head = f"H{config['final']['heads']}-m{config['recipe']['mask_share']}"
+        share = config["dataset"]["training_fraction"]
+        assert name == f"unlockdna+kmer+proformer+expression_heads+d{width}-b8-{head}-f{share}"
+        assert not config["core"]["double_residual"]
+        assert config["optim"]["schedule"]["warmup_steps"] == {0.1: 1250, 0.02: 250}[share], "one epoch"
+    assert compose("experiment=proformer_ablation")["optim"]["schedule"]["warmup_steps"] == 12500, "of all of the data"
     assert {config["recipe"]["mask_share"] for config in runs.values()} == {0.05, 0}
+    assert {config["dataset"]["training_fraction"] for config in runs.values()} == {0.1, 0.02}
+
+
+@pytest.mark.parametrize(
+    ("study", "narrowed"),
+    [
+        (PROFORMER_ABLATION, ("first.channels=64,256", "core.blocks=2", "final.heads=0,8")),
+        (PROFORMER_HEADS, ("final.heads=0,32",)),
+        (
+            SOFT_CLASSIFICATION,
+            ("first=conv,kmer", "core=bilstm,proformer", "final.loss=kl,mse", "recipe.is_reverse=true"),
+        ),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_the_runs_of_an_experiment_differ_in_the_studys_factors_and_what_follows_them(
+    study: Study, narrowed: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    runs = planned(monkeypatch, tmp_path, f"experiment={study.name}", *narrowed)
+    for name, config in runs.items():
+        folder = tmp_path / "runs" / name
+        folder.mkdir(parents=True)
+        (folder / "config.yaml").write_text(yaml.dump(config))
+        write_json(folder / "status.json", {"state": "done", "reason": None})
+        write_json(folder / "metrics.json", {"pearson_r": 0.5, "n": 9, "simulated": True})
+    read = read_study(study, [tmp_path / "runs"])
+    assert len(read.levels) == len(runs) >= 8 and read.remarks == []
 
 
 def test_a_dimension_of_ones_own_asks_for_its_attention_heads() -> None:
@@ -290,6 +328,20 @@ def test_no_heads_are_global_average_pooling() -> None:
     assert torch.allclose(network(batch).expression, pooled, atol=1e-5)
     with_heads = build(recipe, small("final.heads=1", "recipe.mask_share=0"), targets())
     assert with_heads.parameter_count() - network.parameter_count() == 64
+
+
+def test_gated_heads_are_gated_linear_units() -> None:
+    config = small("final.heads=3", "final.glu=true", "recipe.mask_share=0")
+    assert list(violations(config)) == []
+    recipe = build_recipe(config)
+    network = build(recipe, config, targets()).eval()
+    features = torch.randn(5, 64, 3 + 168)
+    heads = torch.einsum("oc,bch->boh", network.final.dense.weight, features[:, :, :3])
+    heads = heads + network.final.dense.bias[:, None]
+    expected = (heads[:, 0] * torch.sigmoid(heads[:, 1])).mean(dim=1) * 2.0 + 11.0
+    assert torch.allclose(network.final(features).expression, expected, atol=1e-5)
+    dense = build(recipe, small("final.heads=3", "recipe.mask_share=0"), targets())
+    assert network.parameter_count() - dense.parameter_count() == 64 + 1
 
 
 def test_without_mask_filling_nothing_is_masked_and_nothing_filled() -> None:
@@ -363,6 +415,7 @@ def test_the_ablation_table_has_two_panels(ablation: Path, capsys: pytest.Captur
     table = list(csv.DictReader(io.StringIO(shown(capsys, "proformer_ablation", ablation, "--format", "csv"))))
     assert len(table) == 2 * 12
     assert list(table[0]) == [
+        "training data",
         "mask filling",
         "dimension",
         "blocks",
@@ -377,7 +430,7 @@ def test_the_ablation_table_has_two_panels(ablation: Path, capsys: pytest.Captur
     metrics = json.loads(
         (
             ablation
-            / "unlockdna+kmer+proformer+expression_heads+channels64-blocks8-heads16-mask_share0.05"
+            / "unlockdna+kmer+proformer+expression_heads+training_fraction0.1-channels64-blocks8-heads16-mask_share0.05"
             / "metrics.json"
         ).read_text()
     )
@@ -385,12 +438,14 @@ def test_the_ablation_table_has_two_panels(ablation: Path, capsys: pytest.Captur
         r for r in table if (r["mask filling"], r["dimension"], r["blocks"]) == ("mask filling, share 0.05", "64", "8")
     ]
     assert float(row["H=16"]) == metrics["pearson_r"]
-    assert float(row["mean over columns"]) == pytest.approx(np.mean([float(row[h]) for h in list(row)[3:-1]]))
+    assert float(row["mean over columns"]) == pytest.approx(np.mean([float(row[h]) for h in list(row)[4:-1]]))
     text = shown(capsys, "proformer_ablation", ablation)
     assert text.startswith("The ablations of Kwak et al. 2024 (Proformer): Pearson r. 144 of 144 combinations done.\n")
-    assert (
-        text.index("\nWithout mask filling\n") < text.index("\nMask filling, share 0.05\n") < text.index("Mann-Whitney")
+    panels = (
+        "\n0.1 of the training data, without mask filling\n",
+        "\n0.1 of the training data, mask filling, share 0.05\n",
     )
+    assert text.index(panels[0]) < text.index(panels[1]) < text.index("rank-sum")
 
 
 def test_the_soft_classification_table_has_combinations_as_columns(
@@ -433,11 +488,18 @@ def test_seeds_are_averaged_with_their_spread(tmp_path: Path, capsys: pytest.Cap
 
 def test_planted_effects_of_the_ablation_are_found(ablation: Path) -> None:
     rows = answers(PROFORMER_ABLATION, ablation)
-    assert len(rows) == 2 * 5 + 15 + 6 + 3 + 1
-    groups = [row for row in rows if row["test"] == "Mann-Whitney"]
-    assert {row["n"] for row in groups} == {"12 + 12"} and {row["other"] for row in groups} == {"pooling"}
-    assert all(row["p_adjusted"] < 0.001 and row["difference"] == pytest.approx(0.05, abs=0.005) for row in groups)
-    paired = {(row["term"], row["part"], row["other"]): row for row in rows if row["test"] == "Wilcoxon"}
+    assert len(rows) == 11 + 2 * 15 + 6 + 3 + (15 + 6 + 3 + 1)
+    of_both = [row for row in rows if row["term"] == "head, mask filling; 0.1 of the training data"]
+    plain = "head pooling, mask filling without mask filling"
+    assert {row["test"] for row in of_both} == {"rank-sum"} and {row["other"] for row in of_both} == {plain}
+    assert {row["n"] for row in of_both} == {"12 + 12"}
+    published = [row for row in of_both if "share" in row["part"] and "pooling" not in row["part"]]
+    assert len(published) == 5, "of heads with mask filling against pooling without it"
+    assert all(row["p_adjusted"] < 0.001 for row in published)
+    assert all(row["difference"] == pytest.approx(0.05 + 0.02, abs=0.005) for row in published)
+    sizes = {row["term"]: row for row in rows if row["test"] == "rank-sum" and row["part"] in ("8", "256")}
+    assert set(sizes) == {"blocks; 0.1 of the training data", "dimension; 0.1 of the training data"}
+    paired = {(row["term"], row["part"], row["other"]): row for row in rows if row["test"] == "signed-rank"}
     dimension = paired["dimension", "256", "64"]
     assert dimension["n"] == "48" and dimension["better"] == "48 of 48" and dimension["low"] < 0.02 < dimension["high"]
     assert paired["mask filling", "mask filling, share 0.05", "without mask filling"]["difference"] == pytest.approx(
@@ -452,12 +514,12 @@ def test_p_values_are_scipys_and_the_correction_statsmodels(ablation: Path) -> N
     scores = {}
     for values in itertools.product(*ABLATION.values()):
         name = "-".join(f"{key.rpartition('.')[2]}{value}" for key, value in zip(ABLATION, values, strict=True))
-        scores[values] = json.loads(
-            (ablation / f"unlockdna+kmer+proformer+expression_heads+{name}" / "metrics.json").read_text()
-        )["mse"]
-    groups = {h: [score for key, score in scores.items() if key[2] == h and key[3] == 0] for h in (0, 16)}
-    [row] = [r for r in rows if r["test"] == "Mann-Whitney" and r["part"] == "H=16" and "without" in r["term"]]
-    assert row["p"] == mannwhitneyu(groups[16], groups[0]).pvalue
+        path = ablation / f"unlockdna+kmer+proformer+expression_heads+{name}" / "metrics.json"
+        scores[values[1:]] = json.loads(path.read_text())["mse"]
+    pooled = [score for (_, _, h, m), score in scores.items() if (h, m) == (0, 0)]
+    with_filling = [score for (_, _, h, m), score in scores.items() if (h, m) == (16, 0.05)]
+    [row] = [r for r in rows if r["part"] == "head H=16, mask filling mask filling, share 0.05"]
+    assert row["p"] == mannwhitneyu(with_filling, pooled).pvalue
     blocks = [r for r in rows if r["term"] == "blocks"]
     expected = [
         wilcoxon([scores[d, b, h, m] - scores[d, a, h, m] for d, _, h, m in scores if _ == 1]).pvalue
@@ -465,6 +527,44 @@ def test_p_values_are_scipys_and_the_correction_statsmodels(ablation: Path) -> N
     ]
     assert [r["p"] for r in blocks] == pytest.approx(expected)
     assert [r["p_adjusted"] for r in blocks] == pytest.approx(multipletests(expected, method="holm")[1])
+
+
+def test_10_and_2_per_cent_of_the_data_are_compared_apart(tmp_path: Path) -> None:
+    def planted(values: Values) -> float:
+        return of_heads(values) - (0.3 if values["dataset.training_fraction"] == 0.02 else 0)
+
+    swept = ABLATION | {"dataset.training_fraction": (0.1, 0.02), "final.heads": (0, 32)}
+    folder = make_study(tmp_path / "shares", "proformer_ablation", swept, planted)
+    rows = answers(PROFORMER_ABLATION, folder)
+    part = "head H=32, mask filling mask filling, share 0.05"
+    found = {row["term"]: row for row in rows if row["part"] == part}
+    assert list(found) == [f"head, mask filling; {share} of the training data" for share in (0.02, 0.1)]
+    assert all(row["difference"] == pytest.approx(0.07, abs=0.005) and row["n"] == "12 + 12" for row in found.values())
+    assert read_study(PROFORMER_ABLATION, [folder]).remarks == []
+    table = score_table(PROFORMER_ABLATION, read_study(PROFORMER_ABLATION, [folder]), "pearson_r")
+    assert len({row["training data"] for row in table.rows}) == 2
+
+
+def test_runs_from_before_the_share_of_the_data_was_a_setting_are_on_all_of_it(tmp_path: Path) -> None:
+    swept = {key: values for key, values in ABLATION.items() if key != "dataset.training_fraction"}
+    runs = read_study(PROFORMER_ABLATION, [make_study(tmp_path / "old", "proformer_ablation", swept, of_heads)])
+    assert len(runs.levels) == 144 and {levels["training data"] for levels in runs.levels} == {1.0}
+    assert panels(PROFORMER_ABLATION, score_table(PROFORMER_ABLATION, runs, "mse"))[0].title.endswith(
+        "\n\nAll training data, without mask filling"
+    )
+
+
+def test_gated_heads_stand_beside_dense_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def planted(values: Values) -> float:
+        return 0.7 + 0.01 * (values["final.heads"] == 32) - 0.02 * values["final.glu"]
+
+    folder = make_study(tmp_path / "heads", "proformer_heads", HEADS, planted, noise=0)
+    table = list(csv.DictReader(io.StringIO(shown(capsys, "proformer_heads", folder, "--format", "csv"))))
+    found = {(row["mask filling"], row["gated"]): float(row["H=32"]) for row in table}
+    assert found["mask filling, share 0.05", "dense"] == pytest.approx(0.71)
+    assert found["mask filling, share 0.05", "GLU"] == pytest.approx(0.69)
+    [gated] = [row for row in answers(PROFORMER_HEADS, folder) if row["term"] == "gated"]
+    assert gated["difference"] == pytest.approx(-0.02) and gated["better"] == "0 of 6"
 
 
 def test_planted_effects_of_soft_classification_are_found(soft: Path) -> None:
@@ -508,14 +608,20 @@ def test_an_unfinished_study_says_what_is_missing(tmp_path: Path, capsys: pytest
     assert "To run just these:\n  prixfixe train -m " in text
     assert "× failed, – missing." in text  # noqa: RUF001
     rows = {(row["test"], row["term"], row["part"], row["other"]): row for row in answers(PROFORMER_ABLATION, folder)}
-    none = rows["Wilcoxon", "head", "H=64", "pooling"]
+    none = rows["signed-rank", "head", "H=64", "pooling"]
     assert (none["difference"], none["n"], none["p"], none["p_adjusted"]) == (None, "0", None, None)
-    some = rows["Wilcoxon", "head", "H=8", "pooling"]
+    some = rows["signed-rank", "head", "H=8", "pooling"]
     assert some["n"] == "9" and some["p_adjusted"] < 0.05
     table = list(csv.DictReader(io.StringIO(shown(capsys, "proformer_ablation", folder, "--format", "csv"))))
     assert {row["H=64"] for row in table} == {""} and {row["mean over columns"] for row in table} == {""}
     tests = list(csv.DictReader(io.StringIO(shown(capsys, "proformer_ablation", folder, "--format", "csv", "--tests"))))
-    assert tests[0]["test"] == "Mann-Whitney" and tests[0]["p"]
+    assert (tests[0]["test"], tests[0]["n"], tests[0]["p"]) == ("rank-sum", "9 + 0", ""), (
+        "no pooling without filling yet"
+    )
+    [first] = [
+        row for row in tests if row["term"].endswith("share 0.05") and (row["part"], row["other"]) == ("H=8", "H=1")
+    ]
+    assert first["test"] == "rank-sum" and first["n"] == "9 + 9" and first["p"]
 
 
 def test_a_study_that_never_began_is_known_from_its_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -531,7 +637,7 @@ def test_too_few_pairs_get_no_p_value(tmp_path: Path) -> None:
     assert all(
         row["p"] is None and row["p_adjusted"] is None and row["difference"] is not None
         for row in rows
-        if row["term"].startswith("head")
+        if row["term"].rpartition(";")[0] == "head" or row["term"] == "head"
     )
     assert [row["n"] for row in rows if row["term"] == "blocks"] == ["6"]
     assert all(row["p"] is not None for row in rows if row["term"] == "blocks")
@@ -547,7 +653,7 @@ def test_other_runs_are_refused_or_left_out(ablation: Path, tmp_path: Path, caps
         and "experiment=soft_classification" in err
     )
     assert main(["study", "proformer", str(grid)]) == 2
-    assert "choose proformer_ablation or soft_classification" in capsys.readouterr().err
+    assert "choose one of proformer_ablation, proformer_heads, soft_classification (" in capsys.readouterr().err
     assert main(["study", "proformer_ablation", str(tmp_path / "nowhere")]) == 2
     capsys.readouterr()
     assert "left out: 81 runs not of this study" in shown(capsys, "proformer_ablation", ablation, grid)
@@ -597,7 +703,7 @@ def test_a_score_that_no_run_has_is_said_without_a_table_of_tests(
     assert shown(capsys, "soft_classification", soft, "--score", "pearson_score", "--tests") == line
     out = shown(capsys, "soft_classification", soft, "--score", "pearson_score")
     assert out.endswith("\n\n" + line)
-    assert "Wilcoxon" not in out
+    assert "signed-rank" not in out
     assert shown(capsys, "soft_classification", soft, "--score", "pearson_score", "--tests", "--format", "md") == line
 
 
@@ -612,9 +718,34 @@ def test_damaged_runs_are_named_and_passed_over(tmp_path: Path, capsys: pytest.C
     assert text.count("\ndamaged: ") == 2
 
 
-def test_the_same_runs_in_two_sweeps_are_never_paired_with_each_other(tmp_path: Path) -> None:
-    folders = [make_study(tmp_path / name, "soft_classification", SOFT, of_losses) for name in ("one", "two")]
-    assert {row["n"] for row in answers(SOFT_CLASSIFICATION, *folders) if row["term"] == "loss"} == {"72"}
+def test_sweeps_seeds_and_folds_of_the_same_runs_are_no_more_witnesses(tmp_path: Path) -> None:
+    few = SOFT | {"choices.core": ("bilstm",)}
+    once = make_study(tmp_path / "one", "soft_classification", few, of_losses)
+    apart = {row["part"]: row["p"] for row in answers(SOFT_CLASSIFICATION, once)}
+    folders = [once, make_study(tmp_path / "two", "soft_classification", few, of_losses)]
+    again = answers(SOFT_CLASSIFICATION, *folders)
+    assert {row["part"]: row["p"] for row in again} == apart, "the second sweep is the first once more"
+    assert {row["n"] for row in again if row["term"] == "loss"} == {"12"}
+    unlike = make_study(tmp_path / "three", "soft_classification", few, lambda values: 0.4 + of_losses(values))
+    assert {row["n"] for row in answers(SOFT_CLASSIFICATION, once, unlike) if row["term"] == "loss"} == {"12"}
+    means = {row["part"]: row["difference"] for row in answers(SOFT_CLASSIFICATION, once, unlike)}
+    assert means["MSE"] == pytest.approx(-0.03, abs=0.003), "paired within a sweep, then averaged"
+
+
+def test_folds_of_one_table_are_averaged_and_none_is_lost(tmp_path: Path) -> None:
+    folders = []
+    for fold, worth in ((0, 0.02), (1, 0.04), (2, 0.09)):
+
+        def planted(values: Values, worth: float = worth) -> float:
+            return 0.5 + worth * (values["final.loss"] == "kl")
+
+        few = SOFT | {"recipe.is_reverse": (True,), "recipe.is_singleton": (True,)}
+        extra = {"dataset.fold": fold}
+        folder = tmp_path / f"fold{fold}"
+        make_study(folder, "soft_classification", few, planted, noise=0, extra=lambda values, extra=extra: extra)
+        folders.append(folder)
+    [row] = [r for r in answers(SOFT_CLASSIFICATION, *folders) if (r["term"], r["part"]) == ("loss", "MSE")]
+    assert row["n"] == "9" and row["difference"] == pytest.approx(-0.05)
 
 
 def test_a_study_of_ones_own_is_a_few_lines(ablation: Path) -> None:
@@ -633,7 +764,7 @@ def test_a_study_of_ones_own_is_a_few_lines(ablation: Path) -> None:
 
 
 def test_every_study_has_its_experiment() -> None:
-    for name in ("proformer_ablation", "soft_classification"):
+    for name in ("proformer_ablation", "proformer_heads", "soft_classification"):
         assert find_study(name).name == name and (conf_folder() / "experiment" / f"{name}.yaml").exists()
 
 

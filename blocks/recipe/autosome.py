@@ -18,10 +18,8 @@ class Autosome(Recipe):
     3. is_singleton: the expression is an integer, as one cell leaves it; 0 at scoring and prediction, where it is not
        known.
 
-    Deviations: (1) the published code replaces the first 17 nucleotides by the construct's left flank, which is the
-    same where the flank is intact; here they are kept as they were measured. (2) It encodes N as 0.25 at prediction and
-    as zeros in training;
-    here zeros always.
+    Deviation: the published code replaces the first 17 nucleotides by the construct's left flank, which is the same
+    where the flank is intact; here they are kept as they were measured.
     """
 
     views = 2

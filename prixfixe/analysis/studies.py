@@ -3,9 +3,9 @@
 A `Study` says which values of config.yaml vary (its factors, by dotted key), how they are laid out, and which questions
 are tested. The two that are published stand at the end, in STUDIES; one of your own is as many lines (docs/studies.md).
 
-The unit of every test is one choice of all factors. Seeds are paired first and then averaged within a unit, since runs
-that differ by their seed alone are no independent witnesses. Every question has tests of its own, corrected among
-themselves (Holm).
+The unit of every test is one choice of all factors. Seeds, folds and repeated sweeps are paired first and then averaged
+within a unit, since runs that differ by these alone are no independent witnesses. Every question has tests of its own,
+corrected among themselves (Holm).
 """
 
 from __future__ import annotations
@@ -30,23 +30,35 @@ from prixfixe.analysis.views import any_simulated, commands, labelled, title
 from prixfixe.counting import counted
 from prixfixe.errors import InputError
 
+TESTS = {"wilcoxon": "signed-rank", "mann_whitney": "rank-sum"}  # how the tests are called in the table
 MIN_GROUP = 4  # with fewer on either side, a rank-sum test cannot give p < 0.05
 MOST_NAMES = 3  # of runs that are not done, for each state
 
+NEEDED = object()  # the value of a factor whose key every run of the study must have
+
 Levels = tuple[Any, ...]
+Repeat = tuple[Any, ...]  # what tells runs of one unit apart: sweep, fold and seed
+Units = Mapping[Levels, Mapping[Repeat, float]]
 
 
 @dataclass(frozen=True)
 class Factor:
-    """A value that varies; a list is a tuple here. key: its dotted key in config.yaml. names: what some of its values
-    are called, in the order in which they come first; form: what the others are called. short: headings of the table,
-    where they are to be shorter than names.
+    """A value that varies; a list is a tuple here.
+
+    key: its dotted key in config.yaml. names: what some of its values are called, in the order in which they come
+    first; form: what the others are called. short: headings of the table, where they are to be shorter than names.
+    default: the value of runs that were made before there was such a key.
     """
 
     key: str
     names: Mapping[Any, str] = field(default_factory=dict)
     form: str = "{}"
     short: Mapping[Any, str] = field(default_factory=dict)
+    default: Any = NEEDED
+
+    def of(self, config: Mapping[str, Any]) -> Any:
+        """The level of a run; NEEDED where its configuration has none."""
+        return _as_level(config.get(self.key, self.default))
 
     def name(self, level: Any) -> str:
         return self.names.get(level) or self.form.format(_as_list(level))
@@ -61,15 +73,15 @@ class Factor:
 class Question:
     """Whether the levels of some factors (taken together, where there are several) differ.
 
-    test: wilcoxon pairs the runs that are equal in all other factors; mann_whitney takes them as two groups. against:
-    the level that every other one is compared with; None: every pair of levels. within: a factor at each of whose
-    levels it is asked by itself.
+    test: wilcoxon (signed-rank) pairs the runs that are equal in all other factors; mann_whitney (rank-sum) takes them
+    as two groups. against: the level that every other one is compared with; None: every pair of levels. within: the
+    factors at each of whose levels it is asked by itself.
     """
 
     factors: tuple[str, ...]
     test: Literal["wilcoxon", "mann_whitney"]
     against: Levels | None = None
-    within: str | None = None
+    within: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -102,10 +114,12 @@ class Study:
 
 @dataclass(frozen=True)
 class StudyRuns:
-    """levels: factor label -> level, of each of the rows. remarks: what the reader of the numbers has to know."""
+    """levels: factor label -> level, and folds: the fold held out or None, of each of the rows. remarks: what the
+    reader of the numbers has to know."""
 
     results: Results
     levels: list[dict[str, Any]]
+    folds: list[Any]
     remarks: list[str]
 
     def of(self, labels: Sequence[str], index: int) -> Levels:
@@ -124,7 +138,7 @@ def find_study(name: str) -> Study:
     """InputError with the choices where there is none of this name."""
     if name not in STUDIES:
         raise InputError(
-            f"there is no study {name}; choose {' or '.join(STUDIES)} (docs/studies.md says how to make one)"
+            f"there is no study {name}; choose one of {', '.join(STUDIES)} (docs/studies.md says how to make one)"
         )
     return STUDIES[name]
 
@@ -140,18 +154,15 @@ def read_study(study: Study, folders: Sequence[Path]) -> StudyRuns:
         except (InputError, yaml.YAMLError) as error:
             damaged.append(str(error).partition("\n")[0])
             continue
-        if any(factor.key not in config for factor in study.factors.values()) or any(
-            config.get(k) != v for k, v in study.holds.items()
-        ):
+        levels = {label: factor.of(config) for label, factor in study.factors.items()}
+        if NEEDED in levels.values() or any(config.get(key) != value for key, value in study.holds.items()):
             strangers.append(row)
         else:
-            kept.append(
-                (row, {label: _as_level(config[factor.key]) for label, factor in study.factors.items()}, config)
-            )
+            kept.append((row, levels, config))
     if not kept:
         needed = [
             *(f"{key}={value}" for key, value in study.holds.items()),
-            *(factor.key for factor in study.factors.values()),
+            *(factor.key for factor in study.factors.values() if factor.default is NEEDED),
         ]
         raise InputError(
             f"{', '.join(map(str, folders))}: none of {counted(len(found.rows), 'run')} belongs to the study "
@@ -164,7 +175,12 @@ def read_study(study: Study, folders: Sequence[Path]) -> StudyRuns:
         else []
     )
     remarks += _beware(study, [(row, config) for row, _, config in kept if row["state"] == "done"])
-    return StudyRuns(Results([row for row, _, _ in kept], damaged), [levels for _, levels, _ in kept], remarks)
+    return StudyRuns(
+        Results([row for row, _, _ in kept], damaged),
+        [levels for _, levels, _ in kept],
+        [config.get("dataset.fold") for _, _, config in kept],
+        remarks,
+    )
 
 
 def score_table(study: Study, runs: StudyRuns, score: str) -> Table:
@@ -247,12 +263,10 @@ def answer_table(study: Study, runs: StudyRuns, score: str) -> Table:
         columns,
         rows,
         [
-            "Wilcoxon: signed-rank test over runs paired in all other factors; from, to: 95 % bootstrap "
-            "interval of the mean difference. "
-            "Mann-Whitney: rank-sum test of two groups.",
+            "signed-rank: Wilcoxon's signed-rank test over runs paired in all other factors; from, to: 95 % bootstrap "
+            "interval of the mean difference. rank-sum: Wilcoxon's rank-sum test (Mann-Whitney U) of two groups.",
             "n: pairs, or runs in each group, seeds averaged. p corrected: by Holm's method, over the tests of "
-            "one question "
-            "(the rows of one test and factor).",
+            "one question (the rows of one test and factor).",
             *(
                 [f"p is - with fewer than {MIN_PAIRS} pairs or {MIN_GROUP} runs in a group."]
                 if any(r["p"] is None for r in rows)
@@ -266,6 +280,8 @@ def answer_table(study: Study, runs: StudyRuns, score: str) -> Table:
 
 def _as_level(value: Any) -> Any:
     """A value of config.yaml that can be compared and looked up: its lists as tuples."""
+    if isinstance(value, dict):
+        return str(value)
     return tuple(map(_as_level, value)) if isinstance(value, list) else value
 
 
@@ -303,24 +319,22 @@ def _not_done(runs: StudyRuns) -> list[str]:
     return [*lines, *(["To run just these:"] if again else []), *(f"  {line}" for line in again)]
 
 
-def _units(study: Study, runs: StudyRuns, score: str) -> dict[Levels, dict[Any, float]]:
-    """Levels of all factors, and the sweep where several have the same ones -> seed -> score."""
+def _units(study: Study, runs: StudyRuns, score: str) -> Units:
+    """Levels of all factors -> sweep (where several have the same runs), fold and seed -> score."""
     labels = tuple(study.factors)
-    done = [
-        (runs.of(labels, i), row)
-        for i, row in enumerate(runs.results.rows)
-        if row["state"] == "done" and row.get(score) is not None
-    ]
-    repeated = max(Counter((levels, row["seed"]) for levels, row in done).values(), default=0) > 1
-    units: dict[Levels, dict[Any, float]] = defaultdict(dict)
-    for levels, row in done:
-        units[(*levels, str(Path(row["run"]).parent) if repeated else "")][row["seed"]] = row[score]
+    done: list[tuple[Levels, Repeat, Row]] = []
+    for index, row in enumerate(runs.results.rows):
+        if row["state"] == "done" and row.get(score) is not None:
+            done.append((runs.of(labels, index), (runs.folds[index], row["seed"]), row))
+    counts = Counter((levels, repeat) for levels, repeat, _ in done)
+    repeated = max(counts.values(), default=0) > 1
+    units: dict[Levels, dict[Repeat, float]] = defaultdict(dict)
+    for levels, repeat, row in done:
+        units[levels][str(Path(row["run"]).parent) if repeated else "", *repeat] = row[score]
     return units
 
 
-def _answers(
-    study: Study, runs: StudyRuns, question: Question, units: Mapping[Levels, Mapping[Any, float]], score: str
-) -> Iterator[Row]:
+def _answers(study: Study, runs: StudyRuns, question: Question, units: Units, score: str) -> Iterator[Row]:
     """The tests of a question, without correction."""
     levels = runs.occurring(study, question.factors)
     if question.against is None:
@@ -329,40 +343,40 @@ def _answers(
         pairs = [(level, question.against) for level in levels if level != question.against]
     labels = list(study.factors)
     places = [labels.index(label) for label in question.factors]
-    wheres = runs.occurring(study, [question.within]) if question.within else [()]
-    for where, (level, other) in itertools.product(wheres, pairs):
-        within = {
-            key: seeds
-            for key, seeds in units.items()
-            if not where or key[labels.index(str(question.within))] == where[0]
-        }
+    wheres = [labels.index(label) for label in question.within]
+    for where, (level, other) in itertools.product(runs.occurring(study, question.within), pairs):
+        within = {key: repeats for key, repeats in units.items() if tuple(key[place] for place in wheres) == where}
         here, there = (_at(within, places, chosen) for chosen in (level, other))
+        term = ", ".join(question.factors)
+        if where:
+            names = [study.factors[label].name(one) for label, one in zip(question.within, where, strict=True)]
+            term += f"; {', '.join(names)}"
         row: Row = {
-            "test": {"wilcoxon": "Wilcoxon", "mann_whitney": "Mann-Whitney"}[question.test],
-            "term": ", ".join(question.factors)
-            + (f"; {study.named([question.within], where)}" if question.within else ""),
+            "test": TESTS[question.test],
+            "term": term,
             "part": study.named(question.factors, level),
             "other": study.named(question.factors, other),
         }
-        yield row | (_paired if question.test == "wilcoxon" else _grouped)(here, there, score)
+        yield row | (_paired(here, there, score) if question.test == "wilcoxon" else _grouped(here, there))
 
 
-def _at(
-    units: Mapping[Levels, Mapping[Any, float]], places: Sequence[int], chosen: Levels
-) -> dict[Levels, Mapping[Any, float]]:
-    """The units with the chosen levels at some places: all their other levels -> seed -> score."""
+def _at(units: Units, places: Sequence[int], chosen: Levels) -> Units:
+    """The units with the chosen levels at some places: all their other levels -> repeat -> score."""
     return {
-        tuple(level for place, level in enumerate(key) if place not in places): seeds
-        for key, seeds in units.items()
+        tuple(level for place, level in enumerate(key) if place not in places): repeats
+        for key, repeats in units.items()
         if tuple(key[place] for place in places) == chosen
     }
 
 
-def _paired(here: Mapping[Levels, Mapping[Any, float]], there: Mapping[Levels, Mapping[Any, float]], score: str) -> Row:
-    shared = [(here[key], there[key], here[key].keys() & there[key].keys()) for key in here if key in there]
-    differences = np.array(
-        [statistics.fmean(a[seed] - b[seed] for seed in sorted(seeds)) for a, b, seeds in shared if seeds]
-    )
+def _paired(here: Units, there: Units, score: str) -> Row:
+    means = []
+    for key in here:
+        other = there.get(key, {})
+        paired = [here[key][repeat] - other[repeat] for repeat in here[key] if repeat in other]
+        if paired:
+            means.append(statistics.fmean(paired))
+    differences = np.array(means)
     if not len(differences):
         return _nothing("0")
     better = int((differences < 0).sum() if score in LOWER_IS_BETTER else (differences > 0).sum())
@@ -377,12 +391,10 @@ def _paired(here: Mapping[Levels, Mapping[Any, float]], there: Mapping[Levels, M
     }
 
 
-def _grouped(
-    here: Mapping[Levels, Mapping[Any, float]], there: Mapping[Levels, Mapping[Any, float]], score: str
-) -> Row:
+def _grouped(here: Units, there: Units) -> Row:
     from scipy.stats import mannwhitneyu
 
-    a, b = ([statistics.fmean(seeds.values()) for seeds in group.values()] for group in (here, there))
+    a, b = ([statistics.fmean(repeats.values()) for repeats in group.values()] for group in (here, there))
     count = f"{len(a)} + {len(b)}"
     if not a or not b:
         return _nothing(count)
@@ -405,32 +417,63 @@ def _corrected(rows: list[Row]) -> list[Row]:
 
 YES_NO = {True: "yes", False: "no"}
 
+_ALL_DATA = Factor("dataset.training_fraction", {1.0: "all training data"}, "{} of the training data", default=1.0)
+_FILLING = Factor("recipe.mask_share", {0: "without mask filling"}, "mask filling, share {}")
+_HEAD = Factor("final.heads", {0: "pooling"}, "H={}")
+_PROFORMER = {
+    "choices.recipe": "unlockdna",
+    "choices.first": "kmer",
+    "choices.core": "proformer",
+    "choices.final": "expression_heads",
+}
+
 PROFORMER_ABLATION = Study(
     name="proformer_ablation",
     about="The ablations of Kwak et al. 2024 (Proformer)",
     factors={
-        "mask filling": Factor("recipe.mask_share", {0: "without mask filling"}, "mask filling, share {}"),
+        "training data": _ALL_DATA,
+        "mask filling": _FILLING,
         "dimension": Factor("first.channels"),
         "blocks": Factor("core.blocks"),
-        "head": Factor("final.heads", {0: "pooling"}, "H={}"),
+        "head": _HEAD,
     },
-    panels=("mask filling",),
+    panels=("training data", "mask filling"),
     rows=("dimension", "blocks"),
     columns=("head",),
     questions=(
-        Question(("head",), "mann_whitney", against=(0,), within="mask filling"),
+        # of Kwak et al.: heads with mask filling against pooling without it; and what differs between heads and sizes
+        Question(("head", "mask filling"), "mann_whitney", against=(0, 0), within=("training data",)),
+        Question(("head",), "mann_whitney", within=("training data", "mask filling")),
+        Question(("blocks",), "mann_whitney", within=("training data",)),
+        Question(("dimension",), "mann_whitney", within=("training data",)),
+        # and, as a grid of everything allows, paired over all else
         Question(("head",), "wilcoxon"),
         Question(("blocks",), "wilcoxon"),
         Question(("dimension",), "wilcoxon"),
         Question(("mask filling",), "wilcoxon"),
     ),
-    holds={
-        "choices.recipe": "unlockdna",
-        "choices.first": "kmer",
-        "choices.core": "proformer",
-        "choices.final": "expression_heads",
+    holds=_PROFORMER,
+    follows=(
+        *("core.heads", "core.head_width"),
+        *("optim.schedule.warmup_steps", "recipe.published.schedule.warmup_steps"),
+    ),
+)
+
+PROFORMER_HEADS = Study(
+    name="proformer_heads",
+    about="Expression heads of Proformer at its published size (Kwak et al. 2024, Fig. 4b)",
+    factors={
+        "mask filling": _FILLING,
+        "gated": Factor("final.glu", {False: "dense", True: "GLU"}, default=False),
+        "head": _HEAD,
     },
-    follows=("core.heads", "core.head_width"),
+    rows=("mask filling", "gated"),
+    columns=("head",),
+    questions=(
+        Question(("head", "mask filling", "gated"), "wilcoxon", against=(0, 0, False)),
+        Question(("gated",), "wilcoxon"),
+    ),
+    holds=_PROFORMER,
 )
 
 SOFT_CLASSIFICATION = Study(
@@ -461,4 +504,4 @@ SOFT_CLASSIFICATION = Study(
     follows=("first", "core"),
 )
 
-STUDIES = {study.name: study for study in (PROFORMER_ABLATION, SOFT_CLASSIFICATION)}
+STUDIES = {study.name: study for study in (PROFORMER_ABLATION, PROFORMER_HEADS, SOFT_CLASSIFICATION)}

@@ -9,7 +9,7 @@ from pathlib import Path
 from prixfixe.commands.results import SCORE_NAMES
 from prixfixe.files import output_file
 
-HELP = "the table and the tests of a study: proformer_ablation, soft_classification"
+HELP = "the table and the tests of a study: proformer_ablation, proformer_heads, soft_classification"
 
 DESCRIPTION = """\
 Lays a study's runs out as its table and tests what it asks, from the run folders alone, finished or not.
@@ -19,6 +19,7 @@ The runs are made by `prixfixe train -m experiment=STUDY`; docs/studies.md says 
 EPILOG = """\
 examples:
   prixfixe study proformer_ablation runs/proformer_ablation
+  prixfixe study proformer_heads runs/proformer_heads
   prixfixe study soft_classification runs/soft_classification --score spearman_rho -o study.md
   prixfixe study proformer_ablation runs/proformer_ablation --tests --format csv
 """
@@ -29,7 +30,7 @@ SUFFIXES = {".txt": "table", ".csv": "csv", ".md": "md"}
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description, parser.epilog = DESCRIPTION, EPILOG
-    parser.add_argument("study", metavar="STUDY", help="proformer_ablation or soft_classification")
+    parser.add_argument("study", metavar="STUDY", help="proformer_ablation, proformer_heads or soft_classification")
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="sweep folders, or run folders")
     parser.add_argument("--score", choices=SCORE_NAMES, default="pearson_r", help="%(default)s where nothing is said")
     parser.add_argument(
