@@ -58,7 +58,7 @@ def plan_sweep(
     anything starts; only a device is sought where the job runs. Raises InputError where two combinations would share a
     folder, or a folder holds a run of another configuration.
     """
-    from prixfixe.experiment import training_settings
+    from prixfixe.experiment import settled, training_settings
     from prixfixe.processes import count_started
 
     if count_started() > 1:
@@ -78,7 +78,9 @@ def plan_sweep(
     still_open: dict[str, list[str]] = {}
     for name, overrides, config in zip(names, batch, configs, strict=True):
         content = contents[json.dumps(config["dataset"], sort_keys=True)]
-        if not RunFolder(folder / name).is_done(config, identity(config, content)):
+        run = RunFolder(folder / name)
+        config = settled(config, run, content, precision="fp32")  # on whatever device it is done
+        if not run.is_done(config, identity(config, content)):
             still_open[name] = overrides
     plan = Plan(folder, dict(zip(names, batch, strict=True)), launched_with)
     plan.write()
