@@ -214,8 +214,8 @@ def remarks(config: Mapping[str, Any], split: Split) -> list[str]:
         found.append(f"{cut}, as in training; its settings widen that (prixfixe train --cfg job shows them)")
     if remark := singletons_remark(recipe, split.train.expression):
         found.append(remark)
-    if config["bins"]["range"] is None:
-        found += own_range_remarks(split.train)
+    if config["bins"]["range"] is None and (remark := own_range_remark(split.train)):
+        found.append(remark)
     return found
 
 
@@ -230,17 +230,17 @@ def singletons_remark(recipe: Recipe, expression: np.ndarray) -> str | None:
     )
 
 
-def own_range_remarks(train: Measurements) -> list[str]:
-    """That the bins stand for the measurements' own range, of each task where they do."""
-    found = []
+def own_range_remark(train: Measurements) -> str | None:
+    """That the bins stand for the measurements' own range, where they do: of which tasks, the first few by name."""
+    ranges = []
     for task, column in zip(train.tasks, measured_columns(train), strict=True):
         if not spans_sorting_bins(column):
             low, high = expression_range(column, None)
-            found.append(
-                f"bins: the first and the last stand for {low:.6g} and {high:.6g}, the lowest and the highest {task}; "
-                "bins.range=[LOW,HIGH] sets others"
-            )
-    return found
+            ranges.append(f"{low:.6g} and {high:.6g}, the lowest and the highest {task}")
+    if not ranges:
+        return None
+    more = f"; and so on for {len(ranges) - 3} more tasks" if len(ranges) > 3 else ""
+    return f"bins: the first and the last stand for {'; '.join(ranges[:3])}{more} (bins.range=[LOW,HIGH] sets others)"
 
 
 def bins_of(node: Mapping[str, Any], train: Measurements) -> Bins:

@@ -282,6 +282,9 @@ def _with_divergences(model: Model, path: Path, test_set: TestSet) -> tuple[np.n
         log_probs += [] if binned is None else [binned]
     predictions = np.concatenate(expressions)
     all_binned = np.concatenate(log_probs) if log_probs else None
+    if all_binned is None and targets.residual_sd is None:
+        why = "it predicts expression alone, and version 0.1, by which it was trained, kept no residuals"
+        print(f"warning: {path} has no KL: {why}", file=sys.stderr)
     found = divergences(test_set.expression, predictions, all_binned, targets.bins, targets.residual_sd)
     return predictions, [kl for kl, _ in found]
 
