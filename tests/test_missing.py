@@ -156,7 +156,9 @@ def test_the_loss_is_the_mean_over_what_was_measured(final: str) -> None:
     else:
         difference = ((prediction.expression - batch["y"]) / std)[known]
         huber = final.endswith(("huber", "mlp"))
-        expected = torch.where((difference.abs() < 1) | (not huber), difference**2 / (1 + huber), difference.abs() - 0.5)
+        expected = torch.where(
+            (difference.abs() < 1) | (not huber), difference**2 / (1 + huber), difference.abs() - 0.5
+        )
         expected = expected.mean()
     expected.backward()
     torch.testing.assert_close(loss, expected, rtol=1e-6, atol=1e-9)
@@ -281,7 +283,10 @@ def test_kl_and_residuals_are_of_what_was_measured() -> None:
     bins, known = bins_of(BINS, data), ~np.isnan(data.expression)
     predicted = np.where(known, data.expression, 77) + np.random.default_rng(1).normal(0, [0.1, 300], (60, 2))
     sds = residual_sd(data.expression, predicted)
-    own = [score(data.expression[rows, t], predicted[rows, t], None, bins.of_task(t), [sds[t]]) for t, rows in enumerate(known.T)]
+    own = [
+        score(data.expression[rows, t], predicted[rows, t], None, bins.of_task(t), [sds[t]])
+        for t, rows in enumerate(known.T)
+    ]
     for t, rows in enumerate(known.T):
         assert sds[t] == pytest.approx(np.sqrt(np.square(predicted - data.expression)[rows, t].mean()))
     found = score(data.expression, predicted, None, bins, sds)
@@ -295,7 +300,9 @@ def test_an_evaluation_scores_each_task_where_it_was_measured() -> None:
     known = ~np.isnan(data.expression)
     predicted = np.where(known, data.expression, 0) * [1, 2] + np.random.default_rng(1).normal(0, 0.1, (60, 2))
     test_set = TestSet(data.sequences, data.expression, {"all": np.arange(60)}, tasks=TASKS)
-    for t, (task, rows) in enumerate(zip(evaluate_table(test_set, predicted, bootstrap=20).tasks, known.T, strict=True)):
+    for t, (task, rows) in enumerate(
+        zip(evaluate_table(test_set, predicted, bootstrap=20).tasks, known.T, strict=True)
+    ):
         expected = scipy.stats.pearsonr(data.expression[rows, t], predicted[rows, t]).statistic
         assert task.n == rows.sum() and task.pearson_r.value == pytest.approx(expected)
         assert task.pearson_r.interval is not None
