@@ -12,11 +12,15 @@ A block is a `torch.nn.Module` whose constructor takes the `InputSpec` of what i
 hyperparameters (the YAML in `conf/` is the one place for their values). First and core blocks state `out_channels`;
 lengths are inferred from the block itself, on meta tensors, when the network is built. Nothing changes a batch in
 place.
+
+`y`, (B,) or (B, tasks), and `y_probs`, (B, bins) or (B, tasks, bins), are NaN where a task was not measured. A loss
+leaves these out before it computes with them, as `mean_over_measured` does: NaN * 0 is NaN, in gradients, too.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
@@ -57,12 +61,15 @@ class TargetSpec:
 
     mean, std: of the training targets, one number a task; a scalar final block standardises with them.
     bins: how an expression becomes bin probabilities, and back.
+    residual_sd: of a network that is trained and predicts expression alone, the root mean square of its residuals on
+    training rows, one number a task; see `prixfixe.scoring.residual_sd`. None where it is not known or not needed.
     """
 
     tasks: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     bins: Bins
+    residual_sd: tuple[float, ...] | None = None
 
 
 @dataclass
@@ -70,7 +77,8 @@ class Prediction:
     """What a network says of a batch.
 
     expression: (B,) or, for several tasks, (B, tasks), in the measurement's own units.
-    log_probs: log-probabilities of the bins, (B, bins) or (B, tasks, bins), from final blocks that have them.
+    log_probs: log-probabilities of the bins, (B, bins) or (B, tasks, bins), from final blocks that are trained to
+    give them. Without them it is a scalar prediction.
     auxiliary: outputs of the recipe's auxiliary heads by name; only while training.
     """
 
@@ -117,7 +125,7 @@ class FinalBlock(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, prediction: Prediction, batch: Batch) -> Tensor:
-        """A scalar: the mean over the batch."""
+        """A scalar: the mean over the batch, or over what was measured of it."""
 
 
 class ScalarFinalBlock(FinalBlock):
@@ -144,6 +152,25 @@ class ScalarFinalBlock(FinalBlock):
         """(B,) or (B, tasks) in the measurement's own units -> (B, tasks) with mean 0 and deviation 1 over the training
         set."""
         return (expression.reshape(len(expression), -1) - self.mean) / self.std
+
+
+def mean_over_measured(loss: Callable[[Tensor, Tensor], Tensor], prediction: Tensor, target: Tensor) -> Tensor:
+    """A loss as the mean over what was measured; 0, attached to the graph, where nothing was.
+
+    loss: of two tensors of one shape, the mean over all their entries, each 0 where both are equal, as F.mse_loss and
+    F.huber_loss. prediction, target: of one shape; target is NaN where nothing was measured. There the prediction
+    itself, detached, stands in for it, so that neither loss nor gradient comes from there.
+    """
+    measured = ~target.isnan()
+    return rescaled(loss(prediction, torch.where(measured, target, prediction.detach())), measured)
+
+
+def rescaled(loss: Tensor, measured: Tensor) -> Tensor:
+    """A mean over all entries, to which those that were not measured add 0, as the mean over the others.
+
+    measured: bool, of the entries' shape. The device is not waited for.
+    """
+    return loss * (measured.numel() / measured.sum().clamp(min=1).double()).to(loss.dtype)
 
 
 def describe(shape: tuple[int, ...] | torch.Size | Any) -> str:

@@ -165,17 +165,20 @@ def training_share(rows: np.ndarray, fraction: float, seed: int) -> np.ndarray:
 def expression_range(expression: np.ndarray, given: tuple[float, float] | None) -> tuple[float, float]:
     """The expressions that stand for the first and the last bin, in the measurement's own units.
 
-    As given, or 0 and 17 where all measurements lie in that range, as the yeast assay's do, or else the measurements'
-    own range.
+    expression: (n,), of one task, without missing ones.
+    As given, or 0 and 17 where the measurements are in the yeast assay's bins (`prixfixe.bins.spans_sorting_bins`), or
+    else the measurements' own range.
     """
     if given is not None:
         low, high = given
         if not low < high:
             raise InputError(f"bins.range={[low, high]}: the first number must be the lower one")
         return float(low), float(high)
+    from prixfixe.bins import SORTED_INTO, spans_sorting_bins  # torch, which a listing of parts need not wait for
+
+    if spans_sorting_bins(expression):
+        return SORTED_INTO
     low, high = float(expression.min()), float(expression.max())
-    if low >= 0 and high <= 17:
-        return 0.0, 17.0
     if low == high:
         raise InputError(
             f"every training sequence has the expression {low}: there is nothing to learn; check the expression column"

@@ -207,6 +207,7 @@ def evaluate_table(
 ) -> TableEvaluation:
     """Scores predictions, of the shape of the table's expression, (n,) or (n, tasks), task by task.
 
+    A task is scored on the rows in which it was measured: the table's expression is NaN in the others.
     names: the tasks', where they are not those of the table's columns. kl: each task's KL divergence, where it is
     known.
     The rest as in `evaluate`.
@@ -222,14 +223,15 @@ def evaluate_table(
     for task, (name, column, (truth, guess)) in enumerate(
         zip(names or test_set.tasks, test_set.tasks, values, strict=True)
     ):
-        scores = metrics.scores(truth, guess)
-        drawn = bootstrap if n >= LEAST_DRAWN else 0
-        resampled = _bootstrap_correlations(truth, guess, test_set.subsets, drawn, seed, 1.0)[:, 0]
+        rows = np.flatnonzero(~np.isnan(truth))
+        scores = metrics.scores(truth[rows], guess[rows])
+        drawn = bootstrap if len(rows) >= LEAST_DRAWN else 0
+        resampled = _bootstrap_correlations(truth, guess, {"all": rows}, drawn, seed, 1.0)[:, 0]
         scored.append(
             TaskScores(
                 name=name,
                 column=column,
-                n=n,
+                n=len(rows),
                 pearson_r=Score(scores["pearson_r"], _interval(resampled[:, 0])),
                 r_squared=scores["pearson_r"] ** 2,
                 spearman_rho=Score(scores["spearman_rho"], _interval(resampled[:, 1])),

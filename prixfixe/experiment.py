@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from prixfixe.bins import Bins
+from prixfixe.bins import Bins, spans_sorting_bins
 from prixfixe.checkpoint import remove_checkpoints
 from prixfixe.contract import TargetSpec
 from prixfixe.data.measurements import Measurements
@@ -31,9 +31,10 @@ from prixfixe.network import Network, build, learning_rate_groups
 from prixfixe.optim import Schedule
 from prixfixe.parts import LOADED, Origin, factory
 from prixfixe.processes import Processes, processes
-from prixfixe.recipe import Recipe
+from prixfixe.recipe import Recipe, singletons_are_told
 from prixfixe.run_folder import RunFolder, identity, versions
 from prixfixe.run_log import NoLog, open_log
+from prixfixe.runs.targets import load_targets, save_targets
 from prixfixe.signals import StopRequest, stop_request
 from prixfixe.simulated import SIMULATED
 from prixfixe.training.settings import check_settings, training_settings, values_of
@@ -55,16 +56,18 @@ def run(config: Mapping[str, Any], path: Path, *, show_progress: bool, origin: O
     check_settings(config, origin)
     settings = training_settings(config["training"])
     split = dataset(config, origin).read()
+    folder = RunFolder(path)
+    config = settled(config, folder, split.content, settings["precision"])
     recipe = build_recipe(config, origin)
     taken = training_rows(recipe, split)
-    targets = target_spec(split.train[taken], bins_of(config["bins"], split.train))
+    targets = target_spec(split.train, bins_of(config["bins"], split.train), taken)
     torch.manual_seed(config["seed"])
     network = build(recipe, config, targets, origin=origin)
     samples = len(taken) * recipe.samples_per_sequence
     steps_per_epoch = math.ceil(samples / settings["batch_size"])
     steps = settings["epochs"] * steps_per_epoch
     optimizer, scheduler = build_optimizer(network, config, steps, origin)
-    folder, fingerprint = RunFolder(path), identity(config, split.content)
+    fingerprint = identity(config, split.content)
     with ExitStack() as stack:
         together, device = stack.enter_context(processes(settings["device"]))
         stop = stack.enter_context(stop_request())
@@ -91,7 +94,7 @@ def run(config: Mapping[str, Any], path: Path, *, show_progress: bool, origin: O
             settings["epochs"],
             settings["batch_size"],
             settings["micro_batch"],
-            settings["precision"],
+            config["training"]["precision"],
             config["optim"]["clip_norm"],
             config["optim"]["clip_value"],
             config["seed"],
@@ -105,7 +108,7 @@ def run(config: Mapping[str, Any], path: Path, *, show_progress: bool, origin: O
             )
         if together.is_first:
             save_targets(folder, targets)
-        data = Data(train, validation, split.validation.expression, targets.bins)
+        data = Data(train, validation, split.validation.expression, targets)
         metrics = fit(
             network,
             recipe,
@@ -130,7 +133,7 @@ def run(config: Mapping[str, Any], path: Path, *, show_progress: bool, origin: O
         if together.is_first:
             if len(targets.tasks) > 1:  # of the best epoch; history.csv and the logs have the means
                 with np.load(folder.validation_file) as best:
-                    metrics["tasks"] = scores_by_task(best["measured"], best["predicted"], targets.tasks)
+                    metrics["tasks"] = scores_by_task(best["measured"], best["predicted"], targets.tasks, missing=True)
             write_json(folder.metrics_file, plain(metrics))
             folder.write_status("done")
             remove_checkpoints(path)
@@ -216,26 +219,105 @@ def remarks(config: Mapping[str, Any], split: Split, origin: Origin = LOADED) ->
     if longer := int((np.asarray(split.validation.sequences.lengths) > recipe.longest).sum()):
         cut = recipe.cut_off(longer, len(split.validation), "validation sequences")
         found.append(f"{cut}, as in training; its settings widen that (prixfixe train --cfg job shows them)")
+    if remark := singletons_remark(recipe, split.train.expression):
+        found.append(remark)
+    if config["bins"]["range"] is None and (remark := own_range_remark(split.train)):
+        found.append(remark)
     return found
 
 
+def singletons_remark(recipe: Recipe, expression: np.ndarray) -> str | None:
+    """That a recipe is asked for the channel is_singleton where integers do not mean singletons."""
+    if not getattr(recipe, "is_singleton", False) or singletons_are_told(expression):
+        return None
+    share = float((expression == np.round(expression)).mean())
+    return (
+        f"recipe.is_singleton: the channel is 0 throughout, since integers ({share:.1%} of the expression) do not tell "
+        "sequences seen in one cell here; recipe.is_singleton=false leaves it out"
+    )
+
+
+def own_range_remark(train: Measurements) -> str | None:
+    """That the bins stand for the measurements' own range, where they do: of which tasks, the first few by name."""
+    ranges = []
+    for task, column in zip(train.tasks, measured_columns(train), strict=True):
+        if not spans_sorting_bins(column):
+            low, high = expression_range(column, None)
+            ranges.append(f"{low:.6g} and {high:.6g}, the lowest and the highest {task}")
+    if not ranges:
+        return None
+    more = f"; and so on for {len(ranges) - 3} more tasks" if len(ranges) > 3 else ""
+    return f"bins: the first and the last stand for {'; '.join(ranges[:3])}{more} (bins.range=[LOW,HIGH] sets others)"
+
+
 def bins_of(node: Mapping[str, Any], train: Measurements) -> Bins:
-    low, high = expression_range(np.asarray(train.expression), node["range"])
+    """The bins of a training set: of several tasks, each has its own range."""
+    ranges = [
+        expression_range(column, given) for column, given in zip(*_ranges_given(node["range"], train), strict=True)
+    ]
+    lows, highs = zip(*ranges, strict=True)
+    one = len(ranges) == 1
     try:
-        return Bins(number=node["number"], shift=node["shift"], sd=node["sd"], low=low, high=high)
+        return Bins(
+            number=node["number"],
+            shift=node["shift"],
+            sd=node["sd"],
+            low=lows[0] if one else lows,
+            high=highs[0] if one else highs,
+        )
     except (TypeError, ValueError) as error:
         raise InputError(f"bins: {error}") from error
 
 
-def target_spec(train: Measurements, bins: Bins) -> TargetSpec:
-    """The tasks and the standardisation constants of a training set."""
+def _ranges_given(given: Any, train: Measurements) -> tuple[list[np.ndarray], list[Any]]:
+    """What was measured of each task, (m,), and the range that `bins.range` gives its bins, or None."""
+    columns = measured_columns(train)
+    if given is None or not isinstance(given[0], Sequence):
+        return columns, [given] * len(columns)
+    if len(given) != len(columns):
+        raise InputError(
+            f"bins.range={list(map(list, given))}: one pair of numbers for each of the {len(columns)} tasks "
+            f"({', '.join(train.tasks)}), or one for all"
+        )
+    return columns, list(given)
+
+
+def measured_columns(train: Measurements, rows: np.ndarray | None = None) -> list[np.ndarray]:
+    """The measurements of each task, float64 (m,), without those that are missing. rows: of these rows alone."""
     expression = np.asarray(train.expression, dtype=np.float64).reshape(len(train), -1)
-    std = expression.std(axis=0)
-    if not std.all():
+    columns = [column[~np.isnan(column)] for column in (expression if rows is None else expression[rows]).T]
+    if nothing := [task for task, column in zip(train.tasks, columns, strict=True) if not len(column)]:
+        raise InputError(f"{nothing[0]} was measured in none of the training sequences: there is nothing to learn")
+    return columns
+
+
+def target_spec(train: Measurements, bins: Bins, rows: np.ndarray | None = None) -> TargetSpec:
+    """The tasks and the standardisation constants of a training set, or of some rows of it: of each task over the rows
+    in which it was measured."""
+    columns = measured_columns(train, rows)
+    std = [float(column.std()) for column in columns]
+    if not all(std):
         raise InputError(
             f"every training sequence has the same {train.tasks[int(np.argmin(std))]}: there is nothing to learn"
         )
-    return TargetSpec(tuple(train.tasks), tuple(expression.mean(axis=0).tolist()), tuple(std.tolist()), bins)
+    return TargetSpec(tuple(train.tasks), tuple(float(column.mean()) for column in columns), tuple(std), bins)
+
+
+def settled(config: Mapping[str, Any], folder: RunFolder, content: str, precision: str) -> dict[str, Any]:
+    """The configuration with a precision in place of `auto`, so that a run's identity says what its numbers come from.
+
+    It is the one that a run of otherwise this configuration was begun with in the folder, on whatever device that was;
+    else the one given, which `auto` stands for on this device. content: of the data, see `identity`.
+    """
+    training = config["training"]
+    if training["precision"] != "auto":
+        return dict(config)
+    begun = folder.status().get("configuration_hash")
+    for used in PRECISIONS:
+        candidate = {**config, "training": {**training, "precision": used}}
+        if begun is not None and identity(candidate, content) == begun:
+            return candidate
+    return {**config, "training": {**training, "precision": precision}}
 
 
 def compute_deterministically() -> None:
@@ -243,8 +325,8 @@ def compute_deterministically() -> None:
     it another."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS and cuDNN's LSTM need for it
     torch.use_deterministic_algorithms(True)  # not warn_only, under which attention is not deterministic
-    # type: ignore[attr-defined]  # which takes time, and helps to find errors
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    # which takes time, and helps to find errors
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation")
 
 
@@ -276,20 +358,3 @@ def compiles(setting: str | bool, device: torch.device, steps: int) -> bool:
 
 def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
-def save_targets(folder: RunFolder, targets: TargetSpec) -> None:
-    write_json(
-        folder.targets_file,
-        {"tasks": targets.tasks, "mean": targets.mean, "std": targets.std, "bins": vars(targets.bins)},
-    )
-
-
-def load_targets(folder: RunFolder) -> TargetSpec:
-    content = folder.read_json(folder.targets_file)
-    try:
-        return TargetSpec(
-            tuple(content["tasks"]), tuple(content["mean"]), tuple(content["std"]), Bins(**content["bins"])
-        )
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{folder.targets_file} is missing or damaged: {error}; train the run again") from error

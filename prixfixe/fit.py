@@ -18,7 +18,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from prixfixe.bins import Bins
-from prixfixe.contract import Batch
+from prixfixe.common.memory import halved
+from prixfixe.contract import Batch, TargetSpec
 from prixfixe.errors import InterruptedRunError, TrainingError
 from prixfixe.network import Network
 from prixfixe.processes import Processes
@@ -26,7 +27,17 @@ from prixfixe.progress import TrainingProgress
 from prixfixe.recipe import Recipe, Samples
 from prixfixe.run_folder import RunFolder
 from prixfixe.run_log import RunLog
-from prixfixe.scoring import AT_ONCE, PRECISIONS, autocast, predict, score
+from prixfixe.scoring import (
+    AT_ONCE,
+    PRECISIONS,
+    AtOnce,
+    autocast,
+    predict,
+    residual_rows,
+    residual_sd,
+    score,
+    to_host,
+)
 from prixfixe.signals import StopRequest
 from prixfixe.training_state import TrainingState
 
@@ -49,12 +60,16 @@ class Loop:
 
 @dataclass(frozen=True)
 class Data:
-    """What is trained on and scored on. measured: the validation expression, float64."""
+    """What is trained on and scored on. measured: the validation expression, float64, NaN where there is none."""
 
     train: Samples
     validation: Samples
     measured: np.ndarray
-    bins: Bins
+    targets: TargetSpec
+
+    @property
+    def bins(self) -> Bins:
+        return self.targets.bins
 
 
 def fit(
@@ -75,8 +90,8 @@ def fit(
     scores.
 
     Goes on from the folder's newest checkpoint where there is one. All that is random in a step follows from the seed,
-    the step and the process, so that a run that was interrupted ends with the weights of one that was not. Writes
-    history.csv, weights.safetensors, validation.npz and checkpoints.
+    the step and the process, so that a run that was interrupted ends with the weights of one that was not. Scoring
+    draws from none of it. Writes history.csv, targets.json, weights.safetensors, validation.npz and checkpoints.
     Raises TrainingError where the loss is not finite or not even one sample fits into memory, InterruptedRunError when
     told to stop.
     """
@@ -86,16 +101,17 @@ def fit(
     total_steps = loop.epochs * steps_per_epoch
     state = TrainingState(network, optimizer, scheduler, losses=torch.zeros((), device=device))
     if state.restore(folder.path, processes.count) and processes.is_first:
-        state.write_results(folder, data.measured)
+        state.write_results(folder, data.measured, data.targets)
         log.event("resume", step=state.account.step)
         if show_progress:
             print(f"going on after step {state.account.step} of {total_steps}", file=sys.stderr)
     account = state.account
     account.micro_batch = loop.micro_batch or account.micro_batch
-    account.precision = (
-        account.precision or loop.precision
-    )  # a run that goes on elsewhere keeps to the one that it began with
+    account.precision = loop.precision
     precision = PRECISIONS[account.precision]
+    saved_buffers, missing = SavedBuffers(network), bool(data.train.y is not None and data.train.y.isnan().any())
+    at_once = AtOnce(min(AT_ONCE[device.type], account.micro_batch or AT_ONCE[device.type]))
+    sample = residual_rows(data.train, loop.seed)
     generator = torch.Generator(device)
     unchecked: list[tuple[int, float, Tensor]] = []  # step, learning rate, loss
     saved = time.monotonic()
@@ -109,9 +125,8 @@ def fit(
                 began = time.monotonic()
                 seed, part = mixed(loop.seed, account.step, processes.rank, 1), processes.part(chosen)
                 batch = recipe.training_batch(data.train, part, data.bins, generator.manual_seed(seed))
-                loss, micro_batch = backward(
-                    network, batch, account.micro_batch, precision, len(part) / len(chosen), seed
-                )
+                share = share_of(data.train, part, chosen) if missing else len(part) / len(chosen)
+                loss, micro_batch = backward(network, batch, account.micro_batch, precision, share, seed, saved_buffers)
                 if micro_batch != account.micro_batch:
                     log.event("out_of_memory", step=account.step, micro_batch=micro_batch)
                     account.micro_batch = micro_batch
@@ -129,12 +144,12 @@ def fit(
                 account.inputs += len(chosen) * len(batch["y"]) // len(part)
                 progress.after_step(epoch, len(batch["y"]), loss)
                 if looked := len(unchecked) == CHECK_EVERY or account.step % steps_per_epoch == 0:
-                    check_finite(unchecked)
+                    check_finite(unchecked, missing)
                     unchecked.clear()
                 account.training_seconds += time.monotonic() - began
                 stopping = bool(asked) if looked or isinstance(asked, bool) else False
                 if processes.is_first and (stopping or time.monotonic() - saved > loop.checkpoint_seconds):
-                    check_finite(unchecked)
+                    check_finite(unchecked, missing)
                     state.save(folder.path, processes.count)
                     log.event("checkpoint", step=account.step)
                     saved = time.monotonic()
@@ -143,13 +158,17 @@ def fit(
 
             if processes.is_first:
                 began = time.monotonic()
-                at_once = min(AT_ONCE[device.type], account.micro_batch or AT_ONCE[device.type])
-                expression, log_probs = predict(
-                    network, recipe, data.validation, batch_size=at_once, precision=precision
-                )
-                account.scoring_seconds += time.monotonic() - began
+                at_once.size = min(at_once.size, account.micro_batch or at_once.size)
+                expression, log_probs = predict(network, recipe, data.validation, batch_size=at_once)
                 account.scored += len(expression)
-                scores = score(data.measured, expression, log_probs, data.bins)
+                sds = None
+                if log_probs is None:
+                    assert sample.y is not None
+                    fitted, _ = predict(network, recipe, sample, batch_size=at_once)
+                    sds = residual_sd(to_host(sample.y), fitted)
+                    account.scored += len(fitted)
+                account.scoring_seconds += time.monotonic() - began
+                scores = score(data.measured, expression, log_probs, data.bins, sds)
                 row = {
                     "epoch": epoch,
                     "step": account.step,
@@ -161,8 +180,8 @@ def fit(
                 account.history.append(row)
                 best = account.best
                 if not best or scores["pearson_r"] > best["pearson_r"] or math.isnan(best["pearson_r"]):
-                    state.keep_best(scores, expression)
-                state.write_results(folder, data.measured)
+                    state.keep_best(scores, expression, sds)
+                state.write_results(folder, data.measured, data.targets)
                 log.scores(account.step, {key: value for key, value in row.items() if key != "step"})
                 progress.after_epoch(row)
             state.losses.zero_()
@@ -194,17 +213,70 @@ def seed_dropout(seed: int, device: torch.device) -> None:
         torch.default_generator.manual_seed(seed)
 
 
+class SavedBuffers:
+    """A network's buffers, such as running statistics, as they were before a step that may not fit into memory.
+
+    Copied into the same tensors every time, all of a kind at once: on a GPU a few launches a step.
+    """
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.copies: list[Tensor] = []
+
+    def save(self) -> None:
+        buffers = list(self.network.buffers())
+        if list(map(_kind, buffers)) != list(
+            map(_kind, self.copies)
+        ):  # at first, or where a block has put others there
+            self.copies = [torch.empty_like(buffer) for buffer in buffers]
+        _copy(buffers, self.copies)
+
+    def restore(self) -> None:
+        _copy(self.copies, list(self.network.buffers()))
+
+
+def _kind(tensor: Tensor) -> tuple[torch.Size, torch.dtype, torch.device]:
+    return tensor.shape, tensor.dtype, tensor.device
+
+
+def _copy(sources: list[Tensor], targets: list[Tensor]) -> None:
+    kinds: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
+    for source, target in zip(sources, targets, strict=True):
+        of_kind = kinds.setdefault(source.dtype, ([], []))
+        of_kind[0].append(source)
+        of_kind[1].append(target)
+    for some_sources, some_targets in kinds.values():
+        torch._foreach_copy_(some_targets, some_sources)
+
+
+def share_of(samples: Samples, part: Tensor, chosen: Tensor) -> Tensor:
+    """The share of what was measured in a step, of the sample numbers `chosen`, that `part` of them has; not waited
+    for."""
+    assert samples.y is not None
+    of_part, of_all = ((~samples.y[numbers % len(samples)].isnan()).sum().double() for numbers in (part, chosen))
+    return of_part / of_all.clamp(min=1)
+
+
 def backward(
-    network: Network, batch: Batch, micro_batch: int | None, precision: torch.dtype, share: float, seed: int
+    network: Network,
+    batch: Batch,
+    micro_batch: int | None,
+    precision: torch.dtype,
+    share: float | Tensor,
+    seed: int,
+    saved: SavedBuffers | None = None,
 ) -> tuple[Tensor, int | None]:
     """The loss of a batch, its gradients added up from as many parts as memory needs; and the part size that fitted.
 
-    Gradients are those of the whole batch, times `share`; only what is averaged over something else than samples, such
-    as batch norm and the masked positions of mask filling, sees the parts. What did not fit leaves no trace: random
-    numbers and the running statistics begin anew, and its tensors are let go.
+    Gradients are those of the whole batch, times `share`; only what is averaged over something else than what was
+    measured, such as batch norm and the masked positions of mask filling, sees the parts. What did not fit leaves no
+    trace: random numbers and the running statistics begin anew, and its tensors are let go.
+    share: a number, or, where `y` holds NaN, a tensor: parts then count by what was measured in them, not by samples.
+    saved: the network's, made once; None is new ones.
     """
     size = len(batch["y"])
-    before = [buffer.clone() for buffer in network.buffers()]
+    saved = saved or SavedBuffers(network)
+    saved.save()
     while True:
         seed_dropout(seed, batch["y"].device)
         prediction = loss = None
@@ -217,7 +289,7 @@ def backward(
                 part = dict(zip(batch, parts, strict=True))
                 with autocast(total.device, precision):
                     prediction = network(part)
-                loss = network.loss(prediction, part) * (len(part["y"]) / size * share)
+                loss = weighted(network.loss(prediction, part), part["y"], batch["y"], share)
                 loss.backward()
                 total += loss.detach()
             return total, micro_batch
@@ -231,28 +303,22 @@ def backward(
                 and not torch.is_deterministic_algorithms_warn_only_enabled()
             ):
                 torch.use_deterministic_algorithms(True, warn_only=True)  # of a user's block; from now on in any order
-            elif not is_out_of_memory(error):
-                raise
-            elif (micro_batch or size) == 1:
-                raise TrainingError(
-                    f"out of memory with one sample at a time: {what_failed(error, network, batch)}"
-                ) from error
             else:
-                micro_batch = math.ceil((micro_batch or size) / 2)
+                micro_batch = halved(micro_batch or size, error)
+                if micro_batch is None:
+                    raise TrainingError(
+                        f"out of memory with one sample at a time: {what_failed(error, network, batch)}"
+                    ) from error
             network.zero_grad()
-            for buffer, old in zip(network.buffers(), before, strict=True):
-                buffer.copy_(old)
+            saved.restore()
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether torch, cuBLAS, cuDNN or the CPU's allocator ran out of memory."""
-    signs = (
-        "out of memory",
-        "ALLOC_FAILED",
-        "can't allocate memory",
-        "unable to find an engine",
-    )  # the last is cuDNN without workspace
-    return isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in signs)
+def weighted(loss: Tensor, part: Tensor, whole: Tensor, share: float | Tensor) -> Tensor:
+    """The loss of a part of a batch as it counts in the step's, by the targets of both; see `backward`."""
+    if not isinstance(share, Tensor):
+        return loss * (len(part) / len(whole) * share)
+    of_part, of_whole = ((~y.isnan()).sum().double() for y in (part, whole))
+    return loss * (of_part / of_whole.clamp(min=1) * share).to(loss.dtype)
 
 
 def what_failed(error: BaseException, network: Network, batch: Batch) -> str:
@@ -266,13 +332,18 @@ def what_failed(error: BaseException, network: Network, batch: Batch) -> str:
     return f"{where} ({str(error).splitlines()[0]})"
 
 
-def check_finite(losses: list[tuple[int, float, Tensor]]) -> None:
-    """Raises TrainingError for the first loss that is not finite."""
+def check_finite(losses: list[tuple[int, float, Tensor]], missing: bool = False) -> None:
+    """Raises TrainingError for the first loss that is not finite. missing: whether some of `y` was not measured."""
     values = torch.stack([loss for _, _, loss in losses]).tolist() if losses else []
     for (step, rate, _), value in zip(losses, values, strict=True):
         if not math.isfinite(value):
+            hint = (
+                "; batch['y'] is NaN where a task was not measured, which the final block's loss must leave out: "
+                "prixfixe.contract.mean_over_measured"
+            )
             raise TrainingError(
                 f"the loss is not finite ({value}) at step {step + 1}; the last learning rate was {rate:.3g}"
+                + (hint if missing and math.isnan(value) else "")
             )
 
 

@@ -29,11 +29,12 @@ from torch import Tensor
 from prixfixe.bins import Bins
 from prixfixe.contract import TargetSpec
 from prixfixe.errors import InputError
-from prixfixe.experiment import build_recipe, save_targets
+from prixfixe.experiment import build_recipe
 from prixfixe.files import write_json, write_text
 from prixfixe.network import Network, build
 from prixfixe.paths import conf_folder
 from prixfixe.run_folder import SLOTS, RunFolder
+from prixfixe.runs.targets import save_targets
 from prixfixe.sweeps.plan import resolved
 
 PARTS = {  # in the order of the archive's numbers

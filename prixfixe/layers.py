@@ -8,6 +8,7 @@ the weights. A block may use torch's as well: what they are given in this layout
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -15,9 +16,14 @@ from torch import Tensor, nn
 
 
 class Conv1d(nn.Conv1d):
-    """nn.Conv1d, computed as a convolution over images of one row, which torch knows with channels last."""
+    """nn.Conv1d, computed as a convolution over images of one row, which torch knows with channels last.
+
+    With another padding_mode than zeros it is computed as torch does.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.padding_mode != "zeros":
+            return super().forward(x)
         image = x.unsqueeze(2).contiguous(memory_format=torch.channels_last)
         padding = self.padding if isinstance(self.padding, str) else (0, *self.padding)
         weight = self.weight.unsqueeze(2)
@@ -38,25 +44,46 @@ class BatchNorm1d(nn.BatchNorm1d):
 
 
 class LSTM(nn.LSTM):
-    """nn.LSTM, in fp32 on a GPU: mixed precision would be cuDNN's fp16 there, below whose range many of the gradients
-    fall."""
+    """nn.LSTM, in fp32 where mixed precision would harm it.
 
-    # type: ignore[override]
-    def forward(self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        if not input.is_cuda:
+    On a GPU mixed precision would be cuDNN's fp16, below whose range many of the gradients fall. A CPU without the
+    instructions for it cannot do an LSTM in bf16: there torch refuses an input in fp32, such as that of a dense layer
+    or a batch norm, and takes one in bf16, such as that of a convolution, through a slow way of its own.
+    """
+
+    def forward(  # type: ignore[override]
+        self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        kind = input.device.type
+        if kind == "meta" or not torch.is_autocast_enabled(kind) or (kind == "cpu" and cpu_has_bf16_lstm()):
             return super().forward(input, hx)
-        with torch.autocast("cuda", enabled=False):
+        with torch.autocast(kind, enabled=False):
             return super().forward(input.float(), hx)
+
+
+@cache
+def cpu_has_bf16_lstm() -> bool:
+    """Whether this processor can do an LSTM in bf16: tried once on the smallest one, without random numbers."""
+    x, state = torch.zeros(1, 1, 16), torch.zeros(1, 1, 16)
+    weights = [torch.zeros(64, 16), torch.zeros(64, 16), torch.zeros(64), torch.zeros(64)]
+    try:
+        with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+            torch.lstm(x, (state, state), weights, True, 1, 0.0, False, False, True)
+    except RuntimeError:
+        return False
+    return True
 
 
 class Dropout(nn.Dropout):
     """nn.Dropout, on a CPU from 16 random bits an element, so that p is kept to 1 in 65,536.
 
-    torch draws a random number of 64 bits for each, which takes a fifth of a training step of DREAM-Attn.
+    torch draws a random number of 64 bits for each, which takes a fifth of a training step of DREAM-Attn. It is left to
+    do so for p below 1/256 or above 255/256, of which 16 bits would be too coarse a measure.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training or x.device.type != "cpu" or self.p in (0, 1) or torch.compiler.is_compiling():
+        coarse = not 1 / 256 <= self.p <= 255 / 256
+        if not self.training or x.device.type != "cpu" or coarse or torch.compiler.is_compiling():
             return super().forward(x)
         dropped = round(self.p * 65536)
         bits = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)

@@ -1,7 +1,9 @@
 """Scores of predicted against measured expression (Rafi et al. 2024, Methods), computed in float64.
 
 A correlation has no value where fewer than two sequences are compared or where either side is constant: it is NaN
-then, never 0, and whoever writes it as JSON writes null. A NaN in the input gives NaN.
+then, never 0, and whoever writes it as JSON writes null. A NaN in the input gives NaN, unless `missing` says that a
+measurement which is NaN was not made: then each task is scored on the rows where it was. A prediction that is NaN
+always gives NaN.
 
 Arrays are (n,) for one task or (n, tasks); several tasks give the mean of their scores, which is NaN if one of them is.
 """
@@ -50,12 +52,21 @@ def kl_divergence(target_probs: ArrayLike, log_probs: ArrayLike) -> float:
     return float(terms.sum(axis=1).mean())
 
 
-def scores(measured: ArrayLike, predicted: ArrayLike) -> dict[str, float]:
+def scores(measured: ArrayLike, predicted: ArrayLike, *, missing: bool = False) -> dict[str, float]:
     """`pearson_r`, `spearman_rho`, `mse` and the number of sequences `n`.
 
     Of (n, tasks) each is the plain mean of the tasks' own scores, for MSE also where their units differ, and `n` counts
     a sequence once, not once a task. `scores_by_task` keeps the tasks apart.
+    missing: a measurement that is NaN was not made. A task that was measured in no row adds nothing to the means, and
+    `n` counts the sequences of which a task was.
     """
+    truth, guess = _by_task(measured, predicted)
+    if missing and np.isnan(truth).any():
+        kept = [_measured(*task) for task in zip(truth, guess, strict=True)]
+        by_task = [scores(*task) for task in kept if len(task[0])]
+        names = ("pearson_r", "spearman_rho", "mse")
+        means = {name: float(np.mean([found[name] for found in by_task])) if by_task else np.nan for name in names}
+        return {**means, "n": int((~np.isnan(truth)).any(axis=0).sum())}
     return {
         "pearson_r": pearson_r(measured, predicted),
         "spearman_rho": spearman_rho(measured, predicted),
@@ -64,11 +75,13 @@ def scores(measured: ArrayLike, predicted: ArrayLike) -> dict[str, float]:
     }
 
 
-def scores_by_task(measured: ArrayLike, predicted: ArrayLike, tasks: Sequence[str]) -> dict[str, dict[str, float]]:
+def scores_by_task(
+    measured: ArrayLike, predicted: ArrayLike, tasks: Sequence[str], *, missing: bool = False
+) -> dict[str, dict[str, float]]:
     """`pearson_r`, `spearman_rho` and `mse` of each task by its name; the arrays are (n, tasks), or (n,) for one."""
     by_task = zip(*_by_task(measured, predicted), strict=True)
     names = ("pearson_r", "spearman_rho", "mse")
-    all_scores = [scores(truth, guess) for truth, guess in by_task]
+    all_scores = [scores(*(_measured(truth, guess) if missing else (truth, guess))) for truth, guess in by_task]
     return {task: {name: found[name] for name in names} for task, found in zip(tasks, all_scores, strict=True)}
 
 
@@ -90,3 +103,9 @@ def _by_task(measured: ArrayLike, predicted: ArrayLike) -> tuple[np.ndarray, np.
     if truth.shape != guess.shape or truth.ndim not in (1, 2):
         raise ValueError(f"expected two arrays of one shape, (n,) or (n, tasks), got {truth.shape} and {guess.shape}")
     return np.atleast_2d(truth.T), np.atleast_2d(guess.T)
+
+
+def _measured(truth: np.ndarray, guess: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The rows of one task, (n,) each, in which it was measured."""
+    rows = ~np.isnan(truth)
+    return truth[rows], guess[rows]

@@ -15,12 +15,13 @@ from torch import Tensor
 
 from prixfixe.data.sequences import Sequences
 from prixfixe.errors import InputError
-from prixfixe.experiment import build_recipe, load_targets
+from prixfixe.experiment import build_recipe
 from prixfixe.network import Network, build
 from prixfixe.parts import Origin, judge_all
 from prixfixe.recipe import Recipe
 from prixfixe.run_folder import RunFolder
-from prixfixe.scoring import AT_ONCE, predict_on_device, to_host
+from prixfixe.runs.targets import load_targets
+from prixfixe.scoring import AT_ONCE, AtOnce, predict_on_device, to_host
 from prixfixe.training.settings import find_device
 
 ROWS, BATCHES = (
@@ -34,10 +35,12 @@ class Model:
 
     def __init__(self, network: Network, recipe: Recipe, tasks: tuple[str, ...], device: torch.device) -> None:
         self.network, self.recipe, self.tasks, self.device = network.to(device).eval(), recipe, tasks, device
+        self.at_once = AtOnce(AT_ONCE[device.type])  # what suits the device, and fits into its memory
 
     def predict(self, sequences: Sequence[str], *, batch_size: int | None = None) -> np.ndarray:
         """sequences: n strings over A C G T N, either case, of any lengths: the recipe pads and trims as it must.
-        batch_size: how many enter the network at a time; None is what suits the device.
+        batch_size: how many enter the network at a time, or fewer where memory does not hold as many; None is what
+        suits the device.
 
         Returns float64 (n,), or (n, tasks) for several tasks. Raises InputError for any other character and for an
         empty string.
@@ -73,7 +76,7 @@ class Model:
     def chunk_rows(self, batch_size: int | None = None) -> int:
         """How many sequences to give to `predict_chunks` at a time: whole batches, so that only the last of all is
         smaller."""
-        size = batch_size or AT_ONCE[self.device.type]
+        size = batch_size or self.at_once.size
         return size * max(BATCHES, ROWS // size)
 
     def predict_chunks(self, chunks: Iterable[Sequences], *, batch_size: int | None = None) -> Iterator[np.ndarray]:
@@ -83,13 +86,13 @@ class Model:
         A chunk's predictions are given out once the next chunk has been launched, so that a GPU computes while they are
         used.
         """
-        batch_size = batch_size or AT_ONCE[self.device.type]
+        at_once = self.at_once if batch_size is None else AtOnce(batch_size)
         launched: Tensor | None = None
         for chunk in chunks:
             samples = self.recipe.load(chunk, self.device)
             # fetched before the next launch: after it, a GPU would have to finish both first
             ready = None if launched is None else to_host(launched)
-            launched, _ = predict_on_device(self.network, self.recipe, samples, batch_size=batch_size)
+            launched, _ = predict_on_device(self.network, self.recipe, samples, batch_size=at_once)
             if ready is not None:
                 yield ready
         if launched is not None:

@@ -40,7 +40,7 @@ FINAL = (
     + '''import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prixfixe.contract import Batch, InputSpec, Prediction, ScalarFinalBlock, TargetSpec
+from prixfixe.contract import Batch, InputSpec, Prediction, ScalarFinalBlock, TargetSpec, mean_over_measured
 
 
 class {cls}(ScalarFinalBlock):
@@ -54,7 +54,8 @@ class {cls}(ScalarFinalBlock):
         return self.to_units(self.dense(features.mean(dim=2)))
 
     def loss(self, prediction: Prediction, batch: Batch) -> Tensor:
-        return F.mse_loss(self.standardised(prediction.expression), self.standardised(batch["y"]))
+        expression, measured = self.standardised(prediction.expression), self.standardised(batch["y"])
+        return mean_over_measured(F.mse_loss, expression, measured)
 '''
 )
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -23,10 +23,14 @@ from prixfixe.errors import InputError
 
 @dataclass(frozen=True)
 class Processes:
-    """rank: this process's number among `count`; the first, 0, is the only one that scores and writes."""
+    """rank: this process's number among `count`; the first, 0, is the only one that scores and writes.
+
+    flat: where the gradients of a step stand one after the other to be summed, float32: made once, used in every step.
+    """
 
     rank: int = 0
     count: int = 1
+    flat: list[Tensor] = field(default_factory=list, repr=False, compare=False)
 
     @property
     def is_first(self) -> bool:
@@ -42,16 +46,21 @@ class Processes:
         if self.count == 1:
             return asked
         parameters = [p for p in network.parameters() if p.requires_grad]
+        size = sum(p.numel() for p in parameters) + 2
+        if len(self.flat) != 1 or self.flat[0].numel() != size or self.flat[0].device != loss.device:
+            self.flat[:] = [torch.empty(size, device=loss.device)]
+        *summed, total, anyone = self.flat[0].split([*(p.numel() for p in parameters), 1, 1])
+        summed = [view.view_as(p) for view, p in zip(summed, parameters, strict=True)]
         for p in parameters:
-            p.grad = torch.zeros_like(p) if p.grad is None else p.grad
-        tensors = [p.grad for p in parameters if p.grad is not None] + [loss]
-        flat = torch.cat(
-            [*(tensor.float().flatten() for tensor in tensors), torch.full((1,), float(asked), device=loss.device)]
-        )
-        torch.distributed.all_reduce(flat)
-        *summed, anyone = flat.split([*(tensor.numel() for tensor in tensors), 1])
-        for tensor, total in zip(tensors, summed, strict=True):
-            tensor.copy_(total.view_as(tensor))
+            if p.grad is None:  # of a parameter that this process's part does not reach
+                p.grad = torch.zeros_like(p)
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        torch._foreach_copy_(summed, gradients)
+        total.copy_(loss)
+        anyone.fill_(float(asked))
+        torch.distributed.all_reduce(self.flat[0])
+        torch._foreach_copy_(gradients, summed)
+        loss.copy_(total.view_as(loss))
         return anyone > 0
 
     def from_first(self, value: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,12 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from prixfixe.checkpoint import load_checkpoint, save_checkpoint
+from prixfixe.contract import TargetSpec
 from prixfixe.errors import InputError
 from prixfixe.files import atomic_path, write_arrays, write_text
 from prixfixe.network import Network
 from prixfixe.run_folder import RunFolder
+from prixfixe.runs.targets import save_targets
 
 PREDICTED = "predicted"  # the name of the best epoch's predictions among the best tensors
 
@@ -40,19 +42,24 @@ class TrainingState:
     best: dict[str, Tensor] = field(default_factory=dict)
     account: Account = field(default_factory=lambda: Account())
 
-    def keep_best(self, scores: Mapping[str, Any], predicted: np.ndarray) -> None:
+    def keep_best(
+        self, scores: Mapping[str, Any], predicted: np.ndarray, residual_sd: tuple[float, ...] | None
+    ) -> None:
         """Makes this epoch the best one."""
         self.account.best = {**scores, "best_epoch": self.account.epoch}
+        self.account.residual_sd = None if residual_sd is None else list(residual_sd)
         self.best = {
             name: tensor.detach().cpu().clone().contiguous() for name, tensor in self.network.state_dict().items()
         }
         self.best[PREDICTED] = torch.from_numpy(predicted)
 
-    def write_results(self, folder: RunFolder, measured: np.ndarray) -> None:
-        """history.csv and, of the best epoch, weights.safetensors and validation.npz."""
+    def write_results(self, folder: RunFolder, measured: np.ndarray, targets: TargetSpec) -> None:
+        """history.csv and, of the best epoch, targets.json, weights.safetensors and validation.npz."""
         if self.account.history:
             write_text(folder.history_file, as_csv(self.account.history))
         if self.best:
+            sds = self.account.residual_sd
+            save_targets(folder, replace(targets, residual_sd=None if sds is None else tuple(sds)))
             weights = {name: tensor for name, tensor in self.best.items() if name != PREDICTED}
             with atomic_path(folder.weights_file) as temporary:
                 temporary.write_bytes(save(weights))
@@ -121,6 +128,7 @@ class Account:
     micro_batch: int | None = None
     precision: str = ""
     best: dict[str, Any] = field(default_factory=dict)
+    residual_sd: list[float] | None = None  # of the best epoch; see TargetSpec
     history: list[dict[str, Any]] = field(default_factory=list)
 
 

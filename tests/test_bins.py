@@ -1,11 +1,16 @@
 """Soft bins against scipy."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from scipy.stats import norm
 
-from prixfixe.bins import Bins
+from prixfixe.bins import Bins, spans_sorting_bins
+from prixfixe.data.tables import read_measurements
+from prixfixe.datasets import expression_range
+from prixfixe.simulation import simulate
 
 EXPRESSION = torch.tensor([0.0, 0.3, 7.5, 11.0, 16.9, 17.0, -3.0, 25.0], dtype=torch.float64)
 
@@ -40,3 +45,52 @@ def test_another_range() -> None:
     assert bins.unit == pytest.approx(0.3)
     middle = torch.tensor([-0.5, 1.0], dtype=torch.float64)
     torch.testing.assert_close(bins.expression(bins.probabilities(middle)), middle, atol=0.01, rtol=0)
+
+
+def test_a_distribution_of_another_width_agrees_with_scipy() -> None:
+    bins, sd = Bins(low=-2.0, high=3.1), 0.7
+    cuts = np.array([-np.inf, *range(1, 18), np.inf])
+    means = (EXPRESSION.numpy() + 2) / 0.3 + 0.5
+    expected = np.diff(norm.cdf(cuts[None, :], loc=means[:, None], scale=sd / 0.3), axis=1)
+    got = bins.log_probabilities(EXPRESSION, sd).exp().numpy()
+    np.testing.assert_allclose(got, expected, atol=1e-12)
+    torch.testing.assert_close(Bins().log_probabilities(EXPRESSION, 0.5), Bins().log_probabilities(EXPRESSION))
+
+
+@pytest.mark.parametrize("sd", [0.0, 1e-300, 1e-6, 1e4])
+def test_a_distribution_of_any_width_is_finite(sd: float) -> None:
+    assert torch.isfinite(Bins().log_probabilities(EXPRESSION, sd)).all()
+    assert Bins().log_probabilities(EXPRESSION, float("nan")).isnan().all()
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0.0, 17.0, (0.0, 17.0)),
+        (2.3, 17.0, (0.0, 17.0)),  # a small sample of the yeast assay's
+        (7.0, 15.8, (0.0, 17.0)),
+        (0.0, 1.0, (0.0, 1.0)),  # shares
+        (0.125, 8.0, (0.125, 8.0)),
+        (9.0, 17.0, (9.0, 17.0)),
+        (-0.1, 16.0, (-0.1, 16.0)),
+        (0.0, 17.1, (0.0, 17.1)),
+    ],
+)
+def test_bins_are_0_to_17_where_the_values_span_most_of_it(
+    low: float, high: float, expected: tuple[float, float]
+) -> None:
+    assert expression_range(np.linspace(low, high, 50), None) == expected
+    assert expression_range(np.linspace(low, high, 50), (0, 17)) == (0.0, 17.0)
+
+
+@pytest.mark.parametrize("size", [100, 6500])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_simulated_promoters_are_in_the_assays_bins(size: int, seed: int) -> None:
+    assert spans_sorting_bins(simulate(size, seed).measurements.expression)
+
+
+def test_real_sets_have_the_bins_that_fit_them(real_data: Path) -> None:
+    for name in ("random_promoters.txt", "designed_complex_media.tsv"):
+        assert expression_range(read_measurements(real_data / "yeast" / name).expression, None) == (0.0, 17.0)
+    other = read_measurements(real_data / "human" / "lentimpra_train.tsv").expression
+    assert expression_range(other, None) == (other.min(), other.max())

@@ -803,3 +803,22 @@ def test_real_leaderboard(real_data: Path, tmp_path: Path) -> None:
     assert perfect.spearman_score.value == pytest.approx(1, abs=1e-3)
     table = write_table(tmp_path / "p.tsv", test_set, test_set.expression, "prediction")
     np.testing.assert_allclose(read_predictions(table, test_set), test_set.expression, rtol=1e-9)
+
+
+def test_kl_of_a_scalar_prediction_is_that_of_training_and_blank_for_version_0_1(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = trained(table, tmp_path / "run", "mlp", "[dev,hk]")
+    assert call(run, table, "--same-scale", "--bootstrap", 0, "--format", "json") == 0
+    kl = [task["kl"] for task in json.loads(capsys.readouterr().out)["tasks"]]
+    assert np.mean(kl) == pytest.approx(json.loads((run / "metrics.json").read_text())["kl"], rel=1e-4)
+    targets = json.loads((run / "targets.json").read_text())
+    low, high = targets["bins"]["low"], targets["bins"]["high"]
+    bins = {**targets["bins"], "low": min(low), "high": max(high)}  # as version 0.1 had it: one range for all
+    old = {key: value for key, value in targets.items() if key != "residual_sd"} | {"bins": bins}
+    (run / "targets.json").write_text(json.dumps(old))
+    assert call(run, table, "--same-scale", "--bootstrap", 0) == 0
+    printed = capsys.readouterr()
+    assert "has no KL: it predicts expression alone" in printed.err
+    assert [line.split()[-1] for line in printed.out.splitlines()[-2:]] == ["-", "-"]
+    assert [task["kl"] for task in json.loads((run / "evaluation.json").read_text())["tasks"]] == [None, None]

@@ -12,16 +12,21 @@ import pandas as pd
 import pytest
 import torch
 from conftest import demo
+from scipy.stats import entropy, norm
 from torch import Tensor
 
 import prixfixe
 from prixfixe import fit as fit_module
 from prixfixe.block_check import example, targets
 from prixfixe.data.sequences import Sequences
+from prixfixe.data.splits import split
+from prixfixe.data.tables import read_measurements
 from prixfixe.errors import InputError, TrainingError
 from prixfixe.experiment import build_recipe, run
-from prixfixe.fit import backward
+from prixfixe.fit import SavedBuffers, backward
 from prixfixe.network import build
+from prixfixe.run_folder import RunFolder
+from prixfixe.scoring import RESIDUAL_ROWS, predict, residual_rows
 from prixfixe.training.settings import training_settings
 
 
@@ -272,8 +277,6 @@ def test_run_folder(promoters: Path, tmp_path: Path) -> None:
 def test_loaded_predictions_are_the_scored_ones(recipe: str, final: str, promoters: Path, tmp_path: Path) -> None:
     config = table(demo(recipe, "conv", "efficientnet", final), promoters)
     metrics = run(config, tmp_path / "run", show_progress=False)
-    from prixfixe.data.splits import split
-    from prixfixe.data.tables import read_measurements
     from prixfixe.metrics import pearson_r
 
     measurements = read_measurements(promoters)
@@ -288,6 +291,126 @@ def test_loaded_predictions_are_the_scored_ones(recipe: str, final: str, promote
     np.testing.assert_allclose(trimmed, model.predict_sequences(sequences), rtol=1e-4)
     with pytest.raises(InputError, match="sequence 2, position 3: 'X' is no nucleotide"):
         model.predict(["ACGT", "ACX"])
+
+
+@pytest.mark.parametrize("final", ["mlp", "soft_bins", "soft_bins mse"])
+def test_a_scalar_prediction_has_the_kl_of_its_own_residuals(final: str, promoters: Path, tmp_path: Path) -> None:
+    """Their deviation is that of the best epoch's residuals on training rows; with it scipy gives the KL."""
+    name, _, loss = final.partition(" ")
+    overrides = ("first.dropout=0.5", "recipe.is_singleton=true", *([f"final.loss={loss}"] if loss else []))
+    config = table(demo("autosome", "parallel_conv", "efficientnet", name, *overrides), promoters, epochs=4)
+    metrics = run(config, tmp_path / "run", show_progress=False)
+    content = json.loads((tmp_path / "run" / "targets.json").read_text())
+    assert content.keys() == {"tasks", "mean", "std", "bins", "residual_sd"}
+    if final == "soft_bins":
+        assert content["residual_sd"] is None
+        return
+    measurements = read_measurements(promoters)
+    train, held_out = (measurements[rows] for rows in split(measurements, validation_fraction=0.2, seed=0))
+    model = prixfixe.load(tmp_path / "run", device="cpu")
+    residuals = model.predict_sequences(train.sequences) - train.expression
+    (sd,) = content["residual_sd"]
+    assert sd == pytest.approx(np.sqrt(np.square(residuals).mean()), rel=1e-5)
+    cuts = np.array([-np.inf, *range(1, 18), np.inf])
+    p = np.diff(norm.cdf(cuts, held_out.expression[:, None] + 0.5, 0.5), axis=1)
+    q = np.diff(norm.cdf(cuts, model.predict_sequences(held_out.sequences)[:, None] + 0.5, sd), axis=1)
+    assert metrics["kl"] == pytest.approx(entropy(p, q, axis=1).mean(), rel=1e-4)
+
+
+def test_residuals_are_of_a_seeded_sample_of_training_rows() -> None:
+    recipe = build_recipe(demo("bhi", "conv", "efficientnet", "mlp"))
+    n = RESIDUAL_ROWS + 5
+    sequences = Sequences.from_strings(["ACGT"] * n)
+    samples = recipe.load(sequences, torch.device("cpu"), np.arange(n, dtype=np.float64))
+    state = torch.get_rng_state()
+    first, again, other = (residual_rows(samples, seed).y.tolist() for seed in (0, 0, 1))  # type: ignore[union-attr]
+    assert first == again != other
+    assert len(set(first)) == RESIDUAL_ROWS and torch.equal(torch.get_rng_state(), state)
+    assert residual_rows(samples[:7], 0) is not samples and len(residual_rows(samples[:7], 0)) == 7
+
+
+def test_scores_change_nothing_in_training(promoters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A final block that predicts bins and one that does not train alike, whatever is scored of them."""
+    config = table(demo("bhi", "parallel_conv", "efficientnet", "mlp", "first.dropout=0.5"), promoters, epochs=3)
+    run(config, tmp_path / "with", show_progress=False)
+    monkeypatch.setattr(fit_module, "residual_rows", lambda train, seed: train[:3])
+    run(config, tmp_path / "few", show_progress=False)
+    assert weights(tmp_path / "with") == weights(tmp_path / "few")
+
+
+@pytest.mark.parametrize("core", ["efficientnet", "bilstm"])
+def test_epochs_are_scored_in_the_precision_of_predictions(core: str, promoters: Path, tmp_path: Path) -> None:
+    """A run in bf16 is scored in fp32, as it will predict."""
+    config = table(demo("autosome", "kmer", core, "mlp"), promoters, epochs=2, precision="bf16")
+    metrics = run(config, tmp_path / "run", show_progress=False)
+    assert metrics["precision"] == "bf16"
+    with np.load(tmp_path / "run" / "validation.npz") as kept:
+        measurements = read_measurements(promoters)
+        held_out = measurements[split(measurements, validation_fraction=0.2, seed=0)[1]]
+        predicted = prixfixe.load(tmp_path / "run", device="cpu").predict_sequences(held_out.sequences)
+        np.testing.assert_allclose(kept["predicted"], predicted, rtol=1e-5)
+
+
+def test_the_identity_has_the_precision_that_was_used(promoters: Path, tmp_path: Path) -> None:
+    config = table(demo("bhi", "conv", "efficientnet", "mlp"), promoters, epochs=1)
+    assert config["training"]["precision"] == "auto"
+    metrics = run(config, tmp_path / "run", show_progress=False)
+    folder = RunFolder(tmp_path / "run")
+    assert folder.config()["training"]["precision"] == metrics["precision"] == "fp32"
+    named = {**config, "training": {**config["training"], "precision": "fp32"}}
+    assert run(named, folder.path, show_progress=False) == run(config, folder.path, show_progress=False) == metrics
+    other = {**config, "training": {**config["training"], "precision": "bf16"}}
+    with pytest.raises(InputError, match="training.precision: fp32 there, bf16 here"):
+        run(other, folder.path, show_progress=False)
+
+
+def test_scoring_takes_what_fits(promoters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory that holds 5 sequences at a time: 32, 16, 8, 4 are tried once, and the predictions are the same."""
+    config = table(demo("bhi", "conv", "efficientnet", "soft_bins"), promoters, epochs=1)
+    run(config, tmp_path / "run", show_progress=False)
+    model = prixfixe.load(tmp_path / "run", device="cpu")
+    sequences = read_measurements(promoters).sequences
+    expected = model.predict_sequences(sequences)
+    forward, sizes = model.network.forward, list[int]()
+
+    def small_memory(batch: Any) -> Any:
+        sizes.append(len(batch["x"]))
+        if len(batch["x"]) > 5:
+            raise torch.OutOfMemoryError("no room")
+        return forward(batch)
+
+    monkeypatch.setattr(model.network, "forward", small_memory)
+    np.testing.assert_allclose(model.predict_sequences(sequences), expected, rtol=1e-5)
+    assert sizes[:4] == [32, 16, 8, 4] and max(sizes[4:]) == 4
+    samples = model.recipe.load(sequences, torch.device("cpu"))
+    np.testing.assert_allclose(predict(model.network, model.recipe, samples, batch_size=120)[0], expected, rtol=1e-5)
+
+    def no_memory(batch: Any) -> Any:
+        raise torch.OutOfMemoryError("no room")
+
+    monkeypatch.setattr(model.network, "forward", no_memory)
+    with pytest.raises(TrainingError, match=r"out of memory with one sequence at a time \(no room\)"):
+        model.predict_sequences(sequences)
+    monkeypatch.setattr(model.network, "forward", lambda batch: torch.zeros(2) @ torch.zeros(3))
+    with pytest.raises(RuntimeError, match="size"):
+        model.predict_sequences(sequences)
+
+
+def test_buffers_that_a_block_puts_there_anew_are_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = build(build_recipe(config := demo("bhi", "conv", "efficientnet", "mlp")), config, targets())
+    norm_layer = next(m for m in network.modules() if getattr(m, "running_mean", None) is not None)
+    saved = SavedBuffers(network)
+    saved.save()
+    before = [buffer.clone() for buffer in network.buffers()]
+    norm_layer.running_mean = torch.ones_like(norm_layer.running_mean)
+    norm_layer.running_var.fill_(7)
+    saved.restore()
+    assert all(torch.equal(new, old) for new, old in zip(network.buffers(), before, strict=True))
+    norm_layer.running_mean = torch.ones(3)  # of another shape, before a step
+    saved.save()
+    norm_layer.running_mean.zero_()
+    saved.restore()
+    assert norm_layer.running_mean.tolist() == [1, 1, 1]
 
 
 def test_foreign_configuration_executes_nothing(promoters: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from prixfixe.construct import DISTAL, LEFT_FLANK, PROXIMAL, RIGHT_FLANK, UPSTRE
 from prixfixe.contract import Batch
 from prixfixe.data.sequences import N, Sequences
 from prixfixe.experiment import build_recipe
-from prixfixe.recipe import Recipe, Samples, place
+from prixfixe.recipe import Recipe, Samples, is_singleton, place
 
 COMPLEMENT = str.maketrans("ACGTN", "TGCAN")
 INSERTS = ("ACGT" * 20, "GATTACA" * 8 + "N", "CCGGT" * 21, "")
@@ -88,6 +88,44 @@ def test_bhi_draws_the_side_in_the_published_shares() -> None:
     missing = 110 - len(STRINGS[1])
     shares = [starts.count(0) / 9000, starts.count(missing) / 9000, starts.count(missing // 2) / 9000]
     np.testing.assert_allclose(shares, [3 / 9, 4 / 9, 2 / 9], atol=0.03)
+
+
+def test_bhi_gives_both_strands_of_a_sequence_with_the_same_padding() -> None:
+    batch = train(recipe_of("bhi"), [0, 1, 2, 3] * 500)
+    forward, backward = letters(batch["x"][:2000]), letters(batch["x"][2000:])
+    assert backward == [reverse(sequence) for sequence in forward]
+    assert len(set(forward[1::4])) == 3, "and all three ways of padding are drawn"
+
+
+DRAWN = np.random.default_rng(0)
+TENTHS = DRAWN.uniform(0, 17, 2000)
+
+
+@pytest.mark.parametrize(
+    ("expression", "used"),
+    [
+        (np.where(DRAWN.random(2000) < 0.58, TENTHS.round(), TENTHS), True),  # as in the random promoters
+        (np.where(DRAWN.random(2000) < 0.25, TENTHS.round(), TENTHS), True),
+        (TENTHS.round(), False),  # rounded: all are integers
+        (np.append(TENTHS.round()[:-3], [0.5, 1.5, 16.5]), False),  # all but three
+        (TENTHS, False),  # none is
+        (TENTHS.round(1), False),  # one in ten is by chance
+        (TENTHS - 8.5, False),
+        (np.where(DRAWN.random(2000) < 0.58, 0.0, TENTHS / 17), False),  # half of it 0, of another assay
+        (np.where(DRAWN.random(2000) < 0.58, TENTHS.round(), TENTHS)[:, None] * [1.0, 1.0], False),  # two tasks
+        (np.where(TENTHS > 8, np.nan, TENTHS.round()), False),
+    ],
+    ids=["58%", "25%", "all", "nearly all", "none", "tenths", "negative", "shares", "two tasks", "missing"],
+)
+def test_singletons_are_integers_where_these_mean_that(expression: np.ndarray, used: bool) -> None:
+    """Where they do not, the channel is there, and 0 in training as it is at scoring."""
+    found = is_singleton(expression)
+    assert found.tolist() == ((expression == expression.round()) if used else np.zeros(2000, dtype=bool)).tolist()
+    recipe = recipe_of("autosome")
+    samples = recipe.load(Sequences.from_strings([STRINGS[0]] * 2000), torch.device("cpu"), expression)
+    batch = recipe.training_batch(samples, torch.arange(2000), Bins(), torch.Generator().manual_seed(0))
+    assert batch["x"].shape[1] == recipe.inputs.channels == 6
+    assert batch["x"][:, 5, 0].bool().tolist() == found.tolist()
 
 
 def test_unlockdna_joins_both_strands_and_masks() -> None:
@@ -169,3 +207,13 @@ def test_chosen_rows_are_loaded_as_if_they_were_all(name: str, monkeypatch: pyte
     for field in ("codes", "lengths", "is_singleton", "y"):
         assert torch.equal(getattr(parts, field), getattr(whole, field)), field
     assert len(recipe.load(sequences[:0], torch.device("cpu"))) == 0
+
+
+def test_the_random_promoters_tell_their_singletons(real_data) -> None:  # type: ignore[no-untyped-def]
+    from prixfixe.data.tables import read_measurements
+
+    random = read_measurements(real_data / "yeast" / "random_promoters.txt").expression
+    assert is_singleton(random).mean() == pytest.approx(0.58, abs=0.005)
+    assert not is_singleton(random.round()).any() and not is_singleton((random - random.mean()) / random.std()).any()
+    designed = read_measurements(real_data / "yeast" / "designed_complex_media.tsv").expression
+    assert not is_singleton(designed).any(), "1 % of these are integers by chance"

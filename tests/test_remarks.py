@@ -29,10 +29,10 @@ def write(path: Path, lengths: list[int], expression: list[float]) -> Path:
     [("autosome", 150, False), ("bhi", 110, False), ("unlockdna", 130, True)],
 )
 def test_what_is_longer_than_a_recipe_takes_is_said(recipe: str, longest: int, left_out: bool, tmp_path: Path) -> None:
-    fits = write(tmp_path / "fits.txt", [longest] * 50, [float(i % 7) for i in range(50)])
+    fits = write(tmp_path / "fits.txt", [longest] * 50, [2.75 * (i % 7) for i in range(50)])
     config = table(demo(recipe, "conv", "efficientnet", "mlp"), fits)
     assert remarks(config, dataset(config).read()) == []
-    longer = write(tmp_path / "longer.txt", [longest] * 40 + [longest + 1] * 60, [float(i % 7) for i in range(100)])
+    longer = write(tmp_path / "longer.txt", [longest] * 40 + [longest + 1] * 60, [2.75 * (i % 7) for i in range(100)])
     config = table(demo(recipe, "conv", "efficientnet", "mlp"), longer)
     split = dataset(config).read()
     in_training, in_validation = (
@@ -48,7 +48,7 @@ def test_what_is_longer_than_a_recipe_takes_is_said(recipe: str, longest: int, l
 
 
 def test_a_sweep_says_it_once(tmp_path: Path) -> None:
-    path = write(tmp_path / "long.txt", [160] * 40, [float(i % 7) for i in range(40)])
+    path = write(tmp_path / "long.txt", [160] * 40, [2.75 * (i % 7) for i in range(40)])
     sweep = prixfixe_command(
         "train", "-m", *SMALL, "recipe=autosome,bhi", "seed=0,1", f"dataset.path={path}", cwd=tmp_path
     )
@@ -134,7 +134,7 @@ def test_a_block_without_out_channels_is_told_so() -> None:
 
 
 def test_standard_output_can_be_asked_for(tmp_path: Path) -> None:
-    path = write(tmp_path / "p.txt", [80] * 40, [float(i % 7) for i in range(40)])
+    path = write(tmp_path / "p.txt", [80] * 40, [2.75 * (i % 7) for i in range(40)])
     prixfixe_command(
         "train", *SMALL, "recipe=bhi", "hydra.mode=RUN", f"dataset.path={path}", "hydra.run.dir=run", cwd=tmp_path
     )
@@ -154,7 +154,7 @@ def test_the_version_and_a_model_name_themselves(capsys: pytest.CaptureFixture[s
 
 
 def test_settings_that_only_one_recipe_minds_cost_only_its_combinations(tmp_path: Path) -> None:
-    path = write(tmp_path / "short.txt", [20] * 40, [float(i % 7) for i in range(40)])  # unlockdna cuts off 30
+    path = write(tmp_path / "short.txt", [20] * 40, [2.75 * (i % 7) for i in range(40)])  # unlockdna cuts off 30
     sweep = prixfixe_command(
         "train", "-m", *SMALL, "recipe=unlockdna,bhi", f"dataset.path={path}", cwd=tmp_path, check=1
     )

@@ -504,3 +504,28 @@ def test_long_work_says_how_far_it_is(
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     assert main(["results", str(sweep), "--ranks"]) == 0
     assert capsys.readouterr().err.endswith("\r\x1b[K"), "a terminal's line is taken away again"
+
+
+@pytest.mark.parametrize(
+    ("final", "targets", "blank"),
+    [
+        ("_target_: blocks.final.mlp.MLP", {}, True),
+        ("_target_: blocks.final.soft_bins.SoftBins\n  loss: kl", {}, False),
+        ("_target_: blocks.final.soft_bins.SoftBins\n  loss: mse", {}, True),
+        ("_target_: blocks.final.mlp.MLP", {"residual_sd": [1.5]}, False),
+        ("_target_: blocks.final.soft_bins.SoftBins\n  loss: kl", {"residual_sd": None}, False),
+    ],
+)
+def test_the_kl_that_version_0_1_gave_to_a_scalar_prediction_is_blank(
+    final: str, targets: dict[str, object], blank: bool, tmp_path: Path
+) -> None:
+    folder = make_grid(tmp_path / "sweep", choices=FEW, n=10)
+    (run, *others) = sorted(folder.glob("*+*"))
+    lines = (run / "config.yaml").read_text().splitlines()
+    kept = [line for line in lines if not line.startswith("final:")]
+    (run / "config.yaml").write_text("\n".join([*kept, "final:", f"  {final}", ""]))
+    (run / "targets.json").write_text(json.dumps({"tasks": ["expression"], **targets}))
+    rows = {Path(row["run"]).name: row for row in collect([folder]).rows}
+    assert (rows[run.name]["kl"] is None) is blank
+    assert rows[run.name]["pearson_r"] is not None
+    assert all(rows[other.name]["kl"] is not None for other in others)

@@ -1,6 +1,7 @@
 """Faster forms give the numbers of the plain ones."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from prixfixe.block_check import targets
 from prixfixe.data.sequences import Sequences
 from prixfixe.experiment import build_recipe, compiles
 from prixfixe.fit import backward
-from prixfixe.layers import LSTM, BatchNorm1d, Conv1d, Dropout, GroupedConv, concatenate
+from prixfixe.layers import LSTM, BatchNorm1d, Conv1d, Dropout, GroupedConv, concatenate, cpu_has_bf16_lstm
 from prixfixe.network import Network, build
 
 SPEED = Path(__file__).resolve().parents[1] / "benchmarks" / "speed"
@@ -48,11 +49,22 @@ def with_gradients(layer: nn.Module, x: Tensor) -> list[Tensor]:
             lambda: Conv1d(6, 8, 3, stride=2, padding=1, bias=False),
             lambda: nn.Conv1d(6, 8, 3, stride=2, padding=1, bias=False),
         ),
+        (
+            lambda: Conv1d(6, 8, 7, padding="same", padding_mode="circular"),
+            lambda: nn.Conv1d(6, 8, 7, padding="same", padding_mode="circular"),
+        ),
+        (
+            lambda: Conv1d(6, 8, 5, padding=2, padding_mode="reflect"),
+            lambda: nn.Conv1d(6, 8, 5, padding=2, padding_mode="reflect"),
+        ),
         (lambda: GroupedConv(6, 5, 2), lambda: nn.Conv1d(6, 6, 5, padding="same", groups=3, bias=False)),
         (lambda: BatchNorm1d(6), lambda: nn.BatchNorm1d(6)),
         (lambda: BatchNorm1d(6).eval(), lambda: nn.BatchNorm1d(6).eval()),
     ],
-    ids=["conv", "even kernel", "stride", "groups", "batch norm", "batch norm at scoring"],
+    ids=[
+        *("conv", "even kernel", "stride", "circular", "reflect"),
+        *("groups", "batch norm", "batch norm at scoring"),
+    ],
 )
 def test_layers_with_channels_last_are_torchs(ours: Any, torchs: Any, layout: str) -> None:
     torch.manual_seed(0)
@@ -97,6 +109,41 @@ def test_an_lstm_on_a_gpu_is_in_fp32_under_mixed_precision() -> None:
     torch.testing.assert_close(states, lstm(x)[0], atol=2e-2, rtol=0)
 
 
+@pytest.mark.parametrize("given", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("can", [True, False])
+def test_an_lstm_on_a_cpu_is_in_bf16_where_the_cpu_can(
+    given: torch.dtype, can: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As given by a dense layer, and by a convolution; with this processor's own answer and with a lesser one's."""
+    monkeypatch.setattr("prixfixe.layers.cpu_has_bf16_lstm", lambda: can and cpu_has_bf16_lstm())
+    lstm, x = LSTM(16, 8, batch_first=True), torch.randn(4, 21, 16).to(given)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        states, _ = lstm(x)
+    states.float().sum().backward()
+    assert states.dtype == (torch.bfloat16 if can and cpu_has_bf16_lstm() else torch.float32)
+    torch.testing.assert_close(states.float(), lstm(x.float())[0], atol=2e-2, rtol=0)
+
+
+def test_without_mixed_precision_an_lstm_is_torchs() -> None:
+    torch.manual_seed(0)
+    lstm, x = LSTM(16, 8, batch_first=True).double(), torch.randn(4, 21, 16, dtype=torch.float64)
+    assert lstm(x)[0].dtype == torch.float64
+
+
+def test_a_processor_without_the_instructions_trains_an_lstm_in_bf16() -> None:
+    code = (
+        "import sys, torch; from prixfixe.layers import LSTM, cpu_has_bf16_lstm\n"
+        "lstm, state = LSTM(32, 16, batch_first=True), torch.get_rng_state()\n"
+        "assert not cpu_has_bf16_lstm() and torch.equal(state, torch.get_rng_state())\n"
+        "for x in (torch.randn(4, 21, 32), torch.randn(4, 21, 32).bfloat16()):\n"
+        "    with torch.autocast('cpu', dtype=torch.bfloat16):\n"
+        "        lstm(x)[0].sum().backward()\n"
+        "    assert lstm.eval()(x.float())[0].dtype == torch.float32"
+    )
+    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+
+
 def test_batch_norm_says_what_it_takes() -> None:
     with pytest.raises(ValueError, match="batch, channels, length"):
         BatchNorm1d(6)(torch.zeros(4, 6, 2, 2))
@@ -121,6 +168,17 @@ def test_dropout_drops_its_share_and_keeps_the_mean(p: float) -> None:
         assert (shares - p).abs().max() < 6 * (p * (1 - p) / (x.numel() / x.shape[axis])) ** 0.5
     y.sum().backward()
     assert torch.equal(x.grad, y.detach())
+
+
+@pytest.mark.parametrize("p", [1e-9, 0.001, 0.004, 0.996, 0.999, 0.99999, 0.999999, 1 - 1e-9])
+def test_dropout_of_nearly_nothing_or_nearly_all(p: float) -> None:
+    torch.manual_seed(0)
+    n = 2_000_000
+    y = Dropout(p)(torch.ones(n))
+    kept = (y != 0).double().sum().item()
+    assert abs(kept - n * (1 - p)) <= 6 * (n * p * (1 - p)) ** 0.5 + n / 65536 * (0.003 < p < 0.997)
+    assert torch.isfinite(y).all()
+    assert torch.allclose(y[y != 0].double(), torch.tensor(1 / (1 - p), dtype=torch.float64), rtol=5e-3)
 
 
 def test_neighbours_are_dropped_independently() -> None:

@@ -95,8 +95,7 @@ def combination(
             f"the GPU busy {utilisation(step, taken, device):.0%} of the time",
         ]
     scoring = statistics.median(
-        seconds(lambda: predict(network, recipe, samples, batch_size=size, precision=precision), device)
-        for _ in range(repeats)
+        seconds(lambda: predict(network, recipe, samples, batch_size=size), device) for _ in range(repeats)
     )
     batch = recipe.training_batch(samples, torch.arange(4, device=device), Bins(), generator)
     sequences_per_second = size / recipe.samples_per_sequence / taken

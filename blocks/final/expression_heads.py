@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prixfixe.contract import Batch, InputSpec, Prediction, ScalarFinalBlock, TargetSpec
+from prixfixe.contract import Batch, InputSpec, Prediction, ScalarFinalBlock, TargetSpec, mean_over_measured
 from prixfixe.layers import Dropout
 
 
@@ -37,4 +37,5 @@ class ExpressionHeads(ScalarFinalBlock):
         return self.to_units((F.glu(expression) if self.glu else expression).mean(dim=1))
 
     def loss(self, prediction: Prediction, batch: Batch) -> Tensor:
-        return F.mse_loss(self.standardised(prediction.expression), self.standardised(batch["y"]))
+        expression, measured = self.standardised(prediction.expression), self.standardised(batch["y"])
+        return mean_over_measured(F.mse_loss, expression, measured)

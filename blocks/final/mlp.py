@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prixfixe.contract import Batch, InputSpec, Prediction, ScalarFinalBlock, TargetSpec
+from prixfixe.contract import Batch, InputSpec, Prediction, ScalarFinalBlock, TargetSpec, mean_over_measured
 
 
 class MLP(ScalarFinalBlock):
@@ -35,4 +35,5 @@ class MLP(ScalarFinalBlock):
         return self.to_units(self.layers(features))
 
     def loss(self, prediction: Prediction, batch: Batch) -> Tensor:
-        return F.huber_loss(self.standardised(prediction.expression), self.standardised(batch["y"]))
+        expression, measured = self.standardised(prediction.expression), self.standardised(batch["y"])
+        return mean_over_measured(F.huber_loss, expression, measured)

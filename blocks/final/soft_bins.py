@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from prixfixe.contract import Batch, FinalBlock, InputSpec, Prediction, TargetSpec
+from prixfixe.contract import Batch, FinalBlock, InputSpec, Prediction, TargetSpec, mean_over_measured, rescaled
 from prixfixe.initialise import autosome_
 from prixfixe.layers import Conv1d
 
@@ -20,7 +20,8 @@ class SoftBins(FinalBlock):
     2. The expression is the probability-weighted mean of the bins.
     Loss, by `loss`: `kl`, as published: KL divergence from the soft bins, summed over bins, averaged over the batch.
     `mse` and `huber` (threshold 1) compare the expression alone with the measurement, in standardised units as the
-    other final blocks do: the same network as a regression, to see what soft classification is worth.
+    other final blocks do: the same network as a regression, to see what soft classification is worth. Nothing trains
+    the width of its bins then, so that it is a scalar prediction, without log-probabilities.
     """
 
     std: Tensor
@@ -38,11 +39,14 @@ class SoftBins(FinalBlock):
         if self.tasks > 1:
             logits = logits.unflatten(1, (self.tasks, -1))
         log_probs = F.log_softmax(logits, dim=-1)
-        return Prediction(expression=self.bins.expression(log_probs.exp()), log_probs=log_probs)
+        expression = self.bins.expression(log_probs.exp())
+        return Prediction(expression, log_probs if self.scalar_loss is None else None)
 
     def loss(self, prediction: Prediction, batch: Batch) -> Tensor:
         if self.scalar_loss is not None:
-            return self.scalar_loss(prediction.expression / self.std, batch["y"] / self.std)
+            return mean_over_measured(self.scalar_loss, prediction.expression / self.std, batch["y"] / self.std)
         assert prediction.log_probs is not None
-        divergence = F.kl_div(prediction.log_probs, batch["y_probs"], reduction="none")
-        return divergence.sum(dim=-1).mean()
+        measured = ~batch["y"].isnan()
+        target = torch.where(measured[..., None], batch["y_probs"], 0.0)
+        divergence = F.kl_div(prediction.log_probs, target, reduction="none")
+        return rescaled(divergence.sum(dim=-1).mean(), measured)

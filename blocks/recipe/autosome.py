@@ -16,7 +16,9 @@ class Autosome(Recipe):
     1. The sequence is extended at the 5' end by the plasmid to `length` positions; a longer one loses its 5' end.
     2. Each strand is a sample of its own: x (B, 4 + is_reverse + is_singleton, length), N all zeros.
     3. is_singleton: the expression is an integer, as one cell leaves it; 0 at scoring and prediction, where it is not
-       known.
+       known. It is 0 in training as well where integers do not mean that, so that training and scoring see the same:
+       outside the yeast assay's bins, with next to no integers, or with integers alone
+       (`prixfixe.recipe.singletons_are_told`). The channel stays, and so does the number of parameters.
 
     Deviation: the published code replaces the first 17 nucleotides by the construct's left flank, which is the same
     where the flank is intact; here they are kept as they were measured.

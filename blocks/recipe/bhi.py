@@ -15,7 +15,7 @@ class BHI(Recipe):
 
     1. A sequence longer than `length` is trimmed at the right.
     2. A shorter one is padded with vector sequence at its right, its left, or half at each, drawn anew in every batch
-       with the shares `pad_right` : `pad_left` : `pad_both`; at scoring always at the right.
+       with the shares `pad_right` : `pad_left` : `pad_both`, once for both strands; at scoring always at the right.
     3. Both strands enter, and the loss is the mean over the two: x (2 B, 4, length), N all zeros.
 
     Deviations: (1) the published code draws the side once, before training, and in the shares 3:2:4; the paper says
@@ -40,7 +40,8 @@ class BHI(Recipe):
         if generator is None:
             start = torch.zeros_like(lengths)
         else:
-            drawn = torch.rand(len(rows), generator=generator, device=rows.device)
+            together = self.views // self.samples_per_sequence  # strands in one batch, one after the other
+            drawn = torch.rand(len(rows) // together, generator=generator, device=rows.device).repeat(together)
             side = (drawn >= self.right).long() + (drawn >= self.right_or_left).long()
             start = -torch.stack([torch.zeros_like(padding), padding, padding // 2])[
                 side, torch.arange(len(rows), device=rows.device)

@@ -163,7 +163,25 @@ def read_row(folder: RunFolder, plan: Plan, damaged: list[str]) -> Row:
             row |= _so_far(folder)
         except InputError as error:
             damaged.append(str(error))
+    if state != "missing" and has_kl_of_version_0_1(folder):
+        row |= dict.fromkeys(row.keys() & {"kl", "kl_so_far"})
     return row
+
+
+def has_kl_of_version_0_1(folder: RunFolder) -> bool:
+    """Whether a run's KL is that which version 0.1 gave to a scalar prediction: with half a bin for its deviation,
+    whatever its errors were, so that it compares with no other.
+
+    Later runs have `residual_sd` in targets.json. Of the earlier ones only soft bins trained as such have a KL.
+    """
+    targets = folder.read_json(folder.targets_file)
+    if not targets or "residual_sd" in targets:
+        return False
+    text = folder.config_file.read_text(encoding="utf-8")
+    content = yaml.load("\n".join(top_level(text, ("final",))), SafeLoader)
+    final = content.get("final") if isinstance(content, dict) else None
+    final = final if isinstance(final, dict) else {}
+    return not str(final.get("_target_")).endswith(".SoftBins") or final.get("loss", "kl") != "kl"
 
 
 def command(folder: RunFolder, plan: Plan) -> str:

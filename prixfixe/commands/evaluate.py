@@ -269,28 +269,30 @@ def _predictions(
 
 
 def _with_divergences(model: Model, path: Path, test_set: TestSet) -> tuple[np.ndarray, list[float]]:
-    """A run's predictions and the KL divergence of each task, as training computes it."""
+    """A run's predictions and the KL divergence of each task, as training computes it.
+
+    NaN for a scalar prediction of a run of version 0.1, whose residuals nobody has kept.
+    """
     import numpy as np
 
-    from prixfixe.experiment import load_targets
     from prixfixe.run_folder import RunFolder
-    from prixfixe.scoring import AT_ONCE, predict, score
+    from prixfixe.runs.targets import load_targets
+    from prixfixe.scoring import divergences, predict
 
-    n, rows, bins = len(test_set), model.chunk_rows(), load_targets(RunFolder(path)).bins
+    n, rows, targets = len(test_set), model.chunk_rows(), load_targets(RunFolder(path))
     expressions, log_probs = [], []
     for start in range(0, n, rows):
         samples = model.recipe.load(test_set.sequences[start : start + rows], model.device)
-        expression, binned = predict(model.network, model.recipe, samples, batch_size=AT_ONCE[model.device.type])
+        expression, binned = predict(model.network, model.recipe, samples, batch_size=model.at_once)
         expressions.append(expression)
-        log_probs += [] if binned is None else [binned.reshape(len(binned), -1, bins.number)]
+        log_probs += [] if binned is None else [binned]
     predictions = np.concatenate(expressions)
-    by_task = zip(test_set.expression.reshape(n, -1).T, predictions.reshape(n, -1).T, strict=True)
-    binned_by_task = np.concatenate(log_probs) if log_probs else None  # (n, tasks, bins)
-    kl = [
-        score(measured, expression, None if binned_by_task is None else binned_by_task[:, task], bins)["kl"]
-        for task, (measured, expression) in enumerate(by_task)
-    ]
-    return predictions, kl
+    all_binned = np.concatenate(log_probs) if log_probs else None
+    if all_binned is None and targets.residual_sd is None:
+        why = "it predicts expression alone, and version 0.1, by which it was trained, kept no residuals"
+        print(f"warning: {path} has no KL: {why}", file=sys.stderr)
+    found = divergences(test_set.expression, predictions, all_binned, targets.bins, targets.residual_sd)
+    return predictions, [kl for kl, _ in found]
 
 
 def sample_count(text: str) -> int:

@@ -59,6 +59,7 @@ def plan_sweep(
     anything starts; only a device is sought where the job runs. Raises InputError where two combinations would share a
     folder, or a folder holds a run of another configuration.
     """
+    from prixfixe.experiment import settled
     from prixfixe.parts import OWN
     from prixfixe.processes import count_started
     from prixfixe.training.settings import check_settings
@@ -81,7 +82,9 @@ def plan_sweep(
     still_open: dict[str, list[str]] = {}
     for name, overrides, config in zip(names, batch, configs, strict=True):
         content = contents[json.dumps(config["dataset"], sort_keys=True)]
-        if not RunFolder(folder / name).is_done(config, identity(config, content)):
+        run = RunFolder(folder / name)
+        config = settled(config, run, content, precision="fp32")  # on whatever device it is done
+        if not run.is_done(config, identity(config, content)):
             still_open[name] = overrides
     plan = Plan(folder, dict(zip(names, batch, strict=True)), launched_with)
     plan.write()
