@@ -1,8 +1,8 @@
 """Who trains in a run folder: one process at a time, which shows that it lives.
 
-Lock files are numbered, and whoever has created the highest number has the folder. A dead owner's lock is taken over by
-creating the next number, which only one process can do; so no two ever hold it, whatever the moment and the file
-system. The packages for locks (filelock and others) either ask the kernel, which does not hear of other hosts, or know
+Lock files are numbered, and whoever has created the highest number has the folder. The first number is the time, so that
+none comes twice and no process ever removes a lock that it has not judged. A dead owner's lock is taken over by creating
+the next number, which only one process can do; so no two ever hold it, whatever the moment and the file system. The packages for locks (filelock and others) either ask the kernel, which does not hear of other hosts, or know
 no dead owners.
 
 A lock is written to a temporary file first and then linked into its place, so that there is none without its owner's
@@ -38,8 +38,9 @@ from prixfixe.runs.reader import read_owner
 BEAT = 10.0  # seconds between two signs of life
 DEAD_AFTER = 60.0  # seconds without one, after which a process on another host counts as dead
 EMPTY_DEAD_AFTER = 5.0  # the same of a lock without a word in it: its disk was full, and its owner never began
-NAME = re.compile(r"lock\.([1-9][0-9]{0,11})")
-LAST = 10**12 - 1
+SECOND_LOOK = 0.3  # seconds after which a lock that has come in between is gone again
+NAME = re.compile(r"lock\.[1-9][0-9]{0,17}")
+LAST = 10**18 - 1
 NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL, errno.EACCES)
 
 _held: dict[Path, RunLock] = {}  # this process's own, by folder
@@ -66,7 +67,7 @@ class RunLock:
             newest = max(held, key=_number, default=None)
             if newest and not _is_dead(newest):
                 raise BusyError(f"{printable(self.folder)} is being trained by {describe(newest)}")
-            number = _number(newest) + 1 if newest else 1
+            number = _number(newest) + 1 if newest else time.time_ns() // 1000
             if number > LAST:
                 raise InputError(f"{printable(newest)} is no lock of a run: remove it")
             self.file = self.folder / f"lock.{number}"
@@ -96,7 +97,7 @@ class RunLock:
 
     def check(self) -> None:
         """BusyError where another process has the folder by now."""
-        self.is_lost = self.is_lost or _locks(self.folder)[-1:] != [self.file]
+        self.is_lost = self.is_lost or self._taken_over()
         if self.is_lost:
             now = _locks(self.folder)[-1:]
             raise BusyError(
@@ -104,11 +105,18 @@ class RunLock:
                 "which was stopped for so long that it counted as dead: it writes nothing more there"
             )
 
+    def _taken_over(self) -> bool:
+        """Whether the highest lock is another's, and stays: one that finds ours takes its own away at once."""
+        if _locks(self.folder)[-1:] == [self.file]:
+            return False
+        time.sleep(SECOND_LOOK)
+        return _locks(self.folder)[-1:] != [self.file]
+
     def _show_life(self) -> None:
         while not self.released.wait(BEAT):
             try:
                 os.utime(self.file)
-                self.is_lost = _locks(self.folder)[-1:] != [self.file]
+                self.is_lost = self._taken_over()
             except FileNotFoundError:
                 self.is_lost = True
             except OSError:
