@@ -19,13 +19,14 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from prixfixe.bins import Bins
 from prixfixe.checkpoint import remove_checkpoints
+from prixfixe.common.text import printable
 from prixfixe.contract import TargetSpec
 from prixfixe.data.measurements import Measurements
 from prixfixe.datasets import Dataset, Split, expression_range
 from prixfixe.errors import BusyError, InputError, InterruptedRunError
 from prixfixe.files import plain, write_json
 from prixfixe.fit import Data, Loop, fit
-from prixfixe.lock import RunLock
+from prixfixe.lock import RunLock, check_held
 from prixfixe.metrics import scores_by_task
 from prixfixe.network import Network, build, learning_rate_groups
 from prixfixe.optim import Schedule
@@ -34,6 +35,7 @@ from prixfixe.processes import Processes, processes
 from prixfixe.recipe import Recipe
 from prixfixe.run_folder import RunFolder, identity, versions
 from prixfixe.run_log import NoLog, open_log
+from prixfixe.runs.reader import read_targets
 from prixfixe.scoring import PRECISIONS
 from prixfixe.signals import StopRequest, stop_request
 from prixfixe.simulated import SIMULATED
@@ -68,10 +70,10 @@ def run(config: Mapping[str, Any], path: Path, *, show_progress: bool) -> dict[s
         together, device = stack.enter_context(processes(settings["device"]))
         stop = stack.enter_context(stop_request())
         if not stack.enter_context(claimed(folder, config, fingerprint, together, stop)):
-            return folder.read_json(folder.metrics_file)
+            return folder.metrics()
         log = stack.enter_context(open_log(folder, config) if together.is_first else nullcontext(NoLog()))
         for remark in remarks(config, split) if show_progress and together.is_first else ():
-            print(f"warning: {remark}", file=sys.stderr)
+            print(f"warning: {printable(remark)}", file=sys.stderr)
         if split.simulated and show_progress and together.is_first:
             print(SIMULATED, file=sys.stderr)
         log.event(
@@ -130,7 +132,7 @@ def run(config: Mapping[str, Any], path: Path, *, show_progress: bool) -> dict[s
             if len(targets.tasks) > 1:  # of the best epoch; history.csv and the logs have the means
                 with np.load(folder.validation_file) as best:
                     metrics["tasks"] = scores_by_task(best["measured"], best["predicted"], targets.tasks)
-            write_json(folder.metrics_file, plain(metrics))
+            folder.write_metrics(plain(metrics))
             folder.write_status("done")
             remove_checkpoints(path)
         return together.from_first(metrics)
@@ -168,7 +170,7 @@ def claimed(
             yield True
         except BaseException as error:
             reason = str(error) if isinstance(error, InterruptedRunError) else f"{type(error).__name__}: {error}"
-            with suppress(OSError):  # a disk that is full; the error itself says so
+            with suppress(OSError, BusyError):  # a disk that is full, a lock that is lost; the error itself says so
                 folder.write_status("failed", reason=reason)
             raise
 
@@ -309,17 +311,11 @@ def device_name(device: torch.device) -> str:
 
 
 def save_targets(folder: RunFolder, targets: TargetSpec) -> None:
-    write_json(
-        folder.targets_file,
-        {"tasks": targets.tasks, "mean": targets.mean, "std": targets.std, "bins": vars(targets.bins)},
-    )
+    check_held(folder.path)
+    content = {"tasks": targets.tasks, "mean": targets.mean, "std": targets.std, "bins": vars(targets.bins)}
+    write_json(folder.targets_file, content, follow=False)
 
 
 def load_targets(folder: RunFolder) -> TargetSpec:
-    content = folder.read_json(folder.targets_file)
-    try:
-        return TargetSpec(
-            tuple(content["tasks"]), tuple(content["mean"]), tuple(content["std"]), Bins(**content["bins"])
-        )
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{folder.targets_file} is missing or damaged: {error}; train the run again") from error
+    content = read_targets(folder.targets_file)
+    return TargetSpec(tuple(content["tasks"]), tuple(content["mean"]), tuple(content["std"]), Bins(**content["bins"]))

@@ -85,7 +85,11 @@ def fit(
     steps_per_epoch = math.ceil(total / loop.batch_size)
     total_steps = loop.epochs * steps_per_epoch
     state = TrainingState(network, optimizer, scheduler, losses=torch.zeros((), device=device))
-    if state.restore(folder.path, processes.count) and processes.is_first:
+    shape = data.measured.shape
+    begun = state.restore(
+        folder.path, processes.count, epochs=loop.epochs, steps_per_epoch=steps_per_epoch, predicted=shape
+    )
+    if begun and processes.is_first:
         state.write_results(folder, data.measured)
         log.event("resume", step=state.account.step)
         if show_progress:
