@@ -93,7 +93,7 @@ class Version(argparse.Action):
         parser.exit()
 
 
-def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, module_name: str) -> None:
+def add_command(commands: argparse._SubParsersAction[Any], name: str, module_name: str) -> None:
     """Adds the command of a module in `prixfixe/commands/`."""
     module = _module(module_name)
     parser = commands.add_parser(name, help=module.HELP, description=module.__doc__)

@@ -88,7 +88,9 @@ def output_file(name: str) -> Path | None:
         return None
     path = Path(name)
     if path.is_dir():
-        raise InputError(f"-o {printable(path)} is a folder; give a file in it, such as {printable(path / 'output.txt')}")
+        raise InputError(
+            f"-o {printable(path)} is a folder; give a file in it, such as {printable(path / 'output.txt')}"
+        )
     return path
 
 

@@ -128,7 +128,9 @@ def slow_work(what: str, total: int) -> Iterator[Callable[[int], None]]:
         nonlocal done, next_line
         done, now = done + amount, time.monotonic()
         if next_line <= now and done < total:
-            text = f"{printable(what)}: {100 * done / total:.0f} %, left {duration((now - began) / done * (total - done))}"
+            text = (
+                f"{printable(what)}: {100 * done / total:.0f} %, left {duration((now - began) / done * (total - done))}"
+            )
             print(
                 f"\r{text}\x1b[K" if on_terminal else text, end="" if on_terminal else "\n", file=sys.stderr, flush=True
             )

@@ -146,7 +146,11 @@ class TrainingState:
         first = (epoch - 1) * steps_per_epoch
         if account["step"] != step or epoch > epochs or not first <= step <= first + steps_per_epoch:
             return f"step {account['step']} of epoch {epoch} is none of this run"
-        if len(history) >= epoch or bool(best) != bool(history) or any(row.keys() != history[0].keys() for row in history):
+        if (
+            len(history) >= epoch
+            or bool(best) != bool(history)
+            or any(row.keys() != history[0].keys() for row in history)
+        ):
             return "its history is not that of its epochs"
         if best and not (type(best.get("best_epoch")) is int and isinstance(best.get("pearson_r"), float | int)):
             return "its best epoch is none"
@@ -198,7 +202,11 @@ def _alike(given: Any, known: Any) -> bool:
     """Whether a value that JSON holds may stand for one that an optimizer or a schedule has: of the same kind, with the
     same keys or as many values."""
     if isinstance(known, Mapping):
-        return isinstance(given, Mapping) and given.keys() == known.keys() and all(_alike(given[k], known[k]) for k in known)
+        return (
+            isinstance(given, Mapping)
+            and given.keys() == known.keys()
+            and all(_alike(given[k], known[k]) for k in known)
+        )
     if isinstance(known, list | tuple):
         return isinstance(given, list) and len(given) == len(known) and all(map(_alike, given, known))
     if isinstance(known, int | float) and not isinstance(known, bool):

@@ -116,7 +116,10 @@ def differing(configs: Sequence[Mapping[str, Any]], ignored: Collection[str]) ->
             texts = {"none" if (value := config.get(key)) is None else str(value) for config in configs}
             shown = sorted(texts, key=_numbers_first)
             if len(shown) > 1:
-                values = [*(printable(text, 100) for text in shown[:MOST_VALUES]), *(["..."] * (len(shown) > MOST_VALUES))]
+                values = [
+                    *(printable(text, 100) for text in shown[:MOST_VALUES]),
+                    *(["..."] * (len(shown) > MOST_VALUES)),
+                ]
                 found.append(f"{printable(key, 100)} ({', '.join(values)})")
     return _some(found, ", ")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from prixfixe.analysis.results import SCORES, Row
-from prixfixe.common.text import csv_cell, printable
+from prixfixe.common.text import csv_cell, printable, printable_lines
 from prixfixe.progress import duration
 from prixfixe.run_folder import SLOTS
 
@@ -129,7 +129,7 @@ def as_text(table: Table, width: int | None = None) -> str:
     shown = len(header)
     while width is not None and shown > 1 and sum(widths[:shown]) + 2 * (shown - 1) > width:
         shown -= 1
-    lines = [printable(table.title), ""] if table.title else []
+    lines = [printable_lines(table.title), ""] if table.title else []
     for cells in (header, *body):
         padded = (
             text.ljust(w) if to_left else text.rjust(w)
@@ -137,7 +137,7 @@ def as_text(table: Table, width: int | None = None) -> str:
         )
         lines.append("  ".join(padded).rstrip())
     if not body:
-        lines = [printable(table.title)]
+        lines = [printable_lines(table.title)]
     if shown < len(header):
         lines += ["", f"This terminal is too narrow for {', '.join(header[shown:])}: --columns chooses what is shown."]
     return "\n".join([*lines, *([""] if table.notes else []), *map(printable, table.notes)]) + "\n"
@@ -150,7 +150,7 @@ def as_markdown(table: Table) -> str:
     rule = "|" + "".join("---|" if to_left else "---:|" for to_left in table.left())
     head = [line(table.header()).replace("|  |", "| |", 1), rule] if table.rows else []
     notes = [f"- {printable(note)}" for note in table.notes]
-    parts = [printable(table.title)], [*head, *(line(cells) for cells in table.body())], notes
+    parts = [printable_lines(table.title)], [*head, *(line(cells) for cells in table.body())], notes
     return "\n\n".join("\n".join(part) for part in parts if any(part)) + "\n"
 
 
@@ -161,7 +161,7 @@ def _markdown(text: str) -> str:
 
 def as_latex(table: Table) -> str:
     """A tabular for LaTeX with booktabs; title and notes stand in comments."""
-    comments = [f"% {printable(note)}" for note in (table.title, *table.notes)]
+    comments = [f"% {line}" for line in (*printable_lines(table.title).split("\n"), *map(printable, table.notes))]
     rows = [" & ".join(map(_latex, cells)) + r" \\" for cells in table.body()]
     form = "".join("l" if to_left else "r" for to_left in table.left())
     head = [rf"\begin{{tabular}}{{{form}}}", r"\toprule", " & ".join(map(_latex, table.header())) + r" \\", r"\midrule"]

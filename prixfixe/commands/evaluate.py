@@ -113,7 +113,9 @@ def reader(args: argparse.Namespace) -> Reader:
 
     path: Path = args.test_set
     if not path.exists():
-        raise InputError(f"{printable(path)}: no such test set; give a table of sequence and expression, or a test set's folder")
+        raise InputError(
+            f"{printable(path)}: no such test set; give a table of sequence and expression, or a test set's folder"
+        )
     if path.is_dir():
         if args.sequence or args.expression:
             raise InputError(
@@ -147,7 +149,7 @@ def evaluate_one(
     from prixfixe.runs.reader import read_targets
 
     folder = RunFolder(path) if path.is_dir() else None
-    tasks = tuple(read_targets(folder.targets_file)["tasks"]) if folder else ()
+    tasks = () if folder is None or is_missing(folder.targets_file) else (*read_targets(folder.targets_file)["tasks"],)
     about: dict[str, Any] = {"model": str(path), "test_set": str(args.test_set)}
     evaluation: Evaluation | TableEvaluation
     if args.test_set.is_dir():

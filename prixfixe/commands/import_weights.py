@@ -36,7 +36,5 @@ def run(args: argparse.Namespace) -> int:
     for note in imported.notes:
         print(f"note: {note}", file=sys.stderr)
     folder = printable(imported.folder)
-    print(
-        f"{folder}: {args.model}, {imported.parameters:,} parameters; try: prixfixe predict {folder} SEQUENCES"
-    )
+    print(f"{folder}: {args.model}, {imported.parameters:,} parameters; try: prixfixe predict {folder} SEQUENCES")
     return 0

@@ -28,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="- is standard output; default: %(default)s",
     )
     about = "what effects, costs and curves are about; heat maps show all scores (default: %(default)s)"
-    parser.add_argument("--score", default="pearson_r", choices=(*SCORES,), metavar="SCORE", help=about)
+    parser.add_argument("--score", default="pearson_r", metavar="SCORE", help=about)
     samples = "bootstrap samples for the ranks, 0 for no ranks (default: %(default)s)"
     number = whole_number("--samples", "0 for no ranks, or how many samples, such as 10000")
     parser.add_argument("--samples", type=number, default=10_000, metavar="N", help=samples)
@@ -40,6 +40,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from prixfixe.report import write_report
 
+    if args.score not in SCORES:
+        raise InputError(f"--score {printable(args.score)} is none of {', '.join(SCORES)}")
     formats = [kind.strip() for kind in args.format.split(",") if kind.strip()]
     if unknown := [kind for kind in formats if kind not in FORMATS]:
         raise InputError(f"--format {args.format}: {unknown[0]} is none of {', '.join(FORMATS)}")

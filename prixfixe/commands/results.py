@@ -69,9 +69,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     analyses.add_argument(
         "--against", nargs="+", type=Path, metavar="RUNS", help="what changed from these runs, beyond the noise"
     )
-    analyses.add_argument(
-        "--score", choices=(*SCORES,), default="pearson_r", help="that these ask about (%(default)s)"
-    )
+    analyses.add_argument("--score", choices=(*SCORES,), default="pearson_r", help="that these ask about (%(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:

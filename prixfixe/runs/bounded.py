@@ -104,6 +104,7 @@ def _check_events(text: str) -> None:
     """ValueError for what a file that was dumped from plain values does not have, before anything is built of it."""
     keys: list[set[str] | None] = []  # of each open mapping those so far, None for a sequence
     at_key: list[bool] = []
+    event: Any
     for event in yaml.parse(text, Loader=SafeLoader):
         if isinstance(event, yaml.CollectionEndEvent):
             keys.pop()
@@ -198,4 +199,3 @@ def _array(stream: BinaryIO, member: zipfile.ZipInfo) -> Any:
         raise ValueError(f"{printable(member.filename, 40)} holds no array of numbers, or not all of it")
     array = np.frombuffer(content, dtype, count, header.tell())
     return array.reshape(shape, order="F" if in_columns else "C")
-

@@ -83,9 +83,7 @@ class Board:
         for job_return, folder in zip(returns, self.folders, strict=True):
             done = folder.state() == "done"
             job_return.status = JobStatus.COMPLETED if done else JobStatus.FAILED
-            job_return.return_value = (
-                folder.metrics() if done else RuntimeError(folder.status().get("reason"))
-            )
+            job_return.return_value = folder.metrics() if done else RuntimeError(folder.status().get("reason"))
         return returns
 
 
