@@ -25,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from prixfixe.common.text import printable
-from prixfixe.errors import InputError, InterruptedRunError
+from prixfixe.errors import BusyError, InputError, InterruptedRunError
 from prixfixe.experiment import run
 from prixfixe.files import write_text
 from prixfixe.parts import OWN, Origin
@@ -182,7 +182,7 @@ def say_scores(folder: Path, metrics: dict[str, Any]) -> None:
         return
     labels = {"kl": "KL", "pearson_r": "Pearson r", "spearman_rho": "Spearman rho"}
     scores = ", ".join(f"{label} {number(metrics.get(key), 4)}" for key, label in labels.items())
-    print(f"{nearest(folder)}: {scores}{mark(metrics.get('simulated'))}")
+    print(f"{printable(nearest(folder))}: {scores}{mark(metrics.get('simulated'))}")
 
 
 def resume(path: Path, config_dir: Path | None) -> None:
@@ -209,7 +209,7 @@ single_run_errors: list[Exception] = []
 def end_as_asked(error: InterruptedRunError, folder: Path) -> None:
     """After a clean save, lets the signal do what it does: end the process, or what a scheduler's own handler has in
     mind."""
-    print(f"{nearest(folder)}: {error}", file=sys.stderr, flush=True)
+    print(printable(f"{nearest(folder)}: {error}"), file=sys.stderr, flush=True)
     signal.raise_signal(error.signal)
 
 
@@ -226,6 +226,10 @@ def sweep_job(config: DictConfig, folder: Path) -> dict[str, Any]:
     except InterruptedRunError as error:
         end_as_asked(error, folder)
         raise
+    except BusyError as error:  # the folder is another process's: nothing is written there
+        if speaks:
+            print(end_line(folder.name, None, str(error)), file=sys.stderr, flush=True)
+        raise
     except Exception as error:
         status = RunFolder(folder)
         if status.status().get("state") not in ("running", "done") and not status.ended_since(
@@ -233,7 +237,7 @@ def sweep_job(config: DictConfig, folder: Path) -> dict[str, Any]:
         ):  # else it is written, or another's
             status.write_status("failed", reason=str(error))
         if status.status().get("state") == "failed":
-            write_text(status.error_file, traceback.format_exc())
+            write_text(status.error_file, traceback.format_exc(), follow=False)
         if speaks:
             print(end_line(folder.name, None, str(error)), file=sys.stderr, flush=True)
         raise

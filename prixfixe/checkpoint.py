@@ -10,17 +10,23 @@ import hashlib
 import json
 import re
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prixfixe.common.inputs import open_input
+from prixfixe.common.text import printable
+from prixfixe.errors import InputError
 from prixfixe.files import atomic_path
+from prixfixe.lock import check_held
+from prixfixe.runs.bounded import checked
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 KEPT = 2
-NAME = re.compile(r"checkpoint-(\d+)-([0-9a-f]{16})\.safetensors")
+NAME = re.compile(r"checkpoint-([0-9]{1,18})-([0-9a-f]{16})\.safetensors")
 
 
 def save_checkpoint(folder: Path, step: int, tensors: dict[str, Tensor], facts: dict[str, Any]) -> Path:
@@ -31,27 +37,45 @@ def save_checkpoint(folder: Path, step: int, tensors: dict[str, Tensor], facts: 
         {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, {"facts": json.dumps(facts)}
     )
     path = folder / f"checkpoint-{step:09d}-{_hash(content)}.safetensors"
-    with atomic_path(path) as temporary:
+    check_held(folder)
+    with atomic_path(path, follow=False) as temporary:
         temporary.write_bytes(content)
     for old in checkpoints(folder)[KEPT:]:
         old.unlink(missing_ok=True)
     return path
 
 
-def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """The tensors, on the CPU, and facts of the newest checkpoint that is whole; None where there is none."""
+def load_checkpoint(
+    folder: Path, fits: Callable[[dict[str, Tensor], dict[str, Any], int], str | None] = lambda *_: None
+) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """The tensors, on the CPU, and facts of the newest checkpoint that is whole; None where there is none.
+
+    fits: of tensors, facts and step, what is wrong with them, or None. A checkpoint that does not fit is damaged, as one
+    whose content is another than its name says: it is named, removed, and the one before is used.
+    """
     from safetensors import SafetensorError, safe_open
 
     for path in checkpoints(folder):
-        with suppress(
-            SafetensorError, KeyError, TypeError, ValueError, FileNotFoundError
-        ):  # of several processes one removes it first
-            if path.name.endswith(f"-{_hash(path.read_bytes())}.safetensors"):
+        problem: str | None = "its content is another than was written"
+        with suppress(InputError, SafetensorError, KeyError, TypeError, ValueError, RecursionError, OSError):
+            if path.name.endswith(f"-{_hash_of(path)}.safetensors"):
                 with safe_open(path, framework="pt") as file:
-                    return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["facts"])  # noqa: SIM118
-        print(f"warning: {path} is damaged and removed; going on from the one before", file=sys.stderr)
-        path.unlink(missing_ok=True)
+                    facts = checked(json.loads(file.metadata()["facts"]))
+                    tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                if (problem := fits(tensors, facts, _step(path))) is None:
+                    return tensors, facts
+        print(
+            f"warning: {printable(path)} is damaged and removed ({printable(problem, 200)}); going on from the one before",
+            file=sys.stderr,
+        )
+        with suppress(OSError):  # of several processes one removes it first
+            path.unlink(missing_ok=True)
     return None
+
+
+def _step(path: Path) -> int:
+    match = NAME.fullmatch(path.name)
+    return int(match[1]) if match else 0
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -59,14 +83,20 @@ def checkpoints(folder: Path) -> list[Path]:
     found = []
     for path in folder.glob("checkpoint-*"):
         if match := NAME.fullmatch(path.name):
-            with suppress(FileNotFoundError):
+            with suppress(OSError):
                 found.append((int(match[1]), path.stat().st_mtime, path))
     return [path for _, _, path in sorted(found, reverse=True)]
 
 
 def remove_checkpoints(folder: Path) -> None:
+    check_held(folder)
     for path in checkpoints(folder):
         path.unlink(missing_ok=True)
+
+
+def _hash_of(path: Path) -> str:
+    with open_input(path) as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()  # type: ignore[arg-type]
 
 
 def _hash(content: bytes) -> str:

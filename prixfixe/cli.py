@@ -8,9 +8,12 @@ import io
 import os
 import signal
 import sys
-from typing import Any
+from contextlib import suppress
+from typing import Any, NoReturn
 
-from prixfixe.errors import BusyError, InputError, InterruptedRunError, SweepError, TrainingError
+from prixfixe.common.text import printable, printable_lines
+from prixfixe.errors import BusyError, InputError, InterruptedRunError, OutputError, SweepError, TrainingError
+from prixfixe.files import FULL, writable
 
 COMMANDS = ("train", "results", "study", "report", "predict", "evaluate", "data", "blocks", "import-weights")
 
@@ -25,16 +28,21 @@ def main(arguments: list[str] | None = None) -> int:
             stream.reconfigure(errors="replace")  # a terminal that cannot show ± shows ? and loses nothing else
     try:
         if arguments[:1] == ["train"] and arguments[1:2] not in (["-h"], ["--help"]):  # the rest is Hydra's
-            return _module("train").run(argparse.Namespace(overrides=arguments[1:]))
-        args = _parser().parse_args(arguments)
-        return args.run(args)
+            code = _module("train").run(argparse.Namespace(overrides=arguments[1:]))
+        else:
+            args = _parser().parse_args(arguments)
+            code = args.run(args)
+        with writable("standard output"):
+            sys.stdout.flush()
+        return code
     except BrokenPipeError:  # who read the output has seen enough, as in prixfixe results | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain once more at its end
         return 128 + signal.SIGPIPE
     except (InputError, TrainingError, SweepError, BusyError, InterruptedRunError, OSError) as error:
         if debug:
             raise
-        print(f"prixfixe: {error}", file=sys.stderr)
+        _let_go_of_output(error)
+        print(f"prixfixe: {printable_lines(error)}", file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1
     except KeyboardInterrupt:
         if debug:
@@ -44,12 +52,26 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if debug:
             raise
-        print(f"prixfixe: {type(error).__name__}: {error} (--debug shows where)", file=sys.stderr)
+        print(f"prixfixe: {type(error).__name__}: {printable(error)} (--debug shows where)", file=sys.stderr)
         return 1
 
 
+def _let_go_of_output(error: BaseException) -> None:
+    """Where nothing more can be written to standard output, Python would try, and complain, once more at its end."""
+    if isinstance(error, OutputError) and error.errno in FULL:
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong with the arguments."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{printable(message)} ({self.prog} --help shows what there is)")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="prixfixe",
         description="Combine and compare models that predict gene expression from DNA sequence.",
         epilog="--debug with any command shows the stack trace of an error.",
@@ -71,7 +93,7 @@ class Version(argparse.Action):
         parser.exit()
 
 
-def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, module_name: str) -> None:
+def add_command(commands: argparse._SubParsersAction[Any], name: str, module_name: str) -> None:
     """Adds the command of a module in `prixfixe/commands/`."""
     module = _module(module_name)
     parser = commands.add_parser(name, help=module.HELP, description=module.__doc__)

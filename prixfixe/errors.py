@@ -20,8 +20,16 @@ class TrainingError(Exception):
     reason."""
 
 
+class OutputError(OSError):
+    """A file that cannot be written; the message names it. Nothing of it is half-written."""
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
 class BusyError(Exception):
-    """Another process has the run; the message says which one. Nothing of the run has been touched."""
+    """Another process has the run; the message says which one. Nothing of the run has been touched, or nothing more
+    is, where it was taken over."""
 
 
 class InterruptedRunError(Exception):

@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from prixfixe.common.text import csv_cell, printable
 from prixfixe.evaluation import LEAST_DRAWN, Evaluation, Score, SubsetScores, TableEvaluation, TaskScores
 
 TITLES = {
@@ -144,14 +145,15 @@ def format_csv(evaluation: Evaluation | TableEvaluation) -> str:
 
 def csv_text(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> str:
     file = io.StringIO()
-    writer = csv.DictWriter(file, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([csv_cell(row.get(column)) for column in columns] for row in rows)
     return file.getvalue()
 
 
 def aligned(rows: Sequence[Sequence[str]], left: int = 1) -> Iterable[str]:
     """The first column, or so many, to the left, the others to the right."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]

@@ -19,11 +19,12 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from prixfixe.bins import Bins, spans_sorting_bins
 from prixfixe.checkpoint import remove_checkpoints
+from prixfixe.common.text import printable
 from prixfixe.contract import TargetSpec
 from prixfixe.data.measurements import Measurements
 from prixfixe.datasets import Dataset, Split, expression_range
 from prixfixe.errors import BusyError, InputError, InterruptedRunError
-from prixfixe.files import plain, write_json
+from prixfixe.files import plain
 from prixfixe.fit import Data, Loop, fit
 from prixfixe.lock import RunLock
 from prixfixe.metrics import scores_by_task
@@ -34,7 +35,8 @@ from prixfixe.processes import Processes, processes
 from prixfixe.recipe import Recipe, singletons_are_told
 from prixfixe.run_folder import RunFolder, identity, versions
 from prixfixe.run_log import NoLog, open_log
-from prixfixe.runs.targets import load_targets, save_targets
+from prixfixe.runs.targets import save_targets
+from prixfixe.scoring import PRECISIONS
 from prixfixe.signals import StopRequest, stop_request
 from prixfixe.simulated import SIMULATED
 from prixfixe.training.settings import check_settings, training_settings, values_of
@@ -72,10 +74,10 @@ def run(config: Mapping[str, Any], path: Path, *, show_progress: bool, origin: O
         together, device = stack.enter_context(processes(settings["device"]))
         stop = stack.enter_context(stop_request())
         if not stack.enter_context(claimed(folder, config, fingerprint, together, stop)):
-            return folder.read_json(folder.metrics_file)
+            return folder.metrics()
         log = stack.enter_context(open_log(folder, config, origin) if together.is_first else nullcontext(NoLog()))
         for remark in remarks(config, split, origin) if show_progress and together.is_first else ():
-            print(f"warning: {remark}", file=sys.stderr)
+            print(f"warning: {printable(remark)}", file=sys.stderr)
         if split.simulated and show_progress and together.is_first:
             print(SIMULATED, file=sys.stderr)
         log.event(
@@ -134,7 +136,7 @@ def run(config: Mapping[str, Any], path: Path, *, show_progress: bool, origin: O
             if len(targets.tasks) > 1:  # of the best epoch; history.csv and the logs have the means
                 with np.load(folder.validation_file) as best:
                     metrics["tasks"] = scores_by_task(best["measured"], best["predicted"], targets.tasks, missing=True)
-            write_json(folder.metrics_file, plain(metrics))
+            folder.write_metrics(plain(metrics))
             folder.write_status("done")
             remove_checkpoints(path)
         return together.from_first(metrics)
@@ -172,7 +174,7 @@ def claimed(
             yield True
         except BaseException as error:
             reason = str(error) if isinstance(error, InterruptedRunError) else f"{type(error).__name__}: {error}"
-            with suppress(OSError):  # a disk that is full; the error itself says so
+            with suppress(OSError, BusyError):  # a disk that is full, a lock that is lost; the error itself says so
                 folder.write_status("failed", reason=reason)
             raise
 

@@ -1,5 +1,6 @@
 """Atomic writing: a file is there whole, or it is not there."""
 
+import errno
 import json
 import math
 import os
@@ -9,38 +10,75 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from prixfixe.errors import InputError
+from prixfixe.common.text import printable
+from prixfixe.errors import InputError, OutputError
+
+FULL = {  # what says, wherever it comes from while a file is written, that there is no room for it
+    errno.ENOSPC: "the disk is full; make room and start again",
+    errno.EDQUOT: "your quota of the disk is used up; make room and start again",
+    errno.EFBIG: "it grows larger than the system allows",
+}
 
 
 @contextmanager
-def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_path(path: str | os.PathLike[str], *, follow: bool = True) -> Iterator[Path]:
     """Yields a temporary path in the target's own folder; on success it replaces `path`, on failure it is removed.
 
     A link stays, and the file that it names is replaced. What is there and no file, as /dev/stdout or a pipe, is
-    written into
-    as it is: `path` itself is yielded.
+    written into as it is: `path` itself is yielded. Without `follow` whatever has the name is replaced, a link, too:
+    for the files of a run folder, which may have come from elsewhere.
+    Raises OutputError, which names `path`, where it cannot be written, or the disk is full.
     """
     path = Path(path)
     standard = path.parent in (
         Path("/dev"),
         Path("/dev/fd"),
     )  # a file where the shell has redirected it; others write there too
-    if path.exists() and (standard or not path.is_file()):
-        yield path
+    if follow and path.exists() and (standard or not path.is_file()):
+        with full_disk_named(path):
+            yield path
         return
-    path = Path(os.path.realpath(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
+    target = Path(os.path.realpath(path)) if follow else path
+    with writable(path):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name[:200]}.", dir=target.parent)
+        os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
-        with open(temporary, "rb+") as written:
-            os.fsync(written.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        os.replace(temporary, path)
+        with full_disk_named(path):
+            yield temporary
+        with writable(path):
+            with open(temporary, "rb+") as written:
+                os.fsync(written.fileno())
+            temporary.chmod(0o666 & ~_umask())
+            os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writable(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Inside, an OSError becomes an OutputError that names `path`."""
+    try:
+        yield
+    except OutputError:
+        raise
+    except OSError as error:
+        reason = FULL.get(error.errno or 0)
+        words = f"{error.strerror}: {reason}" if reason else error.strerror or printable(error)
+        raise OutputError(error.errno or 0, f"{printable(path)} cannot be written: {words}") from error
+
+
+@contextmanager
+def full_disk_named(path: str | os.PathLike[str]) -> Iterator[None]:
+    """The same for those errors alone that say that there is no room."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL or isinstance(error, OutputError):
+            raise
+        with writable(path):
+            raise
 
 
 def output_file(name: str) -> Path | None:
@@ -50,19 +88,21 @@ def output_file(name: str) -> Path | None:
         return None
     path = Path(name)
     if path.is_dir():
-        raise InputError(f"-o {path} is a folder; give a file in it, such as {path / 'output.txt'}")
+        raise InputError(
+            f"-o {printable(path)} is a folder; give a file in it, such as {printable(path / 'output.txt')}"
+        )
     return path
 
 
-def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Writes `text` to `path` atomically, as UTF-8."""
-    with atomic_path(path) as temporary:
+def write_text(path: str | os.PathLike[str], text: str, *, follow: bool = True) -> None:
+    """Writes `text` to `path` atomically, as UTF-8; see `atomic_path`."""
+    with atomic_path(path, follow=follow) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path: str | os.PathLike[str], content: Any) -> None:
+def write_json(path: str | os.PathLike[str], content: Any, *, follow: bool = True) -> None:
     """Writes `content` to `path` atomically as indented JSON; a number that is not finite is refused."""
-    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n", follow=follow)
 
 
 def plain(value: Any) -> Any:
@@ -79,11 +119,11 @@ def plain(value: Any) -> Any:
     return plain(value.tolist()) if hasattr(value, "tolist") else str(value)
 
 
-def write_arrays(path: str | os.PathLike[str], **arrays: Any) -> None:
+def write_arrays(path: str | os.PathLike[str], /, *, follow: bool = True, **arrays: Any) -> None:
     """Writes numpy arrays to an uncompressed .npz file atomically; `numpy.load(path)[name]` reads one."""
     import numpy as np
 
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+    with atomic_path(path, follow=follow) as temporary, open(temporary, "wb") as file:
         np.savez(file, **arrays)
 
 

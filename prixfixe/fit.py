@@ -100,7 +100,14 @@ def fit(
     steps_per_epoch = math.ceil(total / loop.batch_size)
     total_steps = loop.epochs * steps_per_epoch
     state = TrainingState(network, optimizer, scheduler, losses=torch.zeros((), device=device))
-    if state.restore(folder.path, processes.count) and processes.is_first:
+    begun = state.restore(
+        folder.path,
+        processes.count,
+        epochs=loop.epochs,
+        steps_per_epoch=steps_per_epoch,
+        predicted=data.measured.shape,
+    )
+    if begun and processes.is_first:
         state.write_results(folder, data.measured, data.targets)
         log.event("resume", step=state.account.step)
         if show_progress:

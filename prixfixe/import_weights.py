@@ -14,10 +14,11 @@ import pickle
 import re
 import tempfile
 import warnings
+import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import hydra
 import torch
@@ -27,13 +28,15 @@ from safetensors.torch import save
 from torch import Tensor
 
 from prixfixe.bins import Bins
+from prixfixe.common.inputs import is_missing, open_input
+from prixfixe.common.text import printable
 from prixfixe.contract import TargetSpec
 from prixfixe.errors import InputError
 from prixfixe.experiment import build_recipe
-from prixfixe.files import write_json, write_text
+from prixfixe.files import writable, write_json, write_text
 from prixfixe.network import Network, build
 from prixfixe.paths import conf_folder
-from prixfixe.run_folder import SLOTS, RunFolder
+from prixfixe.run_folder import SLOTS, RunFolder, as_yaml
 from prixfixe.runs.targets import save_targets
 from prixfixe.sweeps.plan import resolved
 
@@ -133,30 +136,67 @@ def notes(choices: dict[str, str]) -> Iterable[str]:
 def read_state_dict(file: Path) -> dict[str, Tensor]:
     """The tensors of a file that `torch.save` wrote. Nothing in the file is executed: one that asks for it is
     refused."""
-    if not file.is_file():
-        raise InputError(f"{file}: no such file; give a model_best.pth of the published weights archive")
+    shown = printable(file)
+    if is_missing(file):
+        raise InputError(f"{shown}: no such file; give a model_best.pth of the published weights archive")
     try:
-        with warnings.catch_warnings(action="ignore"):  # of unusual files; what cannot be read is refused below
-            content = torch.load(file, map_location="cpu", weights_only=True)
+        with open_input(file) as opened:
+            _refuse_compressed(opened)
+            opened.seek(0)
+            with warnings.catch_warnings(action="ignore"):  # of unusual files; what cannot be read is refused below
+                content = torch.load(opened, map_location="cpu", weights_only=True)
+    except InputError:
+        raise
     except pickle.UnpicklingError as error:
         asked = re.search(r"GLOBAL ([\w.]+)|Unsupported (?:class|global)[^\w]*([\w.]+)", str(error))
         what = f" ({asked[1] or asked[2]})" if asked else ""
         raise InputError(
-            f"{file} is no plain state dict: it is damaged, or asks for code to be executed{what}, which was not done; "
+            f"{shown} is no plain state dict: it is damaged, or asks for code to be executed{what}, which was not done; "
             "give a model_best.pth of the published weights archive"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except Exception as error:  # whatever a pickle of that kind may bring about; none of it is executed
         raise InputError(
-            f"{file} is no file that torch wrote, or it is damaged: "
-            f"{(str(error) or type(error).__name__).splitlines()[0]}"
+            f"{shown} is no file that torch wrote, or it is damaged: "
+            f"{printable((str(error) or type(error).__name__).splitlines()[0], 200)}"
         ) from error
     if (
         not isinstance(content, dict)
         or not content
         or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items())
     ):
-        raise InputError(f"{file} is no plain state dict: it must hold tensors by name, and nothing else")
+        raise InputError(f"{shown} is no plain state dict: it must hold tensors by name, and nothing else")
+    if strange := [f"{name} is {reason}" for name, tensor in content.items() if (reason := unusual(tensor))]:
+        raise InputError(
+            f"{shown} holds tensors that are no weights: {printable('; '.join(strange[:SHOWN]), 400)}"
+            f"{'; ...' if len(strange) > SHOWN else ''}; give a model_best.pth of the published weights archive"
+        )
     return content
+
+
+def unusual(tensor: Tensor) -> str | None:
+    """What keeps a tensor from being plain numbers in memory, judged before anything is computed with it; None where
+    it is: dense, strided, on the CPU, of real floating-point or whole numbers, each of them stored."""
+    if type(tensor) not in (Tensor, torch.nn.Parameter):
+        return f"a {type(tensor).__name__}"
+    if tensor.is_nested or tensor.layout != torch.strided:
+        return "not dense" if not tensor.is_nested else "nested"
+    if tensor.is_quantized:
+        return "quantised"
+    if tensor.device.type != "cpu":
+        return f"on the device {tensor.device}"
+    if tensor.is_complex() or tensor.dtype == torch.bool:
+        return f"of {str(tensor.dtype).removeprefix('torch.')}"
+    if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
+        return "larger than what is stored of it"
+    return None
+
+
+def _refuse_compressed(file: BinaryIO) -> None:
+    """torch stores its archives uncompressed; a small file that unpacks to a large one is none of its."""
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+                raise ValueError("its archive is compressed")
 
 
 def configuration(model: str, choices: dict[str, str], state: dict[str, Tensor]) -> dict[str, Any]:
@@ -202,7 +242,7 @@ def translated(state: dict[str, Tensor], network: Network, recipe: str, file: Pa
     check(state, published_shapes(ours), file)
     if "final.bins" in state and state["final.bins"].tolist() != list(range(len(state["final.bins"]))):
         raise InputError(
-            f"{file}: final.bins are {state['final.bins'].tolist()}, not 0 to {len(state['final.bins']) - 1}"
+            f"{printable(file)}: final.bins are {state['final.bins'].tolist()}, not 0 to {len(state['final.bins']) - 1}"
         )
     order = list(PUBLISHED_ORDER[recipe])
     found = {}
@@ -219,8 +259,17 @@ def translated(state: dict[str, Tensor], network: Network, recipe: str, file: Pa
             found[name] = state["first.strand_embedding.weight"][is_minus.long()].T
         else:
             values = state[published_name(name)]
+            if values.is_floating_point() != tensor.is_floating_point():
+                kind = str(values.dtype).removeprefix("torch.")
+                raise InputError(f"{printable(file)}: {published_name(name)} is of {kind}; is --model right?")
             found[name] = values[:, order] if TAKES_INPUT.fullmatch(name) else values
-    return {name: values.to(ours[name].dtype).contiguous() for name, values in found.items()}
+    cast = {name: values.to(ours[name].dtype).contiguous() for name, values in found.items()}
+    if lost := [name for name, values in cast.items() if not torch.isfinite(values).all()]:
+        raise InputError(
+            f"{printable(file)} holds values that are not finite, or too large for {len(lost)} of this model's tensors: "
+            f"{', '.join(lost[:SHOWN])}{', ...' if len(lost) > SHOWN else ''}"
+        )
+    return cast
 
 
 OURS_ALONE = ("final.mean", "final.std")  # set when the network was built
@@ -261,17 +310,20 @@ def check(state: dict[str, Tensor], expected: dict[str, tuple[int, ...]], file: 
             ("missing", [name for name in expected if name not in state]),
             ("left over", [name for name in state if name not in expected]),
             ("of another shape", wrong),
-            (
-                "with values that are not finite",
-                [name for name, tensor in state.items() if not torch.isfinite(tensor).all()],
-            ),
+            ("with values that are not finite", [name for name, tensor in state.items() if not _is_finite(tensor)]),
         )
         if found
     ]
     if problems:
         raise InputError(
-            f"{file} holds other weights than this model has: tensors {'; '.join(problems)}; is --model right?"
+            f"{printable(file)} holds other weights than this model has: tensors {printable('; '.join(problems))}; "
+            "is --model right?"
         )
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    """Of types of one byte, which have no such test, as float32."""
+    return bool(torch.isfinite(tensor.float() if tensor.is_floating_point() and tensor.itemsize == 1 else tensor).all())
 
 
 RENAMED = tuple(  # ours, theirs
@@ -323,16 +375,15 @@ def _write(
 ) -> None:
     """Writes the run into a folder beside `folder`, then gives it that name, so that it is there whole or not at
     all."""
-    import yaml
-
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(
-            f"{folder} is there already and holds something else; give a new folder with -o, or remove that one"
+            f"{printable(folder)} is there already and holds something else; give a new folder with -o, or remove that one"
         )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
+    with writable(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    with writable(folder), tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
         run = RunFolder(Path(temporary) / "run")
-        write_text(run.config_file, yaml.safe_dump(config, sort_keys=False))
+        write_text(run.config_file, as_yaml(config))
         save_targets(run, targets)
         run.weights_file.write_bytes(save({name: tensor.contiguous() for name, tensor in network.state_dict().items()}))
         write_json(run.metrics_file, {"parameters": network.parameter_count(), "simulated": False})

@@ -19,6 +19,7 @@ from prixfixe.errors import InputError
 from prixfixe.files import write_json
 from prixfixe.parts import LOADED, Origin, factory
 from prixfixe.run_folder import RunFolder
+from prixfixe.runs.bounded import damaged
 
 
 class Logger(ABC):
@@ -269,9 +270,13 @@ def make_directory(path: Path) -> Path:
 
 def remembered(folder: RunFolder, tool: str) -> str | None:
     """The id that the folder's run has in a tool, kept in logger.json."""
-    return folder.read_json(folder.path / "logger.json").get(tool)
+    file = folder.path / "logger.json"
+    known = folder.read_json(file).get(tool)
+    if not isinstance(known, str | None):
+        raise damaged(file, f"{tool} is {known!r}, no id")
+    return known
 
 
 def remember(folder: RunFolder, tool: str, identifier: str) -> None:
     file = folder.path / "logger.json"
-    write_json(file, {**folder.read_json(file), tool: identifier})
+    write_json(file, {**folder.read_json(file), tool: identifier}, follow=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from prixfixe.common.inputs import is_missing, open_input
+from prixfixe.common.text import printable
 from prixfixe.data.sequences import Sequences
 from prixfixe.errors import InputError
 from prixfixe.experiment import build_recipe
@@ -31,19 +33,25 @@ ROWS, BATCHES = (
 
 
 class Model:
-    """A run's network and recipe. `predict` takes strings and gives expression in the measurement's own units."""
+    """A run's network and recipe. `predict` takes strings and gives expression in the measurement's own units.
 
-    def __init__(self, network: Network, recipe: Recipe, tasks: tuple[str, ...], device: torch.device) -> None:
+    name: what a message calls it.
+    """
+
+    def __init__(
+        self, network: Network, recipe: Recipe, tasks: tuple[str, ...], device: torch.device, name: str = "the model"
+    ) -> None:
         self.network, self.recipe, self.tasks, self.device = network.to(device).eval(), recipe, tasks, device
         self.at_once = AtOnce(AT_ONCE[device.type])  # what suits the device, and fits into its memory
+        self.name = name
 
     def predict(self, sequences: Sequence[str], *, batch_size: int | None = None) -> np.ndarray:
         """sequences: n strings over A C G T N, either case, of any lengths: the recipe pads and trims as it must.
         batch_size: how many enter the network at a time, or fewer where memory does not hold as many; None is what
         suits the device.
 
-        Returns float64 (n,), or (n, tasks) for several tasks. Raises InputError for any other character and for an
-        empty string.
+        Returns float64 (n,), or (n, tasks) for several tasks. Raises InputError for any other character, for an empty
+        string, and where a prediction is not finite.
         """
         if isinstance(sequences, str) or hasattr(sequences, "columns"):
             raise InputError(
@@ -94,9 +102,15 @@ class Model:
             ready = None if launched is None else to_host(launched)
             launched, _ = predict_on_device(self.network, self.recipe, samples, batch_size=at_once)
             if ready is not None:
-                yield ready
+                yield self._finite(ready)
         if launched is not None:
-            yield to_host(launched)
+            yield self._finite(to_host(launched))
+
+    def _finite(self, predictions: np.ndarray) -> np.ndarray:
+        """The predictions themselves; InputError where one is not finite, as of weights that are damaged."""
+        if not np.isfinite(predictions).all():
+            raise InputError(f"{self.name} predicts values that are not finite: its weights are not usable")
+        return predictions
 
 
 def load(
@@ -113,20 +127,56 @@ def load(
     origin = Origin(run=folder.path, conf=None if config_dir is None else Path(config_dir))
     config = folder.config()
     judge_all(config, origin)
-    if not folder.weights_file.exists():
+    if is_missing(folder.weights_file):
         state = folder.status().get("state", "unknown")
-        raise InputError(f"{folder.path} has no weights yet (its state is {state}); finish the run first")
+        raise InputError(f"{printable(folder.path)} has no weights yet (its state is {state}); finish the run first")
     targets = load_targets(folder)
-    try:
-        weights = load_file(folder.weights_file)
-    except SafetensorError as error:
-        raise InputError(
-            f"{folder.weights_file} is damaged ({error}): copy it again, or train the run again with --force"
-        ) from error
+    weights = read_weights(folder.weights_file)
     try:
         recipe = build_recipe(config, origin)
         network = build(recipe, config, targets, origin=origin)
-        network.load_state_dict(weights)
-    except (KeyError, RuntimeError) as error:
-        raise InputError(f"{folder.weights_file} does not fit {folder.config_file}: {error}") from error
-    return Model(network, recipe, targets.tasks, find_device(device))
+    except (KeyError, RuntimeError, TypeError, AttributeError) as error:
+        reason = f"it has no {error.args[0]}" if isinstance(error, KeyError) and error.args else error
+        raise InputError(f"{printable(folder.config_file)} describes no network: {printable(reason, 300)}") from error
+    check_weights(weights, network, folder.weights_file)
+    network.load_state_dict(weights)
+    return Model(network, recipe, targets.tasks, find_device(device), printable(folder.path))
+
+
+def read_weights(file: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file. InputError where it is damaged, or no regular file."""
+    with open_input(file):  # a pipe or a device would be waited for
+        try:
+            return load_file(file)
+        except (SafetensorError, OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
+            raise InputError(
+                f"{printable(file)} is damaged ({printable(error, 200)}): copy it again, or train the run again with "
+                "--force"
+            ) from error
+
+
+def check_weights(weights: Mapping[str, Tensor], network: Network, file: Path) -> None:
+    """InputError where tensors are not exactly those of the network, by name, shape and kind of number, or hold values
+    that are not finite."""
+    problems = []
+    for name, ours in network.state_dict().items():
+        tensor = weights.get(name)
+        if tensor is None:
+            problems.append(f"it has no {name}")
+        elif tensor.shape != ours.shape:
+            problems.append(f"{name} has shape {tuple(tensor.shape)}, not {tuple(ours.shape)}")
+        elif tensor.dtype != ours.dtype:
+            problems.append(f"{name} holds {_kind(tensor)}, not {_kind(ours)}")
+        elif not torch.isfinite(tensor).all():
+            problems.append(f"{name} holds values that are not finite")
+    problems += [f"{name} is left over" for name in weights if name not in network.state_dict()]
+    if problems:
+        more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
+        raise InputError(
+            f"{printable(file)} does not fit {printable(file.parent / 'config.yaml')}: {printable(problems[0], 300)}{more}; "
+            "copy both again, or train the run again with --force"
+        )
+
+
+def _kind(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")

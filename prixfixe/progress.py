@@ -22,6 +22,8 @@ from rich.progress import (
 )
 from rich.table import Column
 
+from prixfixe.common.text import printable
+
 QUIET = 2.0  # seconds that work may take without a word
 EVERY = 5.0  # seconds between two lines about it, where standard error is no terminal
 
@@ -126,7 +128,9 @@ def slow_work(what: str, total: int) -> Iterator[Callable[[int], None]]:
         nonlocal done, next_line
         done, now = done + amount, time.monotonic()
         if next_line <= now and done < total:
-            text = f"{what}: {100 * done / total:.0f} %, left {duration((now - began) / done * (total - done))}"
+            text = (
+                f"{printable(what)}: {100 * done / total:.0f} %, left {duration((now - began) / done * (total - done))}"
+            )
             print(
                 f"\r{text}\x1b[K" if on_terminal else text, end="" if on_terminal else "\n", file=sys.stderr, flush=True
             )

@@ -14,15 +14,15 @@ from typing import Any
 import yaml
 
 from prixfixe.checkpoint import remove_checkpoints
+from prixfixe.common.text import printable
 from prixfixe.common.version import version_of
 from prixfixe.errors import InputError
 from prixfixe.files import write_json, write_text
-from prixfixe.lock import holder
+from prixfixe.lock import check_held, holder
+from prixfixe.runs.reader import read_config, read_metrics, read_object, read_status
 
-SafeLoader = getattr(
-    yaml, "CSafeLoader", yaml.SafeLoader
-)  # the same in C, ten times as fast, where PyYAML was built with it
 SLOTS = ("recipe", "first", "core", "final")
+LONGEST_REASON = 20_000  # letters of it in status.json
 
 
 def run_name(choices: Mapping[str, str], seed: int, variant: str | None = None) -> str:
@@ -115,34 +115,20 @@ class RunFolder:
         return self.path / "error.txt"
 
     def config(self) -> dict[str, Any]:
-        """The resolved configuration; InputError where this is no run folder."""
-        try:
-            content = yaml.load(self.config_file.read_text(encoding="utf-8"), Loader=SafeLoader)
-        except (FileNotFoundError, NotADirectoryError):
-            raise InputError(
-                f"{self.path} is no run folder: it has no config.yaml; give one such as "
-                "runs/demo/autosome+conv+bilstm+mlp"
-            ) from None
-        except (UnicodeDecodeError, yaml.YAMLError) as error:
-            raise InputError(f"{self.config_file} cannot be read: {error}") from error
-        if not isinstance(content, dict):
-            raise InputError(f"{self.config_file} holds no configuration")
-        return content
+        """The resolved configuration; InputError where this is no run folder, or it is damaged."""
+        return read_config(self.config_file)
 
     def read_json(self, file: Path) -> dict[str, Any]:
-        """One of the folder's JSON files; {} where it is not there."""
-        try:
-            content = json.loads(file.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return {}
-        except ValueError as error:
-            raise InputError(f"{file} is damaged: {error}") from error
-        if not isinstance(content, dict):
-            raise InputError(f"{file} is damaged: it holds no JSON object")
-        return content
+        """One of the folder's JSON files that has no schema; {} where it is not there."""
+        return read_object(file)
 
     def status(self) -> dict[str, Any]:
-        return self.read_json(self.status_file)
+        """What status.json says; {} where there is none."""
+        return read_status(self.status_file)
+
+    def metrics(self) -> dict[str, Any]:
+        """What metrics.json says; {} where there is none."""
+        return read_metrics(self.metrics_file)
 
     def state(self) -> str:
         """done, failed, running, stopped (it was running, but no process has it any more) or missing."""
@@ -158,7 +144,8 @@ class RunFolder:
             return status.get("state") == "done"
         if not config.get("force"):
             raise InputError(
-                f"{self.path} holds a run of another configuration ({difference(self.config(), config)}); "
+                f"{printable(self.path)} holds a run of another configuration "
+                f"({printable(difference(self.config(), config))}); "
                 "give this one another folder with sweep=NAME, or have that one replaced with --force"
             )
         return False
@@ -167,15 +154,17 @@ class RunFolder:
         """Makes the folder that of a run. `force` in the configuration removes what an earlier one has left, once: a
         job that its launcher starts again, with the same `force`, goes on.
         """
+        check_held(self.path)
         before, force = self.status(), config.get("force")
         if force and (before.get("configuration_hash"), before.get("force")) != (fingerprint, force):
             self.clear()
         self.error_file.unlink(missing_ok=True)
-        write_text(self.config_file, yaml.safe_dump(dict(config), sort_keys=False))
+        write_text(self.config_file, as_yaml(config), follow=False)
         self.write_status("running", configuration_hash=fingerprint, force=force)
 
     def clear(self) -> None:
         """Removes a run's files, and nothing else."""
+        check_held(self.path)
         remove_checkpoints(self.path)
         files = (
             self.status_file,
@@ -192,19 +181,40 @@ class RunFolder:
     def ended_since(self, began: float) -> bool:
         """Whether the run has come to an end, done or failed, after `began` (seconds since 1970)."""
         status = self.status()
+        ended = status.get("ended")
         return (
             status.get("state") in ("done", "failed")
-            and datetime.fromisoformat(status["ended"]).timestamp() >= began - 1
+            and ended is not None
+            and datetime.fromisoformat(ended).timestamp() >= began - 1
         )
 
     def write_status(self, state: str, *, reason: str | None = None, **facts: Any) -> None:
-        """state: running, done or failed. Other facts already there stay."""
+        """state: running, done or failed. Other facts already there stay. BusyError where another process has taken the
+        folder over from this one."""
+        check_held(self.path)
         before = self.status()
         now = datetime.now(UTC).isoformat(timespec="seconds")
         started = {"started": now} if state == "running" else {"ended": now}
-        write_json(
-            self.status_file, {**before, "versions": versions(), **started, **facts, "state": state, "reason": reason}
-        )
+        reason = reason and reason[:LONGEST_REASON]
+        content = {**before, "versions": versions(), **started, **facts, "state": state, "reason": reason}
+        write_json(self.status_file, content, follow=False)
+
+    def write_metrics(self, metrics: Mapping[str, Any]) -> None:
+        """metrics.json, of plain values. BusyError as `write_status`."""
+        check_held(self.path)
+        write_json(self.metrics_file, metrics, follow=False)
+
+
+class _Plain(yaml.SafeDumper):
+    """Writes what is there twice twice: the reader takes no anchors."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def as_yaml(config: Mapping[str, Any]) -> str:
+    """A configuration of plain values as the text of config.yaml."""
+    return yaml.dump(dict(config), Dumper=_Plain, sort_keys=False)
 
 
 def versions() -> dict[str, str]:

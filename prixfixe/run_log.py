@@ -3,7 +3,10 @@ for."""
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,11 +14,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from prixfixe.errors import InputError, InterruptedRunError
+from prixfixe.common.text import printable
+from prixfixe.errors import BusyError, InputError, InterruptedRunError
 from prixfixe.files import plain
+from prixfixe.lock import check_held
 from prixfixe.loggers import Logger, configured_logger
 from prixfixe.parts import LOADED, Origin
 from prixfixe.run_folder import RunFolder, flatten
+
+LONGEST_LINE = 2**20  # bytes of what may be cut off
 
 
 class RunLog:
@@ -30,11 +37,15 @@ class RunLog:
         """A line in log.jsonl: {"time": ..., "event": name, **facts}. Numbers that are not finite become null."""
         line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": name, **facts}
         try:
+            check_held(self.file.parent)
             append_line(self.file, json.dumps(plain(line), allow_nan=False))
             self.file_works = True
+        except BusyError:  # another process writes there by now
+            self.file_works = False
         except OSError as error:
             if self.file_works:
-                print(f"warning: {self.file} cannot be written ({error}); the run goes on", file=sys.stderr)
+                why = printable(error)
+                print(f"warning: {printable(self.file)} cannot be written ({why}); the run goes on", file=sys.stderr)
             self.file_works = False
 
     def scores(self, step: int, values: Mapping[str, Any]) -> None:
@@ -78,7 +89,7 @@ class RunLog:
             if self.logger_works:
                 reason = f"{type(error).__name__}: {error}"
                 print(
-                    f"warning: {type(self.logger).__name__} failed ({reason}); the run goes on without it",
+                    f"warning: {type(self.logger).__name__} failed ({printable(reason)}); the run goes on without it",
                     file=sys.stderr,
                 )
                 self.event("logger_failed", logger=type(self.logger).__name__, reason=reason)
@@ -118,14 +129,17 @@ def open_log(folder: RunFolder, config: Mapping[str, Any], origin: Origin = LOAD
 
 
 def append_line(file: Path, line: str) -> None:
-    """Appends a line. What a killed process left of a half-written one is cut off first, so that every line is
-    whole."""
+    """Appends a line. What a killed process left of a half-written one is cut off first, so that every line is whole.
+    OSError for what is no regular file, a link included."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    with open(file, "a+b", buffering=0) as stream:
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with os.fdopen(os.open(file, flags, 0o666), "r+b", buffering=0) as stream:
+        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is no file")
         end = stream.seek(0, 2)
         if end:
-            stream.seek(end - 1)
-            if stream.read(1) != b"\n":
-                stream.seek(0)
-                stream.truncate(stream.read().rfind(b"\n") + 1)
+            start = stream.seek(max(0, end - LONGEST_LINE))
+            tail = stream.read()
+            if not tail.endswith(b"\n"):
+                stream.truncate(start + tail.rfind(b"\n") + 1)
         stream.write(line.encode() + b"\n")

@@ -360,7 +360,7 @@ def test_the_identity_has_the_precision_that_was_used(promoters: Path, tmp_path:
     named = {**config, "training": {**config["training"], "precision": "fp32"}}
     assert run(named, folder.path, show_progress=False) == run(config, folder.path, show_progress=False) == metrics
     other = {**config, "training": {**config["training"], "precision": "bf16"}}
-    with pytest.raises(InputError, match="training.precision: fp32 there, bf16 here"):
+    with pytest.raises(InputError, match=r"training\.precision: fp32 there, bf16 here"):
         run(other, folder.path, show_progress=False)
 
 

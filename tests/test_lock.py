@@ -117,7 +117,7 @@ def test_a_living_owner_on_another_host_is_left_alone(tmp_path: Path) -> None:
 def test_an_owner_that_was_taken_for_dead_learns_it(tmp_path: Path) -> None:
     lost = threading.Event()
     with RunLock(tmp_path, lost=lost.set):
-        foreign(tmp_path, number=2)
+        foreign(tmp_path, number=10**17)
         assert lost.wait(10)
 
 

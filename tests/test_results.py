@@ -13,11 +13,10 @@ import yaml
 from fabricated_runs import make_grid
 
 from prixfixe.analysis.filter import keep, parse_condition
-from prixfixe.analysis.results import COLUMNS, SCORES, averaged, collect, combination
+from prixfixe.analysis.results import COLUMNS, averaged, collect, combination
 from prixfixe.analysis.tables import cell, signed
 from prixfixe.analysis.views import narrowed_command
 from prixfixe.cli import main
-from prixfixe.commands.results import SCORE_NAMES
 from prixfixe.errors import InputError
 from prixfixe.run_folder import SLOTS
 from prixfixe.sweeps.plan import Plan
@@ -377,10 +376,6 @@ def test_every_view_in_every_format(view: str, form: str, sweep: Path, capsys: p
         assert len(rows) >= 3
         assert len({len(row) for row in rows}) == 1
     assert (r"\begin{tabular}" in out) == (form == "latex")
-
-
-def test_the_command_knows_every_score() -> None:
-    assert tuple(SCORES) == SCORE_NAMES
 
 
 def test_folders_without_runs_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

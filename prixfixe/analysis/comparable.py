@@ -7,19 +7,19 @@ tables lie.
 
 from __future__ import annotations
 
-import functools
 import itertools
-import zipfile
 from collections import defaultdict
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from prixfixe.analysis.results import EVALUATION_COLUMNS, Row, by_seeds, labels, top_level
+from prixfixe.analysis.results import EVALUATION_COLUMNS, Row, by_seeds, labels
+from prixfixe.common.inputs import is_missing
+from prixfixe.common.text import printable
 from prixfixe.errors import InputError
-from prixfixe.run_folder import SLOTS, RunFolder, SafeLoader, decisive, flatten
+from prixfixe.run_folder import SLOTS, RunFolder, decisive, flatten
+from prixfixe.runs.bounded import parse_yaml
+from prixfixe.runs.reader import held_out, read_part, read_text
 from prixfixe.sweeps.plan import Plan
 
 # how a table is split: its folds are one data set, each with held-out rows of its own
@@ -57,10 +57,10 @@ def unlike_data(rows: Iterable[Row], expected: Collection[str] = ()) -> str | No
     runs = [(settings, _held_out(row)) for row in rows if row["state"] == "done" and (settings := _dataset(row))]
     sources: dict[Hashable, set[Hashable]] = defaultdict(set)
     contents: dict[Hashable, set[Hashable]] = defaultdict(set)
-    for settings, held_out in runs:
+    for settings, measured in runs:
         source = _frozen({key: value for key, value in settings.items() if key not in (*SPLIT, *expected)})
-        sources[source].add(source if held_out is None else held_out)
-        contents[_frozen(settings)] |= set() if held_out is None else {held_out}
+        sources[source].add(source if measured is None else measured)
+        contents[_frozen(settings)] |= set() if measured is None else {measured}
     different: list[set[Hashable]] = []  # sources that share held-out measurements are one
     for held in sources.values():
         different = [
@@ -69,9 +69,15 @@ def unlike_data(rows: Iterable[Row], expected: Collection[str] = ()) -> str | No
         ]
     if len(different) > 1:
         named = differing([settings for settings, _ in runs], (*SPLIT, *expected))
-        if all(held_out is not None for _, held_out in runs):
-            return f"beware: these runs are scored on different data, as they differ in {named}: their scores cannot be compared"
-        return f"beware: these runs differ in {named}: where they are scored on different data, their scores cannot be compared"
+        if all(measured is not None for _, measured in runs):
+            return (
+                f"beware: these runs are scored on different data, as they differ in {named}: their scores cannot be "
+                "compared"
+            )
+        return (
+            f"beware: these runs differ in {named}: where they are scored on different data, their scores cannot be "
+            "compared"
+        )
     if any(len(held) > 1 for held in contents.values()):
         return (
             "beware: these runs are scored on different data, though their dataset settings are the same (the "
@@ -85,16 +91,23 @@ def settings_of(row: Row) -> dict[str, Any]:
     """A run's decisive values, and where its data lay, by dotted key: of its config.yaml, or, where it never began, of
     the overrides in its sweep's plan."""
     folder = RunFolder(Path(row["run"]))
-    if folder.config_file.exists():
+    if not is_missing(folder.config_file):
         config = folder.config()
-        where = {key: config["dataset"][key] for key in ("path", "validation") if key in config.get("dataset", {})}
+        dataset = config.get("dataset")
+        known = dataset if isinstance(dataset, Mapping) else {}
+        where = {key: known[key] for key in ("path", "validation") if key in known}
         return flatten(decisive(config)) | flatten({"dataset": where})
     overrides = Plan.read(folder.path.parent).jobs.get(folder.name, [])
     pairs = (override.partition("=") for override in overrides)
-    return {
-        **{key: yaml.safe_load(value) for key, _, value in pairs},
-        **{f"choices.{slot}": row[slot] for slot in SLOTS},
-    }
+    return {**{key: _value(value) for key, _, value in pairs}, **{f"choices.{slot}": row[slot] for slot in SLOTS}}
+
+
+def _value(text: str) -> Any:
+    """The value of an override; the text itself where YAML does not take it."""
+    try:
+        return parse_yaml(text)
+    except ValueError:
+        return text
 
 
 def differing(configs: Sequence[Mapping[str, Any]], ignored: Collection[str]) -> str:
@@ -109,9 +122,11 @@ def differing(configs: Sequence[Mapping[str, Any]], ignored: Collection[str]) ->
             texts = {"none" if (value := config.get(key)) is None else str(value) for config in configs}
             shown = sorted(texts, key=_numbers_first)
             if len(shown) > 1:
-                found.append(
-                    f"{key} ({', '.join([*shown[:MOST_VALUES], *(['...'] if len(shown) > MOST_VALUES else [])])})"
-                )
+                values = [
+                    *(printable(text, 100) for text in shown[:MOST_VALUES]),
+                    *(["..."] * (len(shown) > MOST_VALUES)),
+                ]
+                found.append(f"{printable(key, 100)} ({', '.join(values)})")
     return _some(found, ", ")
 
 
@@ -127,8 +142,8 @@ def _readable(rows: Iterable[Row]) -> list[dict[str, Any]]:
     found = []
     for row in rows:
         try:
-            found += [settings_of(row)] if RunFolder(Path(row["run"])).config_file.exists() else []
-        except (InputError, yaml.YAMLError):
+            found += [] if is_missing(RunFolder(Path(row["run"])).config_file) else [settings_of(row)]
+        except InputError:
             continue
     return found
 
@@ -137,8 +152,8 @@ def _without_seed(row: Row) -> str:
     """A configuration's text without the line of its seed: most are the same, and need not be parsed, which takes most
     of the time."""
     try:
-        text = RunFolder(Path(row["run"])).config_file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+        text = read_text(RunFolder(Path(row["run"])).config_file)
+    except InputError:
         return ""
     return "".join(line for line in text.splitlines(keepends=True) if not line.startswith("seed:"))
 
@@ -146,27 +161,15 @@ def _without_seed(row: Row) -> str:
 def _dataset(row: Row) -> dict[str, Any]:
     """The settings of a run's dataset by dotted key; {} where they cannot be read."""
     try:
-        text = RunFolder(Path(row["run"])).config_file.read_text(encoding="utf-8")
-        return _parsed("\n".join(top_level(text, ("dataset",))))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return flatten(read_part(RunFolder(Path(row["run"])).config_file, "dataset"))
+    except InputError:
         return {}
-
-
-@functools.lru_cache(maxsize=64)
-def _parsed(text: str) -> dict[str, Any]:
-    content = yaml.load(text, SafeLoader)
-    return flatten(content) if isinstance(content, Mapping) else {}
 
 
 def _held_out(row: Row) -> Hashable:
     """What tells held-out measurements apart: the length and checksum that the archive has of them, which needs no
     reading of them; None where there are none."""
-    try:
-        with zipfile.ZipFile(RunFolder(Path(row["run"])).validation_file) as archive:
-            member = archive.getinfo("measured.npy")
-    except (OSError, KeyError, zipfile.BadZipFile):
-        return None
-    return member.file_size, member.CRC
+    return held_out(RunFolder(Path(row["run"])).validation_file)
 
 
 def _frozen(settings: Mapping[str, Any]) -> Hashable:

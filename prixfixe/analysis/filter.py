@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from prixfixe.analysis.results import (
     COLUMNS,
     EVALUATION_COLUMNS,
-    NUMBERS,
     SCORES,
     SO_FAR_COLUMNS,
     Results,
     Row,
     by_seeds,
+    is_number,
+    is_of_a_part,
     mean_row,
 )
 from prixfixe.errors import InputError
@@ -25,7 +26,6 @@ from prixfixe.run_folder import SLOTS
 
 HIGHER_FIRST = {score for score in SCORES if score not in ("kl", "mse")} | {
     *("samples_per_second", "inference_per_second", "epoch", "n", "seeds", "pearson_r_so_far", "spearman_rho_so_far"),
-    *(column for column in EVALUATION_COLUMNS if column.startswith(("r_", "rho_"))),
 }
 GROUPS = {
     "slots": SLOTS,
@@ -65,20 +65,23 @@ class Condition:
         return any(compare(value, wanted) for wanted in self.values)
 
 
-def parse_condition(text: str) -> Condition:
-    """Raises InputError for what is no condition, an unknown column, or a number's column compared with a word."""
-    match = re.fullmatch(r"\s*([A-Za-z_]\w*)\s*(>=|<=|!=|==|>|<|=)\s*(.+?)\s*", text)
+def parse_condition(text: str, present: Collection[str] = ()) -> Condition:
+    """Raises InputError for what is no condition, an unknown column, or a number's column compared with a word.
+
+    present: further columns that the rows have, such as those of tasks.
+    """
+    match = re.fullmatch(r"\s*([A-Za-z_]\w*|(?:r|rho)_.+?)\s*(>=|<=|!=|==|>|<|=)\s*(.+?)\s*", text)
     if match is None:
         raise InputError(
             f"--where {text!r} is no condition; write one such as core=bilstm,proformer or 'pearson_r>0.5' (=, "
             "!=, >, <, >=, <=)"
         )
     column, compare, value = match.groups()
-    known_column(column, "--where")
+    known_column(column, "--where", present=present)
     values: list[Any] = (
         [part.strip() for part in value.split(",")] if "=" in compare and compare not in (">=", "<=") else [value]
     )
-    if column in NUMBERS or column in ("seed", "seeds"):
+    if is_number(column) or column in ("seed", "seeds"):
         try:
             values = [word if word == "none" else float(word) for word in values]
         except ValueError:
@@ -86,9 +89,9 @@ def parse_condition(text: str) -> Condition:
     return Condition(column, compare, tuple(values))
 
 
-def known_column(name: str, option: str, *more: str) -> str:
+def known_column(name: str, option: str, *more: str, present: Collection[str] = ()) -> str:
     """The name, where a row has such a column; InputError with the choices where not."""
-    known = [*COLUMNS, "seeds", *EVALUATION_COLUMNS, *SO_FAR_COLUMNS]
+    known = [*COLUMNS, "seeds", *EVALUATION_COLUMNS, *SO_FAR_COLUMNS, *present]
     if name not in (*known, *more):
         choices = ", ".join([*more, *COLUMNS, "seeds", *SO_FAR_COLUMNS, *EVALUATION_COLUMNS[:4], "..."])
         raise InputError(
@@ -102,7 +105,7 @@ def keep(results: Results, conditions: Sequence[Condition]) -> Results:
     no combination is kept for its lucky seed. InputError where none is left."""
     if not conditions:
         return results
-    of_runs = [condition for condition in conditions if condition.column not in NUMBERS and condition.column != "seeds"]
+    of_runs = [condition for condition in conditions if not is_number(condition.column) and condition.column != "seeds"]
     of_means = [condition for condition in conditions if condition not in of_runs]
     kept = Results([row for row in results.rows if all(condition.holds(row) for condition in of_runs)], results.damaged)
     if of_means:
@@ -121,13 +124,18 @@ def sort_rows(rows: Sequence[Row], column: str) -> list[Row]:
         value = row.get(column)
         if value is None:
             return (True,)
-        return (False, -value if column in HIGHER_FIRST else value)
+        return (False, -value if column in HIGHER_FIRST or is_of_a_part(column) else value)
 
     return sorted(rows, key=key)
 
 
-def chosen_columns(text: str) -> list[str]:
-    """`core,pearson_r,costs` as column names; the groups are slots, scores, weighted, subsets, costs."""
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    columns = [column for name in names for column in (GROUPS.get(name) or (known_column(name, "--columns", *GROUPS),))]
+def chosen_columns(text: str, present: Collection[str] = ()) -> list[str]:
+    """`core,pearson_r,costs` as column names; the groups are slots, scores, weighted, subsets, costs.
+
+    present: further columns that the rows have, such as those of tasks.
+    """
+    columns: list[str] = []
+    for name in (part.strip() for part in text.split(",")):
+        if name:
+            columns += GROUPS.get(name) or (known_column(name, "--columns", *GROUPS, present=present),)
     return list(dict.fromkeys(columns))

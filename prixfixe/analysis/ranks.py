@@ -16,22 +16,22 @@ places, 0.08 in the mean (over 40 samples; benchmarks/results.py measures it).
 
 from __future__ import annotations
 
-import zipfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from scipy.sparse import csr_matrix
 from scipy.stats import friedmanchisquare, rankdata, studentized_range
 
 from prixfixe.analysis.results import LOWER_IS_BETTER, Row
+from prixfixe.common.text import printable
 from prixfixe.errors import InputError
 from prixfixe.evaluation import BOOTSTRAP_FRACTION, BOOTSTRAP_SAMPLES, WEIGHTS, subset_values
 from prixfixe.metrics import correlate
 from prixfixe.progress import slow_work
 from prixfixe.run_folder import RunFolder
+from prixfixe.runs.reader import read_predictions as read_predictions_file
 
 TEST, VALIDATION = "test set", "validation"
 CONFIDENCE = 0.95
@@ -310,13 +310,13 @@ def read_source(runs: Sequence[RunFolder], names: Sequence[str], source: str) ->
     for run, name in zip(runs, names, strict=True):
         file = run.test_file if source == TEST else run.validation_file
         try:
-            arrays = load_arrays(file)
+            arrays = read_predictions_file(file, WEIGHTS)
         except InputError as error:
             left_out.append(str(error))
             continue
         measured, predicted = arrays["measured"], arrays["predicted"]
         if not np.isfinite(predicted).all():
-            left_out.append(f"{run.name}: predicts values that are not finite")
+            left_out.append(f"{printable(run.name)}: predicts values that are not finite")
             continue
         key = str(measured.shape).encode() + measured.tobytes() + bytes(str(arrays.get("test_set", "")), "utf-8")
         groups[key].append((name, measured, predicted))
@@ -326,7 +326,7 @@ def read_source(runs: Sequence[RunFolder], names: Sequence[str], source: str) ->
         return None
     key = max(groups, key=lambda key: len(groups[key]))
     left_out += [
-        f"{name}: its {source} holds other sequences than that of most runs"
+        f"{printable(name)}: its {source} holds other sequences than that of most runs"
         for name, other in where.items()
         if other != key
     ]
@@ -334,27 +334,6 @@ def read_source(runs: Sequence[RunFolder], names: Sequence[str], source: str) ->
     return Predictions(
         [name for name, _, _ in group], group[0][1], [p for _, _, p in group], subsets[key], source, left_out
     )
-
-
-def load_arrays(file: Path) -> dict[str, np.ndarray]:
-    """The arrays of validation.npz or test.npz. InputError where it is missing or damaged."""
-    try:
-        with np.load(file, allow_pickle=False) as content:
-            arrays = {name: content[name] for name in content.files}
-    except FileNotFoundError:
-        raise InputError(f"{file.parent.name}: no {file.name}") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{file} is damaged: {error}") from error
-    measured, predicted = arrays.get("measured"), arrays.get("predicted")
-    if (
-        measured is None
-        or predicted is None
-        or measured.shape != predicted.shape
-        or measured.ndim not in (1, 2)
-        or not len(measured)
-    ):
-        raise InputError(f"{file} is damaged: it needs arrays measured and predicted of one shape")
-    return arrays
 
 
 def _subsets(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

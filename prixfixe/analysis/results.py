@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
+import re
 import shlex
 import statistics
 from collections import Counter, defaultdict
@@ -14,23 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from prixfixe.analysis.scores import LOWER_IS_BETTER, SCORES
+from prixfixe.common.inputs import is_missing
+from prixfixe.common.text import printable
 from prixfixe.errors import InputError
 from prixfixe.evaluation import WEIGHTS
-from prixfixe.run_folder import SLOTS, RunFolder, SafeLoader
-from prixfixe.simulated import is_simulated
+from prixfixe.run_folder import SLOTS, RunFolder
+from prixfixe.runs.bounded import damaged as damage
+from prixfixe.runs.reader import Metrics, read_evaluation, read_head, read_history, read_part
 from prixfixe.sweeps.plan import Plan
 
-SCORES = {
-    "pearson_r": "Pearson r",
-    "spearman_rho": "Spearman rho",
-    "kl": "KL",
-    "mse": "MSE",
-    "pearson_score": "Pearson score",
-    "spearman_score": "Spearman score",
-}
-LOWER_IS_BETTER = {"kl", "mse"}
+__all__ = ["LOWER_IS_BETTER", "SCORES"]
 
 COLUMNS = (
     *SLOTS,
@@ -84,6 +76,7 @@ NUMBERS = frozenset(
     )
 )
 COMBINATION = (*SLOTS, "variant")
+OF_METRICS = tuple(column for column in COLUMNS if column in Metrics.model_fields)
 
 Row = dict[str, Any]
 
@@ -111,17 +104,17 @@ def collect(folders: Sequence[Path]) -> Results:
     """The runs in some sweep folders or run folders, those that a sweep's plan names and that are not there included.
 
     A damaged folder is named and passed over. Raises InputError where a folder is not there or holds no runs at all.
-    Every row has every key of COLUMNS, None where it is not known; those of EVALUATION_COLUMNS and SO_FAR_COLUMNS are
-    in all rows where one row has them.
+    Every row has every key of COLUMNS, None where it is not known; those of EVALUATION_COLUMNS and SO_FAR_COLUMNS, and
+    r_ and rho_ of tasks, are in all rows where one row has them.
     """
     rows: dict[Path, Row] = {}
     damaged: list[str] = []
     plans: dict[Path, Plan] = {}
     for folder in folders:
         if not folder.is_dir():
-            raise InputError(f"{folder} is no folder; give a sweep such as runs/demo, or runs in it")
-        is_run = (folder / "status.json").exists() or (folder / "config.yaml").exists()
-        found = {folder} if is_run else {path.parent for path in folder.glob("*/status.json")}
+            raise InputError(f"{printable(folder)} is no folder; give a sweep such as runs/demo, or runs in it")
+        is_run = not is_missing(folder / "status.json") or not is_missing(folder / "config.yaml")
+        found = {folder} if is_run else {path for path in folder.iterdir() if not is_missing(path / "status.json")}
         home = folder.parent if is_run else folder
         if home not in plans:
             plans[home] = read_plan(home, damaged)
@@ -129,12 +122,12 @@ def collect(folders: Sequence[Path]) -> Results:
         if not is_run:
             found |= {folder / name for name in plan.jobs}
         if not found and not damaged:
-            raise InputError(f"{folder} holds no runs; give a sweep such as runs/demo, or runs in it")
+            raise InputError(f"{printable(folder)} holds no runs; give a sweep such as runs/demo, or runs in it")
         for path in sorted(found):
             try:
                 rows[path.resolve()] = read_row(RunFolder(path), plan, damaged)
             except (InputError, OSError) as error:
-                damaged.append(str(error))
+                damaged.append(printable(error))
     return Results(sorted(_same_keys(rows.values()), key=_order), damaged)
 
 
@@ -143,7 +136,7 @@ def read_row(folder: RunFolder, plan: Plan, damaged: list[str]) -> Row:
     `damaged`."""
     status = folder.status()
     state = folder.state() if status.get("state") == "running" else str(status.get("state", "missing"))
-    choices = _configuration(folder) if folder.path.is_dir() else _from_name(folder.name)
+    choices = _from_name(folder.name) if is_missing(folder.config_file) else read_head(folder.config_file)
     row: Row = dict.fromkeys(COLUMNS) | choices
     row |= {
         "state": state,
@@ -153,16 +146,19 @@ def read_row(folder: RunFolder, plan: Plan, damaged: list[str]) -> Row:
     }
     row["command"] = command(folder, plan)
     if state == "done":
-        row |= _checked(folder.read_json(folder.metrics_file), folder.metrics_file)
+        metrics = folder.metrics()
+        if not metrics:
+            raise damage(folder.path, "its status says done, and it has no metrics.json")
+        row |= {column: metrics[column] for column in OF_METRICS if column in metrics}
         try:
             row |= _evaluation(folder)
         except InputError as error:
-            damaged.append(str(error))
+            damaged.append(printable(error))
     elif state != "missing":
         try:
             row |= _so_far(folder)
         except InputError as error:
-            damaged.append(str(error))
+            damaged.append(printable(error))
     if state != "missing" and has_kl_of_version_0_1(folder):
         row |= dict.fromkeys(row.keys() & {"kl", "kl_so_far"})
     return row
@@ -177,9 +173,7 @@ def has_kl_of_version_0_1(folder: RunFolder) -> bool:
     targets = folder.read_json(folder.targets_file)
     if not targets or "residual_sd" in targets:
         return False
-    text = folder.config_file.read_text(encoding="utf-8")
-    content = yaml.load("\n".join(top_level(text, ("final",))), SafeLoader)
-    final = content.get("final") if isinstance(content, dict) else None
+    final = read_part(folder.config_file, "final").get("final")
     final = final if isinstance(final, dict) else {}
     return not str(final.get("_target_")).endswith(".SoftBins") or final.get("loss", "kl") != "kl"
 
@@ -209,7 +203,7 @@ def origins(rows: Sequence[Row]) -> list[str]:
 def labels(rows: Sequence[Row]) -> list[str]:
     """What each row's model is called beside the others: its combination, with the sweep before it where that sets it
     apart."""
-    return ["/".join(filter(None, (Path(origin).name, name))) for origin, name in _groups(rows)]
+    return ["/".join(filter(None, (printable(Path(origin).name), name))) for origin, name in _groups(rows)]
 
 
 def by_seeds(rows: Sequence[Row]) -> list[list[Row]]:
@@ -235,7 +229,7 @@ def mean_row(rows: Sequence[Row]) -> Row:
     done = [row for row in rows if row["state"] == "done"]
     rows = sorted(done or rows, key=lambda row: int(row["seed"] or 0))
     mean: Row = dict(rows[0]) | {"seeds": len(rows)}
-    for column in mean.keys() & NUMBERS:
+    for column in filter(is_number, list(mean)):
         values = [row[column] for row in rows if row[column] is not None]
         if len(rows) > 1:
             mean[column] = statistics.fmean(values) if values else None
@@ -262,119 +256,79 @@ def read_plan(folder: Path, damaged: list[str]) -> Plan:
     try:
         return Plan.read(folder)
     except InputError as error:
-        damaged.append(str(error))
+        damaged.append(printable(error))
         return Plan(folder, {})
-
-
-def _configuration(folder: RunFolder) -> Row:
-    """Choices, seed, variant, and whether it is simulated, from those lines of config.yaml alone: to read all of it
-    takes most of the time."""
-    try:
-        text = folder.config_file.read_text(encoding="utf-8")
-        content = yaml.load("\n".join(top_level(text, ("choices", "seed", "variant", "dataset"))), SafeLoader)
-        if not isinstance(content, dict) or "choices" not in content:
-            content = folder.config()
-    except FileNotFoundError:
-        return _from_name(folder.name)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{folder.config_file} is damaged: {str(error).splitlines()[0]}") from error
-    choices = content.get("choices")
-    if not isinstance(choices, dict) or not set(SLOTS) <= choices.keys():
-        raise InputError(f"{folder.config_file} is damaged: it does not say which {', '.join(SLOTS)} were chosen")
-    others = {"seed": content.get("seed", 0), "variant": content.get("variant"), "simulated": is_simulated(content)}
-    return {**{slot: str(choices[slot]) for slot in SLOTS}, **others}
-
-
-def top_level(text: str, keys: tuple[str, ...]) -> Iterable[str]:
-    """The lines of these keys of a YAML mapping in block style, what is indented below them included."""
-    wanted = False
-    for line in text.splitlines():
-        if line[:1] not in (" ", "-", "#", ""):
-            wanted = line.partition(":")[0] in keys
-        if wanted:
-            yield line
 
 
 def _from_name(name: str) -> Row:
     """Choices, seed and variant of a run that never began, from its folder's name."""
     parts = name.split("+")
     seed = 0
-    if len(parts) > len(SLOTS) and parts[-1].startswith("seed") and parts[-1][4:].isdigit():
-        seed = int(parts.pop()[4:])
+    if len(parts) > len(SLOTS) and (number := re.fullmatch(r"seed([0-9]{1,19})", parts[-1])):
+        seed = int(number[1])
+        parts.pop()
+    shown = [printable(part, 200) or None for part in parts]
     choices: Row = dict.fromkeys(SLOTS)
-    return (
-        choices
-        | dict(zip(SLOTS, parts, strict=False))
-        | {"seed": seed, "variant": "+".join(parts[len(SLOTS) :]) or None}
-    )
-
-
-def _checked(content: Mapping[str, Any], file: Path) -> Row:
-    """What belongs into a row of a JSON file's content; InputError where it is not there or no number where one should
-    be."""
-    if not content:
-        raise InputError(f"{file.parent} is damaged: its status says done, and it has no {file.name}")
-    row = {}
-    for column in content.keys() & {*COLUMNS, *EVALUATION_COLUMNS}:
-        value = content[column]
-        if column in NUMBERS and (isinstance(value, bool) or not isinstance(value, int | float | None)):
-            raise InputError(f"{file} is damaged: {column} is {value!r}, no number")
-        row[column] = None if isinstance(value, float) and not math.isfinite(value) else value
-    return row
+    variant = printable("+".join(parts[len(SLOTS) :]), 200) or None
+    return choices | dict(zip(SLOTS, shown, strict=False)) | {"seed": seed, "variant": variant}
 
 
 def _evaluation(folder: RunFolder) -> Row:
     """The weighted scores and the subset scores of evaluation.json, and that they are simulated, where they are; {}
     where there is none.
 
-    Of an evaluation on a plain table, which has neither: the scores of `all`, where it has one task.
+    Of an evaluation on a plain table, which has neither: each task's own scores, r_<task> and rho_<task>; those of a
+    single one are of `all`.
     """
-    file = folder.evaluation_file
-    content = folder.read_json(file)
+    content = read_evaluation(folder.evaluation_file)
     if not content:
         return {}
-    try:
-        values: Row = {"simulated": True} if content.get("simulated") else {}
-        tasks = content.get("tasks")
-        if tasks is None:
-            values |= {f"{score}_score": content[f"{score}_score"]["value"] for score in ("pearson", "spearman")}
-        for subset in (
-            content["subsets"] if tasks is None else [{**task, "name": "all"} for task in tasks if len(tasks) == 1]
-        ):
-            values |= {
-                f"r_{subset['name']}": subset["pearson_r"]["value"],
-                f"rho_{subset['name']}": subset["spearman_rho"]["value"],
-            }
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{file} is damaged: {json.dumps(str(error))} is missing or of the wrong type") from error
-    return _checked(values, file) if values else {}
+    values: Row = {"simulated": True} if content.get("simulated") else {}
+    tasks = content.get("tasks")
+    if tasks is None:
+        values |= {f"{score}_score": content[f"{score}_score"]["value"] for score in ("pearson", "spearman")}
+    for part in content["subsets"] if tasks is None else tasks:
+        name = "all" if tasks is not None and len(tasks) == 1 else part["name"]
+        values |= {f"r_{name}": part["pearson_r"]["value"], f"rho_{name}": part["spearman_rho"]["value"]}
+    return values
+
+
+def is_of_a_part(column: str) -> bool:
+    """Whether a column holds the r or rho of a subset or of a task."""
+    return column.startswith(("r_", "rho_"))
+
+
+def is_number(column: str) -> bool:
+    """Whether a column holds numbers, which are averaged over seeds."""
+    return column in NUMBERS or is_of_a_part(column)
+
+
+def of_evaluations(rows: Iterable[Row]) -> list[str]:
+    """The columns of evaluations that some row has: EVALUATION_COLUMNS in their order, then those of tasks."""
+    known = dict.fromkeys(column for row in rows for column in row)
+    listed = [column for column in EVALUATION_COLUMNS if column in known]
+    return [*listed, *(column for column in known if is_of_a_part(column) and column not in EVALUATION_COLUMNS)]
 
 
 def _so_far(folder: RunFolder) -> Row:
     """The last epoch's scores of a run that is not done."""
-    try:
-        lines = folder.history_file.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
+    last = read_history(folder.history_file, last=True)
+    if not last:
         return {}
-    except UnicodeDecodeError as error:
-        raise InputError(f"{folder.history_file} is damaged: {error}") from error
-    if len(lines) < 2:
-        return {}
-    last = next(csv.DictReader(io.StringIO(f"{lines[0]}\n{lines[-1]}")))
     try:
-        row: Row = {"epoch": int(last["epoch"])}
+        row: Row = {"epoch": int(last["epoch"][0])}
         for score in ("kl", "pearson_r", "spearman_rho", "mse"):
-            value = float(last[score])
+            value = last[score][0]
             row[f"{score}_so_far"] = value if math.isfinite(value) else None
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{folder.history_file} is damaged: its last line is no epoch's scores") from error
+    except (KeyError, ValueError) as error:
+        raise damage(folder.history_file, "its last line is no epoch's scores") from error
     return row
 
 
 def _same_keys(rows: Iterable[Row]) -> list[Row]:
     rows = list(rows)
     known = set().union(*rows)
-    columns = [*COLUMNS, *(column for column in (*EVALUATION_COLUMNS, *SO_FAR_COLUMNS) if column in known)]
+    columns = [*COLUMNS, *of_evaluations(rows), *(column for column in SO_FAR_COLUMNS if column in known)]
     return [{column: row.get(column) for column in columns} for row in rows]
 
 

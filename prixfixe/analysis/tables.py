@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from prixfixe.analysis.results import SCORES, Row
+from prixfixe.common.text import csv_cell, printable, printable_lines
 from prixfixe.progress import duration
 from prixfixe.run_folder import SLOTS
 
@@ -62,7 +63,7 @@ class Table:
     simulated: bool = False
 
     def header(self) -> list[str]:
-        names = [self.labels.get(c) or LABELS.get(c) or c.replace("_", " ") for c in self.columns]
+        names = [self.labels.get(c) or LABELS.get(c) or printable(c.replace("_", " ")) for c in self.columns]
         return ["", *names] if self.numbered else names
 
     def body(self) -> list[list[str]]:
@@ -94,7 +95,7 @@ def cell(row: Mapping[str, Any], column: str) -> str:
 
 def number(value: Any, column: str) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        return str(value)
+        return printable(value)
     if column in ("p", "p_adjusted"):
         return "<0.001" if value < 0.001 else f"{value:.3f}"
     if column == "training_seconds":
@@ -128,7 +129,7 @@ def as_text(table: Table, width: int | None = None) -> str:
     shown = len(header)
     while width is not None and shown > 1 and sum(widths[:shown]) + 2 * (shown - 1) > width:
         shown -= 1
-    lines = [table.title, ""] if table.title else []
+    lines = [printable_lines(table.title), ""] if table.title else []
     for cells in (header, *body):
         padded = (
             text.ljust(w) if to_left else text.rjust(w)
@@ -136,26 +137,31 @@ def as_text(table: Table, width: int | None = None) -> str:
         )
         lines.append("  ".join(padded).rstrip())
     if not body:
-        lines = [table.title]
+        lines = [printable_lines(table.title)]
     if shown < len(header):
         lines += ["", f"This terminal is too narrow for {', '.join(header[shown:])}: --columns chooses what is shown."]
-    return "\n".join([*lines, *([""] if table.notes else []), *table.notes]) + "\n"
+    return "\n".join([*lines, *([""] if table.notes else []), *map(printable, table.notes)]) + "\n"
 
 
 def as_markdown(table: Table) -> str:
     def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(text.replace("|", "\\|").replace("\n", " ") for text in cells) + " |"
+        return "| " + " | ".join(map(_markdown, cells)) + " |"
 
     rule = "|" + "".join("---|" if to_left else "---:|" for to_left in table.left())
     head = [line(table.header()).replace("|  |", "| |", 1), rule] if table.rows else []
-    notes = [f"- {note}" for note in table.notes]
-    parts = [table.title], [*head, *(line(cells) for cells in table.body())], notes
+    notes = [f"- {printable(note)}" for note in table.notes]
+    parts = [printable_lines(table.title)], [*head, *(line(cells) for cells in table.body())], notes
     return "\n\n".join("\n".join(part) for part in parts if any(part)) + "\n"
+
+
+def _markdown(text: str) -> str:
+    """A cell as it stands: neither the table nor HTML takes any of it for its own."""
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
 
 
 def as_latex(table: Table) -> str:
     """A tabular for LaTeX with booktabs; title and notes stand in comments."""
-    comments = [f"% {text}" for note in (table.title, *table.notes) for text in note.splitlines()]
+    comments = [f"% {line}" for line in (*printable_lines(table.title).split("\n"), *map(printable, table.notes))]
     rows = [" & ".join(map(_latex, cells)) + r" \\" for cells in table.body()]
     form = "".join("l" if to_left else "r" for to_left in table.left())
     head = [rf"\begin{{tabular}}{{{form}}}", r"\toprule", " & ".join(map(_latex, table.header())) + r" \\", r"\midrule"]
@@ -174,16 +180,16 @@ LATEX_SPECIAL = {
 
 
 def _latex(text: str) -> str:
-    return "".join(LATEX_SPECIAL.get(letter, letter) for letter in text.replace("\n", " "))
+    return "".join(LATEX_SPECIAL.get(letter, letter) for letter in text)
 
 
 def as_csv(table: Table) -> str:
-    """The values as they are, unrounded."""
+    """The values as they are, unrounded; text in one line, and none that a spreadsheet takes for a formula."""
     text = io.StringIO()
     columns, rows = table.for_programs()
-    writer = csv.DictWriter(text, fieldnames=columns, lineterminator="\n", extrasaction="ignore")
-    writer.writeheader()
-    writer.writerows(rows)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(map(csv_cell, columns))
+    writer.writerows([csv_cell(row.get(column)) for column in columns] for row in rows)
     return text.getvalue()
 
 

@@ -14,7 +14,6 @@ from typing import Any
 from prixfixe.analysis.filter import chosen_columns, known_column, sort_rows
 from prixfixe.analysis.results import (
     COLUMNS,
-    EVALUATION_COLUMNS,
     SCORES,
     SO_FAR_COLUMNS,
     Results,
@@ -22,6 +21,7 @@ from prixfixe.analysis.results import (
     averaged,
     combination,
     labels,
+    of_evaluations,
     read_plan,
 )
 from prixfixe.analysis.tables import Table, default_columns, signed
@@ -44,14 +44,15 @@ MOST_COMMANDS = 5  # named one by one
 def comparison(results: Results, columns: str | None, sort: str | None, *, by_run: bool, all_columns: bool) -> Table:
     """One row a combination, or a run; what is not done, and how to run it, in the notes."""
     shown = results if by_run else averaged(results)
+    present = shown.rows[0].keys() if shown.rows else ()
     if sort is not None:
-        shown = Results(sort_rows(shown.rows, known_column(sort, "--sort")), shown.damaged)
+        shown = Results(sort_rows(shown.rows, known_column(sort, "--sort", present=present)), shown.damaged)
     if all_columns:
-        names = [*COLUMNS, *(c for c in (*EVALUATION_COLUMNS, *SO_FAR_COLUMNS) if shown.rows and c in shown.rows[0])]
-        names = chosen_columns(columns) if columns else names
+        names = [*COLUMNS, *of_evaluations(shown.rows), *(c for c in SO_FAR_COLUMNS if c in present)]
+        names = chosen_columns(columns, present) if columns else names
         return Table(title(results), names, shown.rows, notes(results), simulated=any_simulated(results))
     started = [row for row in shown.rows if row["state"] == "done" or row.get("pearson_r_so_far") is not None]
-    names = chosen_columns(columns) if columns else default_columns(started or shown.rows)
+    names = chosen_columns(columns, present) if columns else default_columns(started or shown.rows)
     rows = shown.rows if columns and set(names) & {"state", "reason", "command", "run"} else started
     unfinished = any(row.get(name) is None and row.get(f"{name}_so_far") is not None for row in rows for name in names)
     footnote = ["~ not done yet: the scores of the last epoch so far."] if unfinished else []

@@ -11,6 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prixfixe.common.inputs import is_missing
+from prixfixe.common.options import whole_number
+from prixfixe.common.text import printable
+from prixfixe.errors import InputError
 from prixfixe.files import output_file
 from prixfixe.simulated import SIMULATED
 
@@ -65,23 +69,27 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--same-scale", action="store_true", help="predictions are in TESTSET's own units: report MSE (and KL), too"
     )
     parser.add_argument(
-        "--bootstrap", metavar="N", type=sample_count, help="bootstrap samples (10,000; of a table 1,000); 0: none"
+        "--bootstrap",
+        metavar="N",
+        type=whole_number("--bootstrap", "0 for none, or how many samples, such as 1000"),
+        help="bootstrap samples (10,000; of a table 1,000); 0: none",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    from prixfixe.errors import InputError
     from prixfixe.evaluation_views import format_csv, format_table
     from prixfixe.files import write_text
 
     path: Path = args.predictions
+    code = 0
     if not path.exists():
-        raise InputError(f"{path}: no such run folder, sweep or table of predictions")
+        raise InputError(f"{printable(path)}: no such run folder, sweep or table of predictions")
     read = reader(args)
     suffix = args.output.suffix.removeprefix(".").lower() if args.output else ""
     form = args.format or (suffix if suffix in FORMATS else "table")
-    if path.is_dir() and not (path / "config.yaml").exists():
-        text = evaluate_sweep(args, read, form)
+    if path.is_dir() and is_missing(path / "config.yaml"):
+        text, failed = evaluate_sweep(args, read, form)
+        code = 1 if failed else 0
     else:
         content, evaluation = evaluate_one(args, path, read)
         if form == "json":
@@ -94,7 +102,11 @@ def run(args: argparse.Namespace) -> int:
         write_text(args.output, text)
     else:
         sys.stdout.write(text)
-    return 0
+    return code
+
+
+class TestSetError(InputError):
+    """What is wrong with the test set, and so with no run by itself."""
 
 
 Reader = Callable[[tuple[str, ...] | None], "TestSet"]
@@ -104,11 +116,12 @@ def reader(args: argparse.Namespace) -> Reader:
     """What gives the test set, each time the same: of a plain table, with the named expression columns, or None for
     what is found."""
     from prixfixe.data.testset import read_test_set, read_test_table
-    from prixfixe.errors import InputError
 
     path: Path = args.test_set
     if not path.exists():
-        raise InputError(f"{path}: no such test set; give a table of sequence and expression, or a test set's folder")
+        raise InputError(
+            f"{printable(path)}: no such test set; give a table of sequence and expression, or a test set's folder"
+        )
     if path.is_dir():
         if args.sequence or args.expression:
             raise InputError(
@@ -120,7 +133,15 @@ def reader(args: argparse.Namespace) -> Reader:
         raise InputError(
             f"{path} is a plain table, which the public leaderboard has no part in: leave out --without-leaderboard"
         )
-    return functools.cache(lambda columns: read_test_table(path, sequence=args.sequence, expression=columns))
+
+    @functools.cache
+    def read(columns: tuple[str, ...] | None) -> TestSet:
+        try:
+            return read_test_table(path, sequence=args.sequence, expression=columns)
+        except InputError as error:
+            raise TestSetError(str(error)) from error
+
+    return read
 
 
 def evaluate_one(
@@ -128,13 +149,13 @@ def evaluate_one(
 ) -> tuple[dict[str, Any], Evaluation | TableEvaluation]:
     """Scores one run or table; a run's scores and predictions are kept in its folder. Returns evaluation.json's
     content, too."""
-    from prixfixe.errors import InputError
     from prixfixe.evaluation import BOOTSTRAP_SAMPLES, TABLE_BOOTSTRAP_SAMPLES, evaluate, evaluate_table
     from prixfixe.files import write_arrays, write_json
     from prixfixe.run_folder import RunFolder
+    from prixfixe.runs.reader import read_targets
 
     folder = RunFolder(path) if path.is_dir() else None
-    tasks = tuple(folder.read_json(folder.targets_file).get("tasks", ())) if folder else ()
+    tasks = () if folder is None or is_missing(folder.targets_file) else (*read_targets(folder.targets_file)["tasks"],)
     about: dict[str, Any] = {"model": str(path), "test_set": str(args.test_set)}
     evaluation: Evaluation | TableEvaluation
     if args.test_set.is_dir():
@@ -162,41 +183,65 @@ def evaluate_one(
     content = {**about, "simulated": test_set.simulated, **evaluation.to_dict()}
     if folder:
         measured, name = test_set.expression, test_set.fingerprint()
-        write_arrays(folder.test_file, measured=measured, predicted=predictions, test_set=name, **subsets)
-        write_json(folder.evaluation_file, content)
+        arrays = {"measured": measured, "predicted": predictions, "test_set": name, **subsets}
+        write_arrays(folder.test_file, follow=False, **arrays)
+        write_json(folder.evaluation_file, content, follow=False)
     return content, evaluation
 
 
-def evaluate_sweep(args: argparse.Namespace, read: Reader, form: str) -> str:
+def evaluate_sweep(args: argparse.Namespace, read: Reader, form: str) -> tuple[str, int]:
     """Scores every run of a sweep that is done, a line each on standard error; returns the table of scores, best
-    first."""
-    from prixfixe.errors import InputError
+    first, and how many runs could not be scored, each of which is named and passed over.
+
+    Raises InputError where none could.
+    """
     from prixfixe.evaluation_views import TITLES, csv_text, format_models, headline, one_line
     from prixfixe.run_folder import RunFolder
 
-    runs = [RunFolder(file.parent) for file in sorted(args.predictions.glob("*/status.json"))]
-    done = [run for run in runs if run.status().get("state") == "done"]
-    if not done:
-        raise InputError(f"{args.predictions}: no run folder, and no sweep with a run that is done")
+    folders = sorted(path for path in args.predictions.iterdir() if not is_missing(path / "status.json"))
+    failed: list[InputError] = []
+    done: list[RunFolder] = []
+
+    def passed_over(run: RunFolder, error: InputError) -> None:
+        failed.append(error)
+        print(printable(f"{run.name}: passed over: {error}"), file=sys.stderr, flush=True)
+
+    for run in map(RunFolder, folders):
+        try:
+            done += [run] if run.status().get("state") == "done" else []
+        except InputError as error:
+            passed_over(run, error)
+    if not done and not failed:
+        raise InputError(f"{printable(args.predictions)}: no run folder, and no sweep with a run that is done")
     contents: list[dict[str, Any]] = []
     groups: list[list[dict[str, Any]]] = []  # each run's rows, one or, of a plain table, one a task
     for count, run in enumerate(done, 1):
-        content, evaluation = evaluate_one(args, run.path, read)
+        try:
+            content, evaluation = evaluate_one(args, run.path, read)
+        except TestSetError:
+            raise
+        except InputError as error:
+            passed_over(run, error)
+            continue
         contents.append({"run": run.name, **content})
         groups.append([{"run": run.name, **scores} for scores in headline(evaluation)])
         shown = [one_line(row, with_task=len(groups[-1]) > 1) for row in groups[-1]]
-        print(f"[{count}/{len(done)}] {run.name:<52} {'; '.join(shown)}", file=sys.stderr, flush=True)
+        print(printable(f"[{count}/{len(done)}] {run.name:<52} {'; '.join(shown)}"), file=sys.stderr, flush=True)
+    if not groups:
+        more = f" (and {len(failed) - 1} more runs that cannot be scored)" if len(failed) > 1 else ""
+        raise InputError(f"{failed[0]}{more}")
     if form == "json":
-        return json.dumps(contents, indent=2, allow_nan=False) + "\n"
+        return json.dumps(contents, indent=2, allow_nan=False) + "\n", len(failed)
     first_score = next(name for name in groups[0][0] if name in TITLES)
     groups.sort(
         key=lambda group: -mean if (mean := sum(row[first_score] for row in group) / len(group)) == mean else math.inf
     )
     rows = [row for group in groups for row in group]
     if form == "csv":
-        return csv_text(rows, list(rows[0]))
+        return csv_text(rows, list(rows[0])), len(failed)
     simulated = any(content["simulated"] for content in contents)
-    return (f"{SIMULATED}\n\n" if simulated else "") + format_models(rows, with_task=max(map(len, groups)) > 1)
+    table = format_models(rows, with_task=max(map(len, groups)) > 1)
+    return (f"{SIMULATED}\n\n" if simulated else "") + table, len(failed)
 
 
 def _expression_columns(args: argparse.Namespace, path: Path, tasks: tuple[str, ...]) -> tuple[str, ...] | None:
@@ -206,7 +251,6 @@ def _expression_columns(args: argparse.Namespace, path: Path, tasks: tuple[str, 
     They are those asked for, or else the ones that are named as the tasks are.
     """
     from prixfixe.data.tables import first_row
-    from prixfixe.errors import InputError
 
     asked, named = tuple(args.expression or ()), ", ".join(tasks)
     if not asked:
@@ -249,7 +293,6 @@ def _predictions(
     """Predictions of the shape of the measurements and, on request and of a run, the KL divergence of each task."""
     import numpy as np
 
-    from prixfixe.errors import InputError
     from prixfixe.evaluation import read_predictions
 
     if not path.is_dir():
@@ -290,13 +333,6 @@ def _with_divergences(model: Model, path: Path, test_set: TestSet) -> tuple[np.n
     all_binned = np.concatenate(log_probs) if log_probs else None
     if all_binned is None and targets.residual_sd is None:
         why = "it predicts expression alone, and version 0.1, by which it was trained, kept no residuals"
-        print(f"warning: {path} has no KL: {why}", file=sys.stderr)
+        print(f"warning: {printable(path)} has no KL: {why}", file=sys.stderr)
     found = divergences(test_set.expression, predictions, all_binned, targets.bins, targets.residual_sd)
     return predictions, [kl for kl, _ in found]
-
-
-def sample_count(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise ValueError
-    return number

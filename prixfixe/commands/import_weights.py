@@ -29,13 +29,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import sys
 
+    from prixfixe.common.text import printable
     from prixfixe.import_weights import import_weights
 
     imported = import_weights(args.file, args.model, args.output)
     for note in imported.notes:
         print(f"note: {note}", file=sys.stderr)
-    print(
-        f"{imported.folder}: {args.model}, {imported.parameters:,} parameters; try: prixfixe predict "
-        f"{imported.folder} SEQUENCES"
-    )
+    folder = printable(imported.folder)
+    print(f"{folder}: {args.model}, {imported.parameters:,} parameters; try: prixfixe predict {folder} SEQUENCES")
     return 0

@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from prixfixe.analysis.scores import SCORES
+from prixfixe.common.options import whole_number
+from prixfixe.common.text import printable
 from prixfixe.errors import InputError
 from prixfixe.files import output_file
 
@@ -27,23 +30,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
     about = "what effects, costs and curves are about; heat maps show all scores (default: %(default)s)"
     parser.add_argument("--score", default="pearson_r", metavar="SCORE", help=about)
     samples = "bootstrap samples for the ranks, 0 for no ranks (default: %(default)s)"
-    parser.add_argument("--samples", type=int, default=10_000, metavar="N", help=samples)
+    number = whole_number("--samples", "0 for no ranks, or how many samples, such as 10000")
+    parser.add_argument("--samples", type=number, default=10_000, metavar="N", help=samples)
     parser.add_argument("--figures", type=Path, metavar="FOLDER", help="write every figure there, too")
     formats = f"of the figures, among {','.join(FORMATS)} (default: %(default)s)"
     parser.add_argument("--format", default="svg,pdf", metavar="LIST", help=formats)
 
 
 def run(args: argparse.Namespace) -> int:
-    from prixfixe.analysis.results import SCORES
     from prixfixe.report import write_report
 
+    if args.score not in SCORES:
+        raise InputError(f"--score {printable(args.score)} is none of {', '.join(SCORES)}")
     formats = [kind.strip() for kind in args.format.split(",") if kind.strip()]
     if unknown := [kind for kind in formats if kind not in FORMATS]:
         raise InputError(f"--format {args.format}: {unknown[0]} is none of {', '.join(FORMATS)}")
-    if args.score not in SCORES:
-        raise InputError(f"--score {args.score} is none of {', '.join(SCORES)}")
-    if args.samples < 0:
-        raise InputError(f"--samples {args.samples}: 0 for no ranks, or how many samples, such as 10000")
     written = write_report(
         args.runs,
         args.output or Path("/dev/stdout"),
@@ -53,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
         formats=formats,
     )
     if args.output:
-        print(written[0])
+        print(printable(written[0]))
     if len(written) > 1 and args.output:
-        print(f"{len(written) - 1} figures in {args.figures}")
+        print(f"{len(written) - 1} figures in {printable(args.figures)}")
     return 0

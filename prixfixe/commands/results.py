@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from prixfixe.analysis.scores import SCORES
 from prixfixe.files import output_file
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ examples:
 """
 
 SUFFIXES = {".txt": "table", ".csv": "csv", ".md": "md", ".tex": "latex", ".parquet": "parquet"}
-SCORE_NAMES = ("pearson_r", "spearman_rho", "kl", "mse", "pearson_score", "spearman_score")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -69,9 +69,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     analyses.add_argument(
         "--against", nargs="+", type=Path, metavar="RUNS", help="what changed from these runs, beyond the noise"
     )
-    analyses.add_argument(
-        "--score", choices=SCORE_NAMES, default="pearson_r", help="that these ask about (%(default)s)"
-    )
+    analyses.add_argument("--score", choices=(*SCORES,), default="pearson_r", help="that these ask about (%(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -87,9 +85,11 @@ def run(args: argparse.Namespace) -> int:
     asked = sum((args.effects, args.ranks, args.pareto, bool(args.against)))
     if asked > 1 and form not in ("table", "md"):
         raise InputError(f"{form} holds one table: ask for one of --effects, --ranks, --pareto and --against at a time")
-    conditions = [parse_condition(text) for text in args.where]
-    results = keep(collect(args.runs), conditions)
-    sides = [results]
+    sides = [collect(args.runs), *([collect(args.against)] if args.against else [])]
+    present = {column for side in sides for row in side.rows for column in row}
+    conditions = [parse_condition(text, present) for text in args.where]
+    sides = [keep(side, conditions) for side in sides]
+    results = sides[0]
     tables: list[Table] = []
     if args.effects:
         tables += effects(results, args.score)
@@ -98,7 +98,6 @@ def run(args: argparse.Namespace) -> int:
     if args.pareto:
         tables += pareto(results, args.score)
     if args.against:
-        sides.append(keep(collect(args.against), conditions))
         tables += against(results, sides[-1], args.score)
     if not asked:
         by_run = args.seeds or form in ("csv", "parquet")

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from prixfixe.commands.results import SCORE_NAMES
+from prixfixe.analysis.scores import SCORES
 from prixfixe.files import output_file
 
 HELP = "the table and the tests of a study: proformer_ablation, proformer_heads, soft_classification"
@@ -32,7 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = DESCRIPTION, EPILOG
     parser.add_argument("study", metavar="STUDY", help="proformer_ablation, proformer_heads or soft_classification")
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="sweep folders, or run folders")
-    parser.add_argument("--score", choices=SCORE_NAMES, default="pearson_r", help="%(default)s where nothing is said")
+    parser.add_argument("--score", choices=(*SCORES,), default="pearson_r", help="%(default)s where nothing is said")
     parser.add_argument(
         "--tests", action="store_true", help="the tests alone; a CSV file holds the table, or with this the tests"
     )

@@ -29,15 +29,22 @@ def printable(value: object, limit: int = 2000) -> str:
     return "".join(map(_visible, text))
 
 
-def printable_lines(value: object, limit: int = 20_000) -> str:
-    """The same for text that may have several lines, which stay."""
-    return "\n".join(printable(line, limit) for line in str(value)[:limit].split("\n"))
+def printable_lines(value: object, limit: int = 1_000_000) -> str:
+    """The same for text that may have several lines, which stay. Text of more than `limit` characters is cut."""
+    text = str(value)
+    text = text if len(text) <= limit else text[:limit] + "..."
+    return "\n".join(printable(line) for line in text.split("\n"))
 
 
 def csv_text(value: str) -> str:
     """A cell of text for CSV: a `'` in front where a spreadsheet would take it for a formula. Numbers are not its
     business."""
     return f"'{value}" if value.startswith(FORMULA) else value
+
+
+def csv_cell(value: object) -> object:
+    """Any value as a cell of CSV: text in one line of visible characters, as `csv_text`; anything else as it is."""
+    return csv_text(printable(value, 100_000)) if isinstance(value, str) else value
 
 
 def _visible(character: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
@@ -43,6 +44,7 @@ STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: it can be searched, read out, and edited
     "pdf.fonttype": 42,
     "figure.dpi": 100,
+    "text.parse_math": False,  # names come from folders: $ is a letter
 }
 
 P = ParamSpec("P")
@@ -53,7 +55,8 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
     @wraps(draw)
     def inside(*args: P.args, **kwargs: P.kwargs) -> Figure:
-        with matplotlib.rc_context(STYLE):
+        with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph|constrained_layout")  # of names in strange letters, or very long
             return draw(*args, **kwargs)
 
     return inside
@@ -117,7 +120,12 @@ def save(figure: Figure, path: Path) -> None:
     """Writes the figure atomically, in the format that the name's ending says; the same figure gives the same bytes."""
     kind = path.suffix.removeprefix(".")
     metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind, {})
-    with matplotlib.rc_context({**STYLE, "svg.hashsalt": path.stem}), atomic_path(path) as temporary:
+    with (
+        matplotlib.rc_context({**STYLE, "svg.hashsalt": path.stem}),
+        warnings.catch_warnings(),
+        atomic_path(path) as temporary,
+    ):
+        warnings.filterwarnings("ignore", "Glyph|constrained_layout")
         figure.savefig(temporary, format=kind, dpi=200, metadata=metadata)
     figure.set_layout_engine("none")  # the places of all things are found once: the next format costs half
 
@@ -128,7 +136,8 @@ def as_svg(figure: Figure, name: str, alt: str) -> str:
     from html import escape
 
     text = io.StringIO()
-    with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph|constrained_layout")
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     svg = text.getvalue()
     svg = svg[svg.index("<svg") :]

@@ -23,6 +23,7 @@ def write_report(
     samples: of the bootstrap ranks, 0 for none. figures: a folder for every figure, in every one of `formats`.
     Raises InputError where a folder is not there or holds no runs.
     """
+    from prixfixe.common.text import printable
     from prixfixe.figures import save
     from prixfixe.files import write_text
     from prixfixe.report.content import gather
@@ -36,7 +37,7 @@ def write_report(
         *(["--score", score] if score != "pearson_r" else []),
         *(["--samples", str(samples)] if samples != SAMPLES else []),
     ]
-    title = "Prix Fixe: " + ", ".join(dict.fromkeys(folder.resolve().name for folder in folders))
+    title = "Prix Fixe: " + ", ".join(dict.fromkeys(printable(folder.resolve().name) for folder in folders))
     write_text(output, page(content, drawings, title, shlex.join(command)))
     written = [output]
     if figures is not None:

@@ -4,18 +4,20 @@ page written."""
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from prixfixe.analysis.comparable import remarks
 from prixfixe.analysis.effects import InteractionCell, PartEffect, VarianceShare, analyse
-from prixfixe.analysis.history import Curve, read_history
+from prixfixe.analysis.history import Curve
 from prixfixe.analysis.ranks import CriticalDifference, Ranks, bootstrap_ranks, model_cd, part_cd, read_predictions
 from prixfixe.analysis.results import Results, Row, averaged, collect, labels
+from prixfixe.common.text import printable
 from prixfixe.errors import InputError
 from prixfixe.run_folder import SLOTS, RunFolder
+from prixfixe.runs.reader import read_history
 
 MOST_IN_DIAGRAM = 20  # models in a critical-difference diagram; more cannot be read
 
@@ -120,17 +122,16 @@ def _circumstances(rows: Sequence[Row], problems: list[str]) -> tuple[dict[str, 
         folder = RunFolder(Path(row["run"]))
         try:
             status = folder.status()
-            metrics = folder.read_json(folder.metrics_file) if row["state"] == "done" else {}
+            metrics = folder.metrics() if row["state"] == "done" else {}
         except InputError as error:
             problems.append(str(error))
             continue
-        known = status.get("versions")
-        for name, version in known.items() if isinstance(known, Mapping) else ():
-            versions[str(name)].add(str(version))
+        for name, version in status.get("versions", {}).items():
+            versions[printable(name, 100)].add(printable(version, 100))
         for name in ("n", "epochs", "steps", "left_out", "device", "processes"):
-            if isinstance(value := metrics.get(name), int | float | str):
+            if (value := metrics.get(name)) is not None:
                 facts[name].add(value)
-        if isinstance(ended := status.get("ended"), str):
+        if ended := status.get("ended"):
             facts["ended"].add(ended)
     return {name: sorted(values) for name, values in versions.items()}, {
         name: sorted(values) for name, values in facts.items()

@@ -1,1 +1,1 @@
-"""Run folders: their files and what they hold."""
+"""Run folders: what is read of them, and how much of it is believed."""

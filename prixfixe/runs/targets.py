@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 from prixfixe.bins import Bins
 from prixfixe.contract import TargetSpec
-from prixfixe.errors import InputError
 from prixfixe.files import plain, write_json
+from prixfixe.lock import check_held
 from prixfixe.run_folder import RunFolder
+from prixfixe.runs.bounded import damaged
+from prixfixe.runs.reader import read_targets
 
 
 def save_targets(folder: RunFolder, targets: TargetSpec) -> None:
@@ -19,20 +23,22 @@ def save_targets(folder: RunFolder, targets: TargetSpec) -> None:
         "bins": vars(targets.bins),
         "residual_sd": targets.residual_sd,
     }
-    write_json(folder.targets_file, plain(content))
+    check_held(folder.path)
+    write_json(folder.targets_file, plain(content), follow=False)
 
 
 def load_targets(folder: RunFolder) -> TargetSpec:
     """What `save_targets` wrote. A run of version 0.1 has no `residual_sd`."""
-    content = folder.read_json(folder.targets_file)
+    content = read_targets(folder.targets_file)
+    sds = content.get("residual_sd")
     try:
-        sds = content.get("residual_sd")
-        return TargetSpec(
-            tuple(content["tasks"]),
-            tuple(content["mean"]),
-            tuple(content["std"]),
-            Bins(**content["bins"]),
-            None if sds is None else tuple(float("nan") if sd is None else float(sd) for sd in sds),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{folder.targets_file} is missing or damaged: {error}; train the run again") from error
+        bins = Bins(**content["bins"])
+    except ValueError as error:
+        raise damaged(folder.targets_file, str(error)) from error
+    return TargetSpec(
+        tuple(content["tasks"]),
+        tuple(content["mean"]),
+        tuple(content["std"]),
+        bins,
+        None if sds is None else tuple(math.nan if sd is None else float(sd) for sd in sds),
+    )

@@ -63,7 +63,7 @@ class Board:
     def answered(self, place: int, answer: Answer) -> None:
         """A job has ended, and said how."""
         folder = self.folders[place]
-        outcome = folder.read_json(folder.metrics_file) if answer is None else JobRaisedError(*answer, again=False)
+        outcome = folder.metrics() if answer is None else JobRaisedError(*answer, again=False)
         self.view.ended(place, outcome, False)
 
     def lost(self, place: int, reason: str) -> None:
@@ -83,9 +83,7 @@ class Board:
         for job_return, folder in zip(returns, self.folders, strict=True):
             done = folder.state() == "done"
             job_return.status = JobStatus.COMPLETED if done else JobStatus.FAILED
-            job_return.return_value = (
-                folder.read_json(folder.metrics_file) if done else RuntimeError(folder.status().get("reason"))
-            )
+            job_return.return_value = folder.metrics() if done else RuntimeError(folder.status().get("reason"))
         return returns
 
 

@@ -15,9 +15,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from prixfixe.common.text import printable, printable_lines
 from prixfixe.errors import InputError
 from prixfixe.progress import duration
 from prixfixe.run_folder import SLOTS, RunFolder
+from prixfixe.runs.reader import number_in, read_history
 from prixfixe.sweeps.plan import end_line, record_end
 from prixfixe.sweeps.pool import JobError, JobRaisedError, JobStoppedError, JobTimeoutError, Watcher
 
@@ -58,7 +60,7 @@ class LineView(Watcher):
             tries = ", ".join(
                 f"{name} ({times} times)" if times > 1 else name for name, times in self.tried_again.items()
             )
-            print(f"tried again: {tries}", file=sys.stderr)
+            print(f"tried again: {printable(tries)}", file=sys.stderr)
 
     def started(self, index: int, tries: int) -> None:
         self.over.discard(index)
@@ -87,9 +89,9 @@ class LineView(Watcher):
             elif isinstance(outcome, JobRaisedError):
                 self.say_end(index, None, outcome.message)
         except (InputError, OSError) as error:
-            print(f"{name}: {outcome}; that could not be recorded: {error}", file=sys.stderr)
+            print(printable(f"{name}: {outcome}; that could not be recorded: {error}"), file=sys.stderr)
         if again:
-            print(f"{name} is tried again: {outcome}", file=sys.stderr)
+            print(printable(f"{name} is tried again: {outcome}"), file=sys.stderr)
 
     def say_end(self, index: int, metrics: Mapping[str, Any] | None, reason: str | None) -> None:
         """A job's last line, with its number among all; and the time left, where it has scores."""
@@ -101,7 +103,7 @@ class LineView(Watcher):
         self.said(index, line)
 
     def said(self, index: int, text: str) -> None:
-        print(text, file=sys.stderr)
+        print(printable_lines(text), file=sys.stderr)
 
     def stopping(self, running: int, grace: float) -> None:
         print(
@@ -166,7 +168,7 @@ class GridView(LineView):
             self.cells[name].state = "waiting"
         elif isinstance(outcome, JobError):
             self.cells[name].state = "failed"
-            self.last_failure = f"{name}: {outcome}"
+            self.last_failure = printable(f"{name}: {outcome}")
         else:
             self.durations.append(time.monotonic() - self.cells[name].began)
             self.settle(name)
@@ -188,10 +190,9 @@ class GridView(LineView):
         cell = self.cells[name]
         cell.state = "done"
         try:
-            score = RunFolder(self.folder / name).read_json(RunFolder(self.folder / name).metrics_file).get("pearson_r")
+            cell.score = RunFolder(self.folder / name).metrics().get("pearson_r")
         except (InputError, OSError):
             return
-        cell.score = score if isinstance(score, float) else None
 
     def seconds_left(self) -> float | None:
         """From the mean time of the jobs that ended in this start, or of those that run and have done an epoch; None
@@ -212,7 +213,7 @@ class GridView(LineView):
         width, height = console.size
         running = [(name, cell) for name, cell in self.cells.items() if cell.state == "running"]
         names = [
-            Text(f"▸ {name}  {progress(cell)}", style=STYLES["running"], no_wrap=True, overflow="ellipsis")
+            Text(f"▸ {printable(name)}  {progress(cell)}", style=STYLES["running"], no_wrap=True, overflow="ellipsis")
             for name, cell in running[:8]
         ]
         if len(running) > 8:
@@ -281,7 +282,7 @@ class GridView(LineView):
 
 def slots(name: str) -> tuple[str, ...]:
     """autosome+conv+bilstm+mlp+seed3 -> (autosome, conv, bilstm, mlp)."""
-    return tuple((name.split("+") + [""] * len(SLOTS))[: len(SLOTS)])
+    return tuple((printable(name).split("+") + [""] * len(SLOTS))[: len(SLOTS)])
 
 
 def shown(cells: Sequence[Cell], width: int) -> tuple[str, str]:
@@ -313,7 +314,7 @@ def progress(cell: Cell) -> str:
 def epochs_done(run: RunFolder, epochs: int) -> tuple[int, int]:
     """The epochs that a running job has done, and those it is to do (0 until it is known)."""
     try:
-        done = len(run.history_file.read_bytes().splitlines()) - 1
-        return max(done, 0), epochs or int(run.config()["training"]["epochs"])
-    except (InputError, OSError, KeyError, TypeError, ValueError):
+        done = len(read_history(run.history_file).get("epoch", ()))
+        return done, epochs or number_in(run.config(), "training", "epochs")
+    except InputError:
         return 0, 0

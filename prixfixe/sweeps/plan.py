@@ -23,6 +23,7 @@ from prixfixe.errors import InputError, SweepError
 from prixfixe.files import write_json
 from prixfixe.lock import holder
 from prixfixe.run_folder import RunFolder, identity
+from prixfixe.runs.reader import read_plan
 from prixfixe.simulated import is_simulated, mark
 
 
@@ -90,7 +91,7 @@ def plan_sweep(
     plan.write()
     done = len(names) - len(still_open)
     print(
-        f"{counted(len(names), 'combination')} in {folder}{mark(any(map(is_simulated, configs)))}: "
+        f"{counted(len(names), 'combination')} in {printable(folder)}{mark(any(map(is_simulated, configs)))}: "
         + (f"{done} done already, " if done else "")
         + f"{len(still_open)} to run",
         file=sys.stderr,
@@ -125,7 +126,7 @@ def content_checked(configs: Sequence[Mapping[str, Any]]) -> str:
         with suppress(InputError):
             said |= dict.fromkeys(remarks(config, split, OWN))
     for remark in said:
-        print(f"warning: {remark}", file=sys.stderr)
+        print(f"warning: {printable(remark)}", file=sys.stderr)
     return split.content
 
 
@@ -147,22 +148,19 @@ class Plan:
     @classmethod
     def read(cls, folder: Path) -> Plan:
         """The plan in a folder; an empty one where there is none. InputError where it is damaged."""
-        content = RunFolder(folder).read_json(folder / "sweep.json")
+        file = folder / "sweep.json"
+        content = read_plan(file)
         plan = cls(folder, content.get("jobs", {}), content.get("launched_with", []))
-        if not isinstance(plan.jobs, dict) or not all(map(_are_words, (plan.launched_with, *plan.jobs.values()))):
-            raise InputError(f"{plan.file} is damaged: it holds no jobs with their overrides")
         if wrong := next(filter(_is_of_hydra, (word for words in plan.jobs.values() for word in words)), None):
-            raise InputError(
-                f"{printable(plan.file)} is damaged: {printable(wrong, 200)} is no setting of a combination"
-            )
+            raise InputError(f"{printable(file)} is damaged: {printable(wrong, 200)} is no setting of a combination")
         if not _says_where(plan.launched_with):
-            raise InputError(f"{printable(plan.file)} is damaged: launched_with says more than where YAMLs are")
+            raise InputError(f"{printable(file)} is damaged: launched_with says more than where YAMLs are")
         return plan
 
     @staticmethod
     def asked(folder: Path) -> list[str]:
         """The combinations that the latest start was asked for, those done before included."""
-        return [str(name) for name in RunFolder(folder).read_json(folder / "sweep.json").get("asked", [])]
+        return list(read_plan(folder / "sweep.json").get("asked", []))
 
     def write(self) -> None:
         """Writes the plan, together with the combinations that the folder was to hold already, and what they were
@@ -215,10 +213,6 @@ def _says_where(words: Sequence[str]) -> bool:
     return all(word.startswith("hydra.searchpath=") for word in rest)
 
 
-def _are_words(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(word, str) for word in value)
-
-
 def why_open(folder: RunFolder) -> str | None:
     """Why a run is not done, in a few words; None where it is done."""
     try:
@@ -250,13 +244,13 @@ def record_end(folder: RunFolder, reason: str, began: float, *, overrule: bool =
 def end_line(name: str, metrics: Mapping[str, Any] | None, reason: str | None) -> str:
     """How a job of a sweep has ended: its name, with its scores or with the reason why it has none."""
     if metrics is None:
-        return f"{name:<52} FAILED: {reason}"
+        return f"{printable(name):<52} FAILED: {printable(reason)}"
     scores = (
         f"{title} {number(metrics.get(key), 3):^5}"
         for title, key in (("KL", "kl"), ("r", "pearson_r"), ("rho", "spearman_rho"))
     )
     simulated = "  simulated" if metrics.get("simulated") else ""
-    return f"{name:<52} {'  '.join(scores)}{simulated}  {metrics.get('training_seconds', math.nan):5.1f} s"
+    return f"{printable(name):<52} {'  '.join(scores)}{simulated}  {metrics.get('training_seconds', math.nan):5.1f} s"
 
 
 def number(value: float | None, digits: int) -> str:

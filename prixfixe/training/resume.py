@@ -6,15 +6,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from prixfixe.common.inputs import read_bytes
 from prixfixe.common.text import printable
 from prixfixe.errors import InputError
-from prixfixe.run_folder import SafeLoader
+from prixfixe.runs.reader import read_config
 
-LARGEST = 1 << 20  # bytes; a run's configuration has a few thousand
-DEEPEST = 50
 ELSEWHERE = ("directory", "entity", "tracking_uri")  # where a logger writes to, beside the run's own folder
 
 
@@ -25,14 +20,7 @@ def plain_configuration(run: Path) -> dict[str, Any]:
     file = run / "config.yaml"
     if not run.is_dir() or not file.exists():
         raise InputError(f"{printable(run)} is no run folder: it has no config.yaml; give one such as runs/single/...")
-    content = read_bytes(file, limit=LARGEST)
-    try:
-        _refuse_references(content, file)
-        config = yaml.load(content, Loader=SafeLoader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise InputError(f"{printable(file)} cannot be read: {printable(str(error).splitlines()[0])}") from error
-    if not isinstance(config, dict) or not all(isinstance(key, str) for key in config):
-        raise InputError(f"{printable(file)} holds no configuration")
+    config = read_config(file)
     for key in ("hydra", "defaults"):
         if key in config:
             raise InputError(f"{printable(file)}: {key} is no setting of a run: it was not written by prixfixe train")
@@ -50,17 +38,6 @@ def plain_configuration(run: Path) -> dict[str, Any]:
                 f"there, train it by its first command, or else set it to null in this file"
             )
     return config
-
-
-def _refuse_references(content: bytes, file: Path) -> None:
-    """Raises InputError for anchors, aliases and tags, which a few bytes can make endless, and for deep nesting."""
-    depth = 0
-    for event in yaml.parse(content, Loader=SafeLoader):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        reference = isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None)
-        if reference or getattr(event, "tag", None) or depth > DEEPEST:
-            line = event.start_mark.line + 1 if event.start_mark else 0
-            raise InputError(f"{printable(file)}, line {line}: no run's configuration has anchors, aliases or tags")
 
 
 def _texts(node: Any) -> Iterator[str]:

@@ -1,0 +1,428 @@
+"""The one reader of each file of a run folder, each with its schema: types, ranges, and how much there may be.
+
+A file that breaks its schema is damaged: InputError names it, and whoever reads many folders names it and goes on. Keys
+that a schema does not know stay as they are, so that a later version may write more. A file that is not there is {}.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from prixfixe.common.inputs import is_missing, read_bytes
+from prixfixe.common.text import printable
+from prixfixe.errors import InputError
+from prixfixe.runs.bounded import array_checksums, damaged, load_arrays, load_json, load_yaml
+from prixfixe.simulated import is_simulated
+
+SMALL, LARGE = 2**20, 2**26  # bytes: of a file of settings or scores; of a sweep's plan or a history
+CONFIG = 2**20  # bytes of a config.yaml, which has about a thousand
+NUMERIC = frozenset("fiu")  # kinds of numpy's types
+
+
+def _shown(text: str) -> str:
+    if printable(text) != text:
+        raise ValueError("no text of one line")
+    return text
+
+
+def _file_name(text: str) -> str:
+    if "/" in text or "\0" in text or text in (".", ".."):
+        raise ValueError("no name of a folder")
+    return text
+
+
+def _moment(text: str) -> str:
+    try:
+        datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError):
+        raise ValueError("no date and time") from None
+    return text
+
+
+def _finite_or_none(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_shown)]
+FileName = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_file_name)]
+Moment = Annotated[str, Field(max_length=40), AfterValidator(_moment)]
+Count = Annotated[int, Field(ge=0, le=10**15)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Number = Annotated[Annotated[float, Field(ge=-1e100, le=1e100)] | None, BeforeValidator(_finite_or_none)]
+Amount = Annotated[Annotated[float, Field(ge=0, le=1e15)] | None, BeforeValidator(_finite_or_none)]
+Correlation = Annotated[Annotated[float, Field(ge=-1.001, le=1.001)] | None, BeforeValidator(_finite_or_none)]
+
+
+class _Schema(BaseModel):
+    model_config = ConfigDict(strict=True, extra="allow")
+
+
+class Choices(_Schema):
+    recipe: Name
+    first: Name
+    core: Name
+    final: Name
+
+
+class Status(_Schema):
+    state: Literal["running", "done", "failed"]
+    reason: str | None = None
+    started: Moment | None = None
+    ended: Moment | None = None
+    configuration_hash: Name | None = None
+    force: bool | int | None = None
+    versions: dict[str, str] = {}
+
+
+class Metrics(_Schema):
+    kl: Number = None
+    pearson_r: Correlation = None
+    spearman_rho: Correlation = None
+    mse: Number = None
+    n: Count | None = None
+    best_epoch: Count | None = None
+    parameters: Count | None = None
+    samples_per_second: Amount = None
+    training_seconds: Amount = None
+    inference_per_second: Amount = None
+    gpu_memory_bytes: Count | None = None
+    epochs: Count | None = None
+    steps: Count | None = None
+    left_out: Count | None = None
+    processes: Count | None = None
+    micro_batch: Count | None = None
+    precision: Name | None = None
+    device: Name | None = None
+    simulated: bool = False
+
+
+class Score(_Schema):
+    value: Number
+
+
+class Correlated(_Schema):
+    value: Correlation
+
+
+class SubsetScores(_Schema):
+    name: Name
+    pearson_r: Correlated
+    spearman_rho: Correlated
+
+
+class Evaluation(_Schema):
+    """Of a test set: the weighted scores and those of subsets; of a plain table: those of tasks."""
+
+    simulated: bool = False
+    pearson_score: Score | None = None
+    spearman_score: Score | None = None
+    subsets: Annotated[list[SubsetScores], Field(max_length=1000)] | None = None
+    tasks: Annotated[list[SubsetScores], Field(min_length=1, max_length=10_000)] | None = None
+
+
+class BinsOfTask(_Schema):
+    number: Annotated[int, Field(ge=2, le=100_000)]
+    shift: Finite
+    sd: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    low: Finite | list[Finite]
+    high: Finite | list[Finite]
+
+
+class Targets(_Schema):
+    tasks: Annotated[list[Annotated[str, Field(min_length=1, max_length=1000)]], Field(min_length=1, max_length=10_000)]
+    mean: list[Finite]
+    std: list[Annotated[float, Field(gt=0, allow_inf_nan=False)]]
+    bins: BinsOfTask
+    residual_sd: list[Annotated[float, Field(ge=0, allow_inf_nan=False)] | None] | None = None
+
+
+class PlanFile(_Schema):
+    jobs: dict[FileName, list[str]] = {}
+    launched_with: list[str] = []
+    asked: list[FileName] = []
+
+
+class Owner(_Schema):
+    """Of a lock."""
+
+    host: Name
+    processes: Annotated[str, Field(max_length=200)]
+    pid: Annotated[int, Field(ge=1, le=2**31 - 1)]
+    born: Annotated[str, Field(max_length=40)] | None
+    since: Name
+
+
+class AccountFacts(_Schema):
+    epoch: Annotated[int, Field(ge=1)]
+    step: Count
+    inputs: Count
+    training_seconds: Annotated[float, Field(ge=0, le=1e15)]
+    scored: Count
+    scoring_seconds: Annotated[float, Field(ge=0, le=1e15)]
+    micro_batch: Annotated[int, Field(ge=1)] | None
+    precision: Name
+    best: dict[str, float | int | None]
+    history: list[dict[str, float | int | None]]
+
+
+class CheckpointFacts(_Schema):
+    processes: Annotated[int, Field(ge=1)]
+    account: AccountFacts
+    param_groups: list[dict[str, Any]]
+    optimizer: dict[str, Any]
+    scheduler: dict[str, Any]
+
+
+WORDS = {  # what a value is not, by pydantic's kind of error
+    **dict.fromkeys(("float_type", "float_parsing", "finite_number", "float_from_float"), "no number"),
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float", "int_parsing_size"), "no whole number"),
+    **dict.fromkeys(("string_type", "string_too_long", "string_too_short"), "no text of that kind"),
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "nothing by name"),
+    **dict.fromkeys(("greater_than", "greater_than_equal", "less_than", "less_than_equal"), "out of its range"),
+    **dict.fromkeys(("list_type", "too_long", "too_short"), "no list of that kind"),
+    "bool_type": "neither true nor false",
+    "literal_error": "none of the words that it can be",
+}
+
+
+def problem(error: ValidationError) -> str:
+    """The first thing that is wrong with a value, in words: `kl is 'low', no number`."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(step) for step in first["loc"]) or "it"
+    if first["type"] == "missing":
+        return f"it has no {where}"
+    words = WORDS.get(first["type"]) or str(first["msg"]).removeprefix("Value error, ")
+    return f"{where} is {printable(repr(first['input']), 60)}, {words}"
+
+
+def validated(schema: type[_Schema], content: Any, file: Path) -> dict[str, Any]:
+    """The content as the schema has it; what was not given is not there. InputError where it breaks the schema."""
+    try:
+        return schema.model_validate(content).model_dump(exclude_unset=True)
+    except ValidationError as error:
+        raise damaged(file, problem(error)) from error
+
+
+def read_object(file: Path, limit: int = SMALL) -> dict[str, Any]:
+    """A JSON object without a schema of its own."""
+    if is_missing(file):
+        return {}
+    content = load_json(file, limit)
+    if not isinstance(content, dict):
+        raise damaged(file, "it holds no JSON object")
+    return content
+
+
+def read_status(file: Path) -> dict[str, Any]:
+    content = read_object(file)
+    return validated(Status, content, file) if content else {}
+
+
+def read_metrics(file: Path) -> dict[str, Any]:
+    """Scores and costs; None for a number that is not finite."""
+    content = read_object(file)
+    return validated(Metrics, content, file) if content else {}
+
+
+def read_evaluation(file: Path) -> dict[str, Any]:
+    content = read_object(file, LARGE)
+    if not content:
+        return {}
+    if content.get("tasks") is None:
+        for name in ("pearson_score", "spearman_score", "subsets"):
+            if content.get(name) is None:
+                raise damaged(file, f"it has no {name}")
+    return validated(Evaluation, content, file)
+
+
+def read_targets(file: Path) -> dict[str, Any]:
+    """tasks, mean, std, and residual_sd where it is known: a list each of one length, std above 0; bins: of all tasks,
+    with low and high of each where these are lists."""
+    content = read_object(file)
+    if not content:
+        raise InputError(f"{printable(file)} is missing: train the run again")
+    targets = validated(Targets, content, file)
+    bins = targets["bins"]
+    lists = [targets[name] for name in ("tasks", "mean", "std", "residual_sd")] + [bins["low"], bins["high"]]
+    if len({len(values) for values in lists if isinstance(values, list)}) > 1:
+        raise damaged(file, "its tasks, means, deviations and bins are not as many")
+    if len(set(targets["tasks"])) < len(targets["tasks"]):
+        raise damaged(file, "two of its tasks have one name")
+    lows, highs = (bins[end] if isinstance(bins[end], list) else [bins[end]] for end in ("low", "high"))
+    if len(lows) != len(highs) or not all(low < high for low, high in zip(lows, highs, strict=True)):
+        raise damaged(file, f"its bins end at {bins['high']} and begin at {bins['low']}")
+    return targets
+
+
+def read_plan(file: Path) -> dict[str, Any]:
+    """jobs: folder name -> overrides; launched_with, asked."""
+    try:
+        return validated(PlanFile, read_object(file, LARGE), file)
+    except InputError as error:
+        if " is damaged: jobs" in str(error) or " is damaged: launched_with" in str(error):
+            raise damaged(file, "it holds no jobs with their overrides") from error
+        raise
+
+
+def read_owner(file: Path) -> dict[str, Any]:
+    """Who has written a lock; {} where it does not say so."""
+    try:
+        return validated(Owner, read_object(file, 2**16), file)
+    except InputError:
+        return {}
+
+
+def read_config(file: Path) -> dict[str, Any]:
+    """The resolved configuration, as plain values."""
+    if is_missing(file):
+        raise InputError(
+            f"{printable(file.parent)} is no run folder: it has no config.yaml; give one such as "
+            "runs/demo/autosome+conv+bilstm+mlp"
+        )
+    return _mapping(load_yaml(file, CONFIG), file)
+
+
+def _mapping(content: Any, file: Path) -> dict[str, Any]:
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise damaged(file, "it holds no configuration")
+    return content
+
+
+def read_head(file: Path) -> dict[str, Any]:
+    """Of a configuration what a table shows: the slots' choices, seed, variant, simulated.
+
+    Only the lines of these keys are parsed: to parse all of them takes most of the time.
+    """
+    keys = ("choices", "seed", "variant", "dataset")
+    content = load_yaml(file, CONFIG, lambda text: "\n".join(top_level(text, keys)))
+    if not isinstance(content, dict) or "choices" not in content:
+        content = _mapping(load_yaml(file, CONFIG), file)
+    choices = content.get("choices")
+    if not isinstance(choices, dict) or not Choices.model_fields.keys() <= choices.keys():
+        raise damaged(file, f"it does not say which {', '.join(Choices.model_fields)} were chosen")
+    chosen = validated(Choices, choices, file)
+    seed, variant = content.get("seed", 0), content.get("variant")
+    if type(seed) is not int or seed < 0:
+        raise damaged(file, f"seed is {printable(repr(seed), 60)}, no whole number from 0 on")
+    if isinstance(variant, dict | list) or len(str(variant)) > 200 or printable(variant) != str(variant):
+        raise damaged(file, f"variant is {printable(repr(variant), 60)}, no name")
+    slots = {slot: chosen[slot] for slot in Choices.model_fields}
+    named = None if variant is None else str(variant)
+    return {**slots, "seed": seed, "variant": named, "simulated": is_simulated(content)}
+
+
+def read_part(file: Path, key: str) -> dict[str, Any]:
+    """What is below one top-level key of a configuration, by that key alone."""
+    content = load_yaml(file, CONFIG, lambda text: "\n".join(top_level(text, (key,))))
+    return {key: content[key]} if isinstance(content, dict) and key in content else {}
+
+
+def read_text(file: Path, limit: int = CONFIG) -> str:
+    try:
+        return read_bytes(file, limit=limit).decode()
+    except UnicodeDecodeError as error:
+        raise damaged(file, error) from error
+
+
+def top_level(text: str, keys: tuple[str, ...]) -> Iterable[str]:
+    """The lines of these keys of a YAML mapping in block style, what is indented below them included."""
+    wanted = False
+    for line in text.splitlines():
+        if line[:1] not in (" ", "-", "#", ""):
+            wanted = line.partition(":")[0] in keys
+        if wanted:
+            yield line
+
+
+def read_history(file: Path, *, last: bool = False) -> dict[str, list[float]]:
+    """The columns of history.csv, a value an epoch, NaN where there is none; {} where there are no epochs yet.
+
+    last: of the last epoch alone, which takes less time.
+    """
+    if is_missing(file):
+        return {}
+    lines = read_text(file, LARGE).splitlines()
+    if len(lines) < 2:
+        return {}
+    try:
+        header, *rows = csv.reader([lines[0], *([lines[-1]] if last else lines[1:])])
+    except csv.Error as error:
+        raise damaged(file, error) from error
+    if len(set(header)) < len(header) or any(len(row) != len(header) for row in rows):
+        raise damaged(file, "its last line is no epoch's scores" if last else "a line has not the header's columns")
+    try:
+        columns = {name: [_history_number(row[i]) for row in rows] for i, name in enumerate(header)}
+    except ValueError:
+        raise damaged(file, "its last line is no epoch's scores" if last else "a value in it is no number") from None
+    if "epoch" in columns and not all(value >= 1 and value.is_integer() for value in columns["epoch"]):
+        raise damaged(file, "a number of an epoch in it is none")
+    return columns
+
+
+def _history_number(text: str) -> float:
+    value = float(text) if text else math.nan
+    if abs(value) > 1e100 and math.isfinite(value):
+        raise ValueError
+    return value if math.isfinite(value) else math.nan
+
+
+def read_predictions(file: Path, subsets: Iterable[str] = ()) -> dict[str, Any]:
+    """The arrays of validation.npz or test.npz: measured and predicted, (n,) or (n, tasks) of float64; test_set; and
+    of these subsets, where the file has them, the rows (m,) or pairs of rows (m, 2) as `subset_<name>`.
+
+    InputError where the file is missing or damaged, or where what was measured is not finite.
+    """
+    if is_missing(file):
+        raise InputError(f"{printable(file.parent.name)}: no {file.name}")
+    arrays = load_arrays(file)
+    measured, predicted = arrays.get("measured"), arrays.get("predicted")
+    if (
+        measured is None
+        or predicted is None
+        or measured.shape != predicted.shape
+        or measured.ndim not in (1, 2)
+        or not measured.size
+        or measured.dtype.kind not in NUMERIC
+        or predicted.dtype.kind not in NUMERIC
+    ):
+        raise damaged(file, "it needs arrays measured and predicted of one shape")
+    found = {"measured": measured.astype("float64"), "predicted": predicted.astype("float64")}
+    if not abs(found["measured"]).max() <= 1e100:
+        raise damaged(file, "a measured value in it is no finite number")
+    if "test_set" in arrays:
+        found["test_set"] = str(arrays["test_set"])[:1000]
+    for name in subsets:
+        rows = arrays.get(f"subset_{name}")
+        if rows is None:
+            continue
+        if rows.dtype.kind not in "iu" or rows.ndim not in (1, 2) or rows.shape[1:] not in ((), (2,)):
+            raise damaged(file, f"subset_{name} holds no row numbers")
+        if rows.size and not (rows.min() >= 0 and rows.max() < len(measured)):
+            raise damaged(file, f"subset_{name} holds numbers of rows that are not there")
+        found[f"subset_{name}"] = rows
+    return found
+
+
+def held_out(file: Path) -> tuple[int, int] | None:
+    """What tells the held-out measurements of a validation.npz apart, without reading them; None where it has none."""
+    if is_missing(file):
+        return None
+    try:
+        return array_checksums(file).get("measured")
+    except InputError:
+        return None
+
+
+def number_in(content: Mapping[str, Any], *keys: str) -> int:
+    """A count from 1 on somewhere in a configuration, such as training.epochs; 0 where there is none."""
+    value: Any = content
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value if type(value) is int and 0 < value < 10**9 else 0
