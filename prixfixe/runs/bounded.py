@@ -110,14 +110,16 @@ def _check_events(text: str) -> None:
             keys.pop()
             at_key.pop()
         elif isinstance(event, yaml.NodeEvent):
-            if event.anchor is not None:
-                raise ValueError(f"it has anchors or aliases, in line {event.start_mark.line + 1}")
-            if event.tag is not None:
-                raise ValueError(f"it has a tag ({event.tag}), in line {event.start_mark.line + 1}")
+            node: Any = event
+            line = node.start_mark.line + 1
+            if node.anchor is not None:
+                raise ValueError(f"it has anchors or aliases, in line {line}")
+            if getattr(node, "tag", None) is not None:
+                raise ValueError(f"it has a tag ({node.tag}), in line {line}")
             if keys and (known := keys[-1]) is not None:
                 if at_key[-1]:
                     if not isinstance(event, yaml.ScalarEvent) or event.value in known:
-                        raise ValueError(f"a key comes twice, or is none, in line {event.start_mark.line + 1}")
+                        raise ValueError(f"a key comes twice, or is none, in line {line}")
                     known.add(event.value)
                 at_key[-1] = not at_key[-1]
             if isinstance(event, yaml.CollectionStartEvent):
@@ -126,7 +128,7 @@ def _check_events(text: str) -> None:
                 if len(keys) > MOST_NESTED:
                     raise ValueError("it is nested too deeply")
             elif event.implicit[0] and len(event.value) > LONGEST_NUMBER and event.value[0] in "+-.0123456789":
-                raise ValueError(f"a number of {len(event.value)} letters, in line {event.start_mark.line + 1}")
+                raise ValueError(f"a number of {len(event.value)} letters, in line {line}")
 
 
 def load_arrays(file: Path) -> dict[str, Any]:
