@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -34,7 +35,7 @@ from prixfixe.processes import Processes, processes
 from prixfixe.recipe import Recipe
 from prixfixe.run_folder import RunFolder, identity, versions
 from prixfixe.run_log import NoLog, open_log
-from prixfixe.scoring import PRECISIONS
+from prixfixe.scoring import AT_ONCE, PRECISIONS, predict, score
 from prixfixe.signals import StopRequest, stop_request
 from prixfixe.simulated import SIMULATED
 
@@ -122,6 +123,7 @@ def run(config: Mapping[str, Any], path: Path, *, show_progress: bool) -> dict[s
             "parameters": network.parameter_count(),
             "gpu_memory_bytes": torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None,
             "left_out": len(split.train) - len(taken),
+            "validation_near_duplicates": split.near_duplicates,
             "simulated": split.simulated,
             "device": device_name(device),
             "processes": together.count,
@@ -130,10 +132,30 @@ def run(config: Mapping[str, Any], path: Path, *, show_progress: bool) -> dict[s
             if len(targets.tasks) > 1:  # of the best epoch; history.csv and the logs have the means
                 with np.load(folder.validation_file) as best:
                     metrics["tasks"] = scores_by_task(best["measured"], best["predicted"], targets.tasks)
+            if split.test is not None:
+                metrics["test"] = test_scores(network, recipe, split.test, targets, folder, device, metrics)
             write_json(folder.metrics_file, plain(metrics))
             folder.write_status("done")
             remove_checkpoints(path)
         return together.from_first(metrics)
+
+
+def test_scores(
+    network: Network,
+    recipe: Recipe,
+    test: Measurements,
+    targets: TargetSpec,
+    folder: RunFolder,
+    device: torch.device,
+    metrics: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The scores of the best epoch, whose weights are in the folder, on what neither it nor its choice has seen."""
+    network.load_state_dict(load_file(folder.weights_file))
+    samples = recipe.load(test.sequences, device)
+    at_once = min(AT_ONCE[device.type], metrics["micro_batch"] or AT_ONCE[device.type])
+    precision = PRECISIONS[metrics["precision"]]
+    expression, log_probs = predict(network, recipe, samples, batch_size=at_once, precision=precision)
+    return score(np.asarray(test.expression), expression, log_probs, targets.bins)
 
 
 @contextmanager

@@ -7,17 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prixfixe.construct import LEFT_FLANK, RIGHT_FLANK
+from prixfixe.data.flanks import flanks, inserts
 from prixfixe.data.measurements import Measurements
 from prixfixe.data.sequences import Sequences
 from prixfixe.data.splits import (
     cluster_folds,
     clusters,
-    flanks,
     fold_split,
     group_keys,
-    inserts,
-    shared,
     split,
+    straddling,
     strand_hash,
 )
 from prixfixe.data.tables import read_measurements
@@ -68,7 +67,7 @@ def test_no_sequence_stands_on_both_sides():
     assert not sides[0] & sides[1]
     assert len(sides[1]) == 60
     assert sorted([*train, *validation]) == list(range(len(strings)))
-    assert shared(measurements[train].sequences, measurements[validation].sequences) == 0
+    assert straddling(measurements[train], measurements[validation]) == 0
 
 
 def test_the_split_depends_on_the_seed_and_not_on_the_order():
@@ -94,10 +93,10 @@ def test_too_few_sequences_are_refused():
         split(measured(random_strings(20)), validation_fraction=1.0)
 
 
-def test_shared_counts_either_strand():
+def test_straddling_counts_either_strand():
     strings = random_strings(20)
     a, b = strings[:10], [strings[3], reverse_complement(strings[4]), strings[3], strings[12]]
-    assert shared(Sequences.from_strings(a), Sequences.from_strings(b)) == 3
+    assert straddling(measured(a), measured(b)) == 3
 
 
 def test_fold_split():

@@ -61,6 +61,10 @@ EVALUATION_COLUMNS = (
     "spearman_score",
     *(f"{score}_{subset}" for score in ("r", "rho") for subset in WEIGHTS),
 )
+# there only where a test set was held out, which chose nothing
+TEST_COLUMNS = tuple(f"test_{score}" for score in ("kl", "pearson_r", "spearman_rho", "mse", "n"))
+# there only where a run has counted them: the share of validation sequences that share a stretch with a training one
+LEAK_COLUMN = "validation_near_duplicates"
 # there only where a run is not done and has epochs behind it: its last epoch's scores, which are not final
 SO_FAR_COLUMNS = ("epoch", *(f"{score}_so_far" for score in ("kl", "pearson_r", "spearman_rho", "mse")))
 
@@ -80,6 +84,8 @@ NUMBERS = frozenset(
         ),
         *("gpu_memory_bytes", "inference_per_second"),
         *EVALUATION_COLUMNS,
+        *TEST_COLUMNS,
+        LEAK_COLUMN,
         *SO_FAR_COLUMNS,
     )
 )
@@ -111,8 +117,8 @@ def collect(folders: Sequence[Path]) -> Results:
     """The runs in some sweep folders or run folders, those that a sweep's plan names and that are not there included.
 
     A damaged folder is named and passed over. Raises InputError where a folder is not there or holds no runs at all.
-    Every row has every key of COLUMNS, None where it is not known; those of EVALUATION_COLUMNS and SO_FAR_COLUMNS are
-    in all rows where one row has them.
+    Every row has every key of COLUMNS, None where it is not known; those of EVALUATION_COLUMNS, TEST_COLUMNS,
+    LEAK_COLUMN and SO_FAR_COLUMNS are in all rows where one row has them.
     """
     rows: dict[Path, Row] = {}
     damaged: list[str] = []
@@ -224,7 +230,7 @@ def mean_row(rows: Sequence[Row]) -> Row:
             mean[column] = statistics.fmean(values) if values else None
         if column in SCORES:
             mean[f"{column}_sd"] = statistics.stdev(values) if len(values) > 1 else None
-    for column in ("parameters", "n", "gpu_memory_bytes", "epoch"):
+    for column in ("parameters", "n", "gpu_memory_bytes", "epoch", "test_n"):
         if mean.get(column) is not None:
             mean[column] = round(mean[column])
     return mean
@@ -298,7 +304,9 @@ def _checked(content: Mapping[str, Any], file: Path) -> Row:
     if not content:
         raise InputError(f"{file.parent} is damaged: its status says done, and it has no {file.name}")
     row = {}
-    for column in content.keys() & {*COLUMNS, *EVALUATION_COLUMNS}:
+    if isinstance(tested := content.get("test"), Mapping):
+        content = {**content, **{f"test_{score}": value for score, value in tested.items()}}
+    for column in content.keys() & {*COLUMNS, *EVALUATION_COLUMNS, *TEST_COLUMNS, LEAK_COLUMN}:
         value = content[column]
         if column in NUMBERS and (isinstance(value, bool) or not isinstance(value, int | float | None)):
             raise InputError(f"{file} is damaged: {column} is {value!r}, no number")
@@ -357,7 +365,8 @@ def _so_far(folder: RunFolder) -> Row:
 def _same_keys(rows: Iterable[Row]) -> list[Row]:
     rows = list(rows)
     known = set().union(*rows)
-    columns = [*COLUMNS, *(column for column in (*EVALUATION_COLUMNS, *SO_FAR_COLUMNS) if column in known)]
+    optional = (*EVALUATION_COLUMNS, *TEST_COLUMNS, LEAK_COLUMN, *SO_FAR_COLUMNS)
+    columns = [*COLUMNS, *(column for column in optional if column in known)]
     return [{column: row.get(column) for column in columns} for row in rows]
 
 
