@@ -116,11 +116,13 @@ class Table(Dataset):
 
     def read(self) -> Split:
         from prixfixe.data.prepared import prepare
-        from prixfixe.data.splits import draw, fold_split, in_fold
+        from prixfixe.data.splits import cluster_folds, draw, fold_split, in_fold
 
         measurements, content = prepare(self.path, self.columns)
         said = self._unused_folds(measurements)
-        measurements = self._with_folds(measurements)
+        if self.folds is not None:
+            made = cluster_folds(measurements, self.folds, seed=self.split_seed)
+            measurements = replace(measurements, fold=made, fold_column=None)
         rows, test = np.arange(len(measurements)), None
         if self.test is not None:
             test, other_content = self._other_table(self.test, measurements)
@@ -157,7 +159,7 @@ class Table(Dataset):
         if test is not None:
             enough(test, self.test or f"dataset.test_fold={self.test_fold} of {self.path}", "test")
         split = Split(train, validation, content=content, warnings=tuple(said), test=test)
-        return self._with_leaks(split, measurements)
+        return self._with_leaks(split)
 
     def _other_table(self, path: str, measurements: Measurements) -> tuple[Measurements, str]:
         """A second table, which measures the same; and its content."""
@@ -176,33 +178,21 @@ class Table(Dataset):
         """A sentence about folds that the table has and nobody asked for."""
         from prixfixe.data.splits import fold_names
 
-        asked = (self.fold, self.folds, self.validation, self.test_fold)
-        if measurements.fold_column is None or any(setting is not None for setting in asked):
+        used = any(setting is not None for setting in (self.fold, self.test_fold)) and self.folds is None
+        if measurements.fold_column is None or used or self.validation is not None:
             return []
         names = [str(name) for name in fold_names(measurements) if str(name)]
         if not 2 <= len(names) <= MOST_FOLDS:
             return []
         held_out = next((name for name in names if name.lower() in VALIDATION_NAMES), names[0])
         shown = ", ".join(names[:NAMED_FOLDS]) + (", ..." if len(names) > NAMED_FOLDS else "")
+        instead = "" if self.folds is None else f", without dataset.folds={self.folds},"
         return [
             printable(
                 f"{self.path} has a column {measurements.fold_column} ({shown}), which is not used: "
-                f"dataset.fold={held_out} validates on one of its folds, and trains on the others"
+                f"dataset.fold={held_out}{instead} validates on one of its folds, and trains on the others"
             )
         ]
-
-    def _with_folds(self, measurements: Measurements) -> Measurements:
-        """The table with folds of similar sequences, where they are asked for."""
-        from prixfixe.data.splits import cluster_folds, fold_names
-
-        if self.folds is None:
-            return measurements
-        if {str(self.fold), str(self.test_fold)} & set(map(str, fold_names(measurements))):
-            raise InputError(
-                f"{self.path} has folds of its own: leave dataset.folds={self.folds} out to use them, or "
-                "remove their column"
-            )
-        return replace(measurements, fold=cluster_folds(measurements, self.folds, seed=self.split_seed))
 
     def _without_test_rows(self, measurements: Measurements) -> np.ndarray:
         """The rows that are not in a fold called test, where another fold of the table's own is validated on."""
@@ -213,7 +203,7 @@ class Table(Dataset):
             return np.arange(len(measurements))
         return np.flatnonzero(~in_fold(measurements, TEST))
 
-    def _with_leaks(self, split: Split, measurements: Measurements) -> Split:
+    def _with_leaks(self, split: Split) -> Split:
         """The split with what is to be said of held-out sequences that training has seen, or nearly so. Cached, since
         large sets take seconds and every job of a sweep asks."""
         from prixfixe.data.near_duplicates import STRETCH, NearDuplicates, near_duplicates
@@ -242,28 +232,22 @@ class Table(Dataset):
             if both := found["both"]:
                 said.append(
                     f"{both} of the {len(held_out)} {part} sequences stand in training as well (or as their reverse "
-                    f"complement, their insert on either strand, or a window that overlaps){self._advice(measurements)}"
+                    f"complement, their insert on either strand, or a window that overlaps){self._advice()}"
                 )
             if near.count > both:
                 said.append(
                     f"{near.text(f'{part} sequence')} share a stretch of {STRETCH} nt or more with a training "
-                    f"sequence, so that their scores tell of memory as well{self._advice(measurements)}"
+                    f"sequence, so that their scores tell of memory as well{self._advice()}"
                 )
         share = NearDuplicates(**counts["validation"]["near"]).share
         return replace(split, warnings=tuple(said), near_duplicates=share)
 
-    def _advice(self, measurements: Measurements) -> str:
+    def _advice(self) -> str:
         """What to type so that similar sequences stand on one side."""
-        from prixfixe.data.splits import fold_names
-
         if self.folds is not None:
             return ""
-        settings = "dataset.folds=10 dataset.fold=0"
-        if "0" in map(str, fold_names(measurements)):
-            settings = f"a table without its fold column and {settings}"
-        elif self.validation is not None:
-            settings += " instead of dataset.validation"
-        return f"; with {settings}, similar sequences stand on one side"
+        instead = "" if self.validation is None else " instead of dataset.validation"
+        return f"; with dataset.folds=10 dataset.fold=0{instead}, similar sequences stand on one side"
 
 
 def enough(measurements: Measurements, where: str, purpose: str) -> None:

@@ -181,4 +181,6 @@ def test_a_real_file_of_predictions_tells_its_measurements(tmp_path: Path) -> No
 def test_the_settings_of_a_split_are_those_of_the_dataset() -> None:
     known = {f"dataset.{name}" for name in inspect.signature(Table).parameters}
     assert set(SPLIT) < known
-    assert known - set(SPLIT) == {f"dataset.{name}" for name in ("path", "validation", "sequence", "expression")}
+    assert known - set(SPLIT) == {
+        f"dataset.{name}" for name in ("path", "validation", "test", "sequence", "expression")
+    }

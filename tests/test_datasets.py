@@ -64,10 +64,12 @@ def test_options_that_would_be_ignored_are_refused(values: dict[str, Any], messa
         table(promoters, **values)
 
 
-def test_folds_are_not_made_over_a_fold_column(promoters: Path) -> None:
+def test_folds_that_are_asked_for_are_made_over_a_fold_column_which_is_named(promoters: Path) -> None:
     columns(promoters).assign(fold=lambda f: np.arange(len(f)) % 4).to_csv(promoters, sep="\t", index=False)
-    with pytest.raises(InputError, match=r"has folds of its own: leave dataset.folds=5 out"):
-        table(promoters, fold=1, folds=5).read()
+    split = table(promoters, fold=4, folds=5).read()
+    assert len(split.validation) == 24
+    (warning,) = split.warnings
+    assert "has a column fold (0, 1, 2, 3), which is not used: dataset.fold=0, without dataset.folds=5, " in warning
 
 
 def test_sequences_of_the_held_out_fold_in_training_are_warned_of(promoters: Path) -> None:

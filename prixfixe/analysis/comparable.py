@@ -23,7 +23,7 @@ from prixfixe.run_folder import SLOTS, RunFolder, SafeLoader, decisive, flatten
 from prixfixe.sweeps.plan import Plan
 
 # how a table is split: its folds are one data set, each with held-out rows of its own
-SPLIT = ("dataset.validation_fraction", "dataset.split_seed", "dataset.fold", "dataset.folds")
+SPLIT = ("dataset.validation_fraction", "dataset.split_seed", "dataset.fold", "dataset.folds", "dataset.test_fold")
 MOST_NEAR_DUPLICATES = 0.05  # of validation sequences; beyond that their scores are no forecast for new ones
 MOST_NAMED = 3  # settings, and rows of a table
 MOST_VALUES = 4

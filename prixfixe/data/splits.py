@@ -116,11 +116,14 @@ def groups(measurements: Measurements) -> np.ndarray:
 
 def _groups(measurements: Measurements, keys: np.ndarray) -> np.ndarray:
     """`groups`, from the rows' `group_keys`."""
-    sequences = measurements.sequences
-    links = [_insert_links(sequences, keys)]
+    links = [insert_links(measurements.sequences, keys)]
     if measurements.regions is not None:
-        links.append(_window_links(measurements.regions, keys))
-    one, other = (np.concatenate(ends) for ends in zip(*links, strict=True))
+        links.append(window_links(measurements.regions, keys))
+    return grouped(keys, *(np.concatenate(ends) for ends in zip(*links, strict=True)))
+
+
+def grouped(keys: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """The smallest of the keys that pairs of keys connect, step by step, with each of `keys`: uint64, shape (n,)."""
     if not len(one):
         return keys
     nodes = distinct(np.concatenate([one, other]))
@@ -133,7 +136,7 @@ def _groups(measurements: Measurements, keys: np.ndarray) -> np.ndarray:
     return np.where(nodes[place] == keys, smallest[component[place]], keys)
 
 
-def _insert_links(sequences: Sequences, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def insert_links(sequences: Sequences, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Pairs of `group_keys` of sequences with the same insert."""
     left, right = flank_lengths(sequences, keys)
     found, owners = [keys], [keys]  # a sequence without flanks may be another one's insert
@@ -159,7 +162,7 @@ def _insert_keys(sequences: Sequences, rows: np.ndarray, start: np.ndarray, leng
     return keys
 
 
-def _window_links(regions: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def window_links(regions: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Pairs of `group_keys` of neighbours along a chromosome whose windows overlap."""
     rows = np.flatnonzero(regions[:, 1] >= 0)
     chromosome, start, end = (regions[rows, column] for column in range(3))
@@ -180,6 +183,12 @@ def _links(values: np.ndarray, owners: np.ndarray) -> tuple[np.ndarray, np.ndarr
     values, owners = values[order], owners[order]
     same = (values[1:] == values[:-1]) & (owners[1:] != owners[:-1])
     return owners[:-1][same], owners[1:][same]
+
+
+def with_others(keys: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Which rows stand in a group that holds another key, too: bool, shape (n,)."""
+    several, sizes = _counted(_distinct_pairs(keys, group)[1])
+    return found_in(group, several[sizes > 1])
 
 
 def _distinct_pairs(keys: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
