@@ -129,7 +129,8 @@ class Kin:
         if self.default_split is not None and self.default_split.count:
             found.append(
                 f"with a default split, {self.default_split.text('validation sequence')} share a stretch of {STRETCH} "
-                "nt or more with a training sequence; dataset.folds=10 dataset.fold=0 keeps similar sequences on one side"
+                "nt or more with a training sequence; with dataset.folds=10 dataset.fold=0, similar sequences stand on "
+                "one side"
             )
         if self.unsplit is not None:
             found.append(self.unsplit.rstrip("."))

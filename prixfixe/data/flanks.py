@@ -8,14 +8,16 @@ from prixfixe.construct import LEFT_FLANK, RIGHT_FLANK
 from prixfixe.data.sequences import N, Sequences, padded_chunks
 
 SAMPLE = 10_000  # sequences looked at
-FEWEST = 20  # sequences; fewer share letters by chance
+FEWEST = 10  # sequences; fewer share letters by chance
 REACH = 512  # letters from either end that are looked at
 ALIKE = 0.97  # share of sequences with the same next letter, from which on a letter is constant
 FEWEST_ALIKE = 10  # sequences of one construct, and
 SHARE_ALIKE = 0.1  # their share of the table
-SHORTEST = 3  # constant letters in a row that chance does not make in so many sequences
+NEARLY_ALIKE = 0.8  # share from which on a letter is constant but for some sequences of another kind
+SHORTEST = 3  # such letters in a row are not by chance
 SHORTEST_SHOWN = 8
 SHORTEST_INSERT = 16  # between the ends; less is the same by chance
+LETTERS_PER_ERROR = 12  # of a flank: a longer one may differ in a letter for each so many
 MOST_ENDS = 3  # ways to end a flank that are tried for one sequence
 CHUNK_LETTERS, CHUNK_ROWS = 1 << 23, 1 << 18
 
@@ -67,7 +69,7 @@ def flank_lengths(
     lengths = np.zeros((2, len(sequences), MOST_ENDS), dtype=np.uint16)
     for side, ends, carries in ((0, left, starts_with), (1, right, ends_with)):
         for end in ends:  # from the shortest on
-            rows = carries(sequences, end)
+            rows = carries(sequences, end, len(end) // LETTERS_PER_ERROR)
             rows &= lengths[side, :, 0] != len(end)
             lengths[side, rows, 1:] = lengths[side, rows, :-1]
             lengths[side, rows, 0] = len(end)
@@ -95,10 +97,9 @@ def _constant_starts(sequences: Sequences) -> Sequences:
     codes = sequences.padded()
     fewest = max(FEWEST_ALIKE, SHARE_ALIKE * len(sequences))
     found: list[list[int]] = []
-    groups: list[tuple[np.ndarray, list[int]]] = [(np.arange(len(sequences)), [])]
+    groups: list[tuple[np.ndarray, list[int], int]] = [(np.arange(len(sequences)), [], 0)]
     while groups:
-        rows, start = groups.pop()
-        constant = 0  # letters since the group parted from others
+        rows, start, constant = groups.pop()  # constant: letters up to here, since the group parted from others
         while len(start) < codes.shape[1]:
             letters = codes[rows, len(start)]
             known = sequences.lengths[rows] > len(start)
@@ -108,7 +109,9 @@ def _constant_starts(sequences: Sequences) -> Sequences:
                 if constant >= SHORTEST:
                     found.append(start)
                 for letter in np.flatnonzero(counts[:N] >= fewest).tolist():
-                    groups.append((rows[known & ((letters == letter) | (letters == N))], [*start, letter]))
+                    alike = known & ((letters == letter) | (letters == N))
+                    nearly = alike.sum() >= NEARLY_ALIKE * len(rows)
+                    groups.append((rows[alike], [*start, letter], constant + 1 if nearly else 0))
                 break
             rows = rows[known & ((letters == top) | (letters == N))]
             start = [*start, top]
@@ -117,17 +120,17 @@ def _constant_starts(sequences: Sequences) -> Sequences:
     return Sequences(np.array([letter for start in found for letter in start], dtype=np.uint8), lengths)
 
 
-def starts_with(sequences: Sequences, start: str) -> np.ndarray:
-    """Which sequences begin with `start`, an N of theirs being any letter: bool, shape (n,)."""
-    return _carries(sequences, start, np.zeros_like(sequences.lengths))
+def starts_with(sequences: Sequences, start: str, mismatches: int = 0) -> np.ndarray:
+    """Which sequences begin with `start`, or nearly so, an N of theirs being any letter: bool, shape (n,)."""
+    return _carries(sequences, start, np.zeros_like(sequences.lengths), mismatches)
 
 
-def ends_with(sequences: Sequences, end: str) -> np.ndarray:
-    """Which sequences end with `end`, an N of theirs being any letter: bool, shape (n,)."""
-    return _carries(sequences, end, sequences.lengths - len(end))
+def ends_with(sequences: Sequences, end: str, mismatches: int = 0) -> np.ndarray:
+    """Which sequences end with `end`, or nearly so, an N of theirs being any letter: bool, shape (n,)."""
+    return _carries(sequences, end, sequences.lengths - len(end), mismatches)
 
 
-def _carries(sequences: Sequences, text: str, place: np.ndarray) -> np.ndarray:
+def _carries(sequences: Sequences, text: str, place: np.ndarray, mismatches: int) -> np.ndarray:
     letters = Sequences.from_strings([text]).letters
     carries = np.asarray(sequences.lengths) >= len(text)
     if not len(text):
@@ -137,7 +140,7 @@ def _carries(sequences: Sequences, text: str, place: np.ndarray) -> np.ndarray:
     windows = np.lib.stride_tricks.sliding_window_view(sequences.letters, len(text)) if len(rows) else letters[None]
     for chunk in padded_chunks(np.full(len(rows), len(text)), letters=CHUNK_LETTERS, rows=CHUNK_ROWS):
         there = windows[at[chunk]]
-        carries[rows[chunk]] = ((there == letters) | (there == N)).all(axis=1)
+        carries[rows[chunk]] = ((there != letters) & (there != N)).sum(axis=1) <= mismatches
     return carries
 
 
