@@ -55,9 +55,9 @@ class Sequences:
                 return Sequences(self.letters[first : first + int(lengths.sum(dtype=np.int64))], lengths)
         return self._gathered(self.starts[rows], self.lengths[rows])
 
-    def cut(self, start: np.ndarray, lengths: np.ndarray) -> Sequences:
-        """Of each sequence so many letters from `start` on, counted from its first: both int (n,), and within it."""
-        return self._gathered(self.starts + start, lengths.astype(np.int32))
+    def cut(self, start: np.ndarray, lengths: np.ndarray, rows: np.ndarray | slice = slice(None)) -> Sequences:
+        """Of some sequences so many letters from `start` on, counted from the first: both int (m,), and within it."""
+        return self._gathered(self.starts[rows] + start, lengths.astype(np.int32))
 
     def _gathered(self, starts: np.ndarray, lengths: np.ndarray) -> Sequences:
         """The stretches of `letters` that begin at `starts`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -156,9 +157,13 @@ def insert_links(sequences: Sequences, keys: np.ndarray) -> tuple[np.ndarray, np
 def _insert_keys(sequences: Sequences, rows: np.ndarray, start: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """`group_keys` of what begins at `start` in some of the sequences; not all of it is in memory at once."""
     keys = np.empty(len(rows), dtype=np.uint64)
-    for chunk in padded_chunks(lengths[rows], letters=CHUNK_LETTERS, rows=CHUNK_ROWS):
+
+    def fill(chunk: slice) -> None:
         some = rows[chunk]
-        keys[chunk] = group_keys(sequences[some].cut(start[some].astype(np.int64), lengths[some]))
+        part = sequences.cut(start[some].astype(np.int64), lengths[some], some)
+        keys[chunk] = np.minimum(_hashed(part), _hashed(part.reverse_complement()))
+
+    _in_threads(fill, lengths[rows])
     return keys
 
 
@@ -318,9 +323,14 @@ def strand_hashes(sequences: Sequences) -> tuple[np.ndarray, np.ndarray]:
         forward[rows] = _hashed(part)
         backward[rows] = _hashed(part.reverse_complement())
 
-    with ThreadPoolExecutor() as pool:  # numpy works outside the interpreter's lock
-        deque(pool.map(fill, padded_chunks(sequences.lengths, letters=CHUNK_LETTERS, rows=CHUNK_ROWS)), maxlen=0)
+    _in_threads(fill, sequences.lengths)
     return forward, backward
+
+
+def _in_threads(fill: Callable[[slice], None], lengths: np.ndarray) -> None:
+    """Calls `fill` for each chunk of sequences of these lengths; numpy works outside the interpreter's lock."""
+    with ThreadPoolExecutor() as pool:
+        deque(pool.map(fill, padded_chunks(lengths, letters=CHUNK_LETTERS, rows=CHUNK_ROWS)), maxlen=0)
 
 
 def strand_hash(sequences: Sequences) -> np.ndarray:
@@ -365,7 +375,7 @@ def clusters(sequences: Sequences) -> np.ndarray:
         [group_keys(parts)],
         [np.arange(len(parts))],
     )  # the whole insert: joins equal ones of any length and content
-    for rows in padded_chunks(parts.lengths, letters=CHUNK_LETTERS, rows=CHUNK_ROWS):
+    for rows in padded_chunks(parts.lengths, letters=CHUNK_LETTERS // 4, rows=CHUNK_ROWS):  # 8 bytes a letter
         minimizers = _minimizers(parts[rows])
         kept = minimizers != NO_KMER
         kept[:, 1:] &= minimizers[:, 1:] != minimizers[:, :-1]
@@ -377,8 +387,8 @@ def clusters(sequences: Sequences) -> np.ndarray:
 def _joined(labels: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Labels that rows share that share one of `labels` or of `others`: int64, shape (n,)."""
     rows = np.arange(len(labels))
-    pairs = zip(_links(labels, rows), _links(others, rows), strict=True)
-    return _components(*(np.concatenate(ends) for ends in pairs), len(labels))
+    (one, other), (another, yet_another) = _links(labels, rows), _links(others, rows)
+    return _components(np.concatenate([one, another]), np.concatenate([other, yet_another]), len(labels))
 
 
 def _components(one: np.ndarray, other: np.ndarray, n: int) -> np.ndarray:
