@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
-from typing import Annotated
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated, Any
 
 import numpy as np
 from annotated_types import Ge, Le
 
+from prixfixe.common.text import printable
+from prixfixe.counting import counted
 from prixfixe.data.measurements import Measurements
 from prixfixe.errors import InputError
+
+TEST = "test"  # the fold that is never trained on where another fold of the same column is validated on
+VALIDATION_NAMES = ("val", "valid", "validation", "dev")
+MOST_FOLDS, NAMED_FOLDS = 100, 6  # a column of more labels holds no folds; of fewer, those that are named
+LEAKS = 1  # counts up when what is counted as a leak changes
 
 
 @dataclass(frozen=True)
@@ -21,6 +28,8 @@ class Split:
     content: a hash of everything in it, which is part of a run's identity; a path is not.
     simulated: whether the numbers come from the simulated assay and must be labelled so.
     warnings: what the user should know, a sentence each.
+    near_duplicates: the share of validation sequences that share a long stretch with a training sequence.
+    test: what is neither trained on nor chosen by, and scored once, at the end.
     """
 
     train: Measurements
@@ -28,6 +37,8 @@ class Split:
     content: str
     simulated: bool = False
     warnings: tuple[str, ...] = ()
+    near_duplicates: float | None = None
+    test: Measurements | None = None
 
 
 class Dataset(ABC):
@@ -54,19 +65,30 @@ class Simulated(Dataset):
         self.training_fraction = checked_fraction(training_fraction)
 
     def read(self) -> Split:
+        from prixfixe.data.near_duplicates import near_duplicates
         from prixfixe.data.splits import split
         from prixfixe.simulation import VERSION, simulate
 
         measurements = simulate(self.size, self.seed).measurements
         train, validation = split(measurements, validation_fraction=self.validation_fraction, seed=self.seed)
-        content = f"simulated version={VERSION} size={self.size} seed={self.seed} validation_fraction={self.validation_fraction}"
+        content = (
+            f"simulated version={VERSION} size={self.size} seed={self.seed} "
+            f"validation_fraction={self.validation_fraction}"
+        )
         train = training_share(train, self.training_fraction, self.seed)
-        return Split(measurements[train], measurements[validation], content=content, simulated=True)
+        near = near_duplicates(measurements.sequences[validation], measurements.sequences[train])
+        return Split(
+            measurements[train],
+            measurements[validation],
+            content=content,
+            simulated=True,
+            near_duplicates=near.share,
+        )
 
 
 class Table(Dataset):
-    """A table of the user's own: split by sequence, by its `fold` column, by folds of similar sequences, or with a
-    second table for validation."""
+    """A table of the user's own: split by sequence, by its fold column, by folds of similar sequences, or with a
+    second table for validation; and a part of it, or another table, to test on."""
 
     def __init__(
         self,
@@ -77,9 +99,11 @@ class Table(Dataset):
         split_seed: Annotated[int, Ge(0)],
         sequence: str | None,
         expression: str | list[str] | None,
-        fold: int | None,
+        fold: int | str | None,
         folds: int | None,
-        training_fraction: float = 1.0,  # a run of version 0.1 has none
+        training_fraction: float = 1.0,  # a run of version 0.1 has none of these
+        test: str | None = None,
+        test_fold: int | str | None = None,
     ) -> None:
         if validation is not None and (fold is not None or folds is not None):
             raise InputError(
@@ -91,57 +115,167 @@ class Table(Dataset):
             raise InputError(
                 f"dataset.folds={folds} needs the fold to validate on: give dataset.fold=N, 0 to {folds - 1}"
             )
+        if test is not None and test_fold is not None:
+            raise InputError(
+                f"dataset.test={test} and dataset.test_fold={test_fold} both say what to test on: leave one of them out"
+            )
+        if test_fold is not None and str(test_fold).lower() == str(fold).lower():
+            raise InputError(f"dataset.fold={fold} and dataset.test_fold={test_fold} are the same: choose another one")
         self.path = os.path.expanduser(path)
         self.validation = None if validation is None else os.path.expanduser(validation)
-        self.validation_fraction, self.split_seed, self.fold = validation_fraction, split_seed, fold
-        self.folds = folds
+        self.test = None if test is None else os.path.expanduser(test)
+        self.validation_fraction, self.split_seed = validation_fraction, split_seed
+        self.fold, self.folds, self.test_fold = fold, folds, test_fold
         self.training_fraction = checked_fraction(training_fraction)
         self.columns = {"sequence": sequence, "expression": expression}
 
     def read(self) -> Split:
         from prixfixe.data.prepared import prepare
-        from prixfixe.data.splits import FEWEST_VALIDATION, shared
+        from prixfixe.data.splits import cluster_folds, draw, fold_split, in_fold
 
         measurements, content = prepare(self.path, self.columns)
-        if self.validation is not None:
-            validation, other_content = prepare(self.validation, self.columns)
-            if validation.tasks != measurements.tasks:
-                raise InputError(
-                    f"{self.validation} measures {', '.join(validation.tasks)} but {self.path} measures "
-                    f"{', '.join(measurements.tasks)}; "
-                    "both tables need the same expression columns"
-                )
-            train, content = measurements, f"{content} {other_content}"
-        else:
-            rows, held_out = self._split(measurements)
-            train, validation = measurements[rows], measurements[held_out]
-        if len(validation) < FEWEST_VALIDATION:
-            where = self.validation or f"dataset.fold={self.fold} of {self.path}"
-            raise InputError(
-                f"{where}: too few sequences to validate on ({len(validation)}); at least {FEWEST_VALIDATION} "
-                "are needed"
+        said = self._unused_folds(measurements)
+        if self.folds is not None:
+            made = cluster_folds(measurements, self.folds, seed=self.split_seed)
+            measurements = replace(measurements, fold=made, fold_column=None)
+        rows, test = np.arange(len(measurements)), None
+        if self.test is not None:
+            test, other_content = self._other_table(self.test, measurements)
+            content += f" test={other_content}"
+        elif self.test_fold is not None:
+            tested = in_fold(measurements, self.test_fold)
+            rows, test = np.flatnonzero(~tested), measurements[tested]
+            content += f" test_fold={str(self.test_fold).lower()}"
+        elif len(rows := self._without_test_rows(measurements)) < len(measurements):
+            said.append(
+                f"{counted(len(measurements) - len(rows), 'row')} of {self.path} in fold {TEST} left out of training: "
+                f"dataset.test_fold={TEST} scores them at the end"
             )
-        drawn = self.validation is None and self.fold is None  # by sequence, so that none stands on both sides
-        both = 0 if drawn else shared(train.sequences, validation.sequences)
-        warning = f"{both} of the {len(validation)} validation sequences stand in training as well (or as their reverse complement)"
+        if len(rows) < len(measurements):
+            measurements = measurements[rows]
+        if self.validation is not None:
+            validation, other_content = self._other_table(self.validation, measurements)
+            train, content = measurements, f"{content} {other_content}"
+        elif self.fold is not None:
+            trained, held_out = fold_split(measurements, self.fold)
+            train, validation = measurements[trained], measurements[held_out]
+        else:
+            drawn = draw(measurements, validation_fraction=self.validation_fraction, seed=self.split_seed)
+            train, validation = measurements[drawn.train], measurements[drawn.validation]
+            content += " groups" if drawn.merged else ""  # a split unlike that of version 0.1
+            if 2 * drawn.largest > len(measurements):
+                share = drawn.largest / len(measurements)
+                said.append(
+                    f"{drawn.largest:,} of {counted(len(measurements), 'row')} ({share:.0%}) "
+                    "cannot be parted, as each tells of another one (same insert, or overlapping windows): "
+                    f"{len(validation):,} are validated on"
+                )
         if self.training_fraction < 1:
             train = train[training_share(np.arange(len(train)), self.training_fraction, self.split_seed)]
-        return Split(train, validation, content=content, warnings=(warning,) if both else ())
+        enough(validation, self.validation or f"dataset.fold={self.fold} of {self.path}", "validate")
+        if test is not None:
+            enough(test, self.test or f"dataset.test_fold={self.test_fold} of {self.path}", "test")
+        split = Split(train, validation, content=content, warnings=tuple(said), test=test)
+        return self._with_leaks(split)
 
-    def _split(self, measurements: Measurements) -> tuple[np.ndarray, np.ndarray]:
-        """The rows of one table to train on and those to validate on."""
-        from prixfixe.data.splits import cluster_folds, fold_split, split
+    def _other_table(self, path: str, measurements: Measurements) -> tuple[Measurements, str]:
+        """A second table, which measures the same; and its content."""
+        from prixfixe.data.prepared import prepare
 
-        if self.fold is None:
-            return split(measurements, validation_fraction=self.validation_fraction, seed=self.split_seed)
-        if self.folds is not None:
-            if measurements.fold is not None:
-                raise InputError(
-                    f"{self.path} has folds of its own: leave dataset.folds={self.folds} out to use them, or "
-                    "remove their column"
+        other, content = prepare(path, self.columns)
+        if other.tasks != measurements.tasks:
+            raise InputError(
+                f"{path} measures {', '.join(other.tasks)} but {self.path} measures "
+                f"{', '.join(measurements.tasks)}; "
+                "both tables need the same expression columns"
+            )
+        return other, content
+
+    def _unused_folds(self, measurements: Measurements) -> list[str]:
+        """A sentence about folds that the table has and nobody asked for."""
+        from prixfixe.data.splits import fold_names
+
+        used = any(setting is not None for setting in (self.fold, self.test_fold)) and self.folds is None
+        if measurements.fold_column is None or used or self.validation is not None:
+            return []
+        names = [str(name) for name in fold_names(measurements) if str(name)]
+        if not 2 <= len(names) <= MOST_FOLDS:
+            return []
+        held_out = next((name for name in names if name.lower() in VALIDATION_NAMES), names[0])
+        shown = ", ".join(names[:NAMED_FOLDS]) + (", ..." if len(names) > NAMED_FOLDS else "")
+        instead = "" if self.folds is None else f", without dataset.folds={self.folds},"
+        return [
+            printable(
+                f"{self.path} has a column {measurements.fold_column} ({shown}), which is not used: "
+                f"dataset.fold={held_out}{instead} validates on one of its folds, and trains on the others"
+            )
+        ]
+
+    def _without_test_rows(self, measurements: Measurements) -> np.ndarray:
+        """The rows that are not in a fold called test, where another fold of the table's own is validated on."""
+        from prixfixe.data.splits import fold_names, in_fold
+
+        own = fold_names(measurements) if self.fold is not None and self.folds is None else []
+        if str(self.fold).lower() == TEST or TEST not in [str(name).lower() for name in own]:
+            return np.arange(len(measurements))
+        return np.flatnonzero(~in_fold(measurements, TEST))
+
+    def _with_leaks(self, split: Split) -> Split:
+        """The split with what is to be said of held-out sequences that training has seen, or nearly so. Cached, since
+        large sets take seconds and every job of a sweep asks."""
+        from prixfixe.data.near_duplicates import STRETCH, NearDuplicates, near_duplicates
+        from prixfixe.data.prepared import remembered
+        from prixfixe.data.splits import straddling
+
+        drawn = self.validation is None and self.fold is None  # in groups, so that none stands on both sides
+
+        def count() -> dict[str, Any]:
+            found = {}
+            for part, held_out in (("validation", split.validation), ("test", split.test)):
+                if held_out is not None:
+                    near = near_duplicates(held_out.sequences, split.train.sequences)
+                    parted = drawn and part == "validation"
+                    found[part] = {"near": asdict(near), "both": 0 if parted else straddling(split.train, held_out)}
+            return found
+
+        settings = [self.validation_fraction, self.split_seed, self.fold, self.folds, self.test_fold]
+        settings += [] if self.training_fraction == 1 else [self.training_fraction]
+        key = {"leaks": LEAKS, "content": split.content, "columns": self.columns, "settings": settings}
+        said = list(split.warnings)
+        counts = remembered(key, count)
+        for part, found in counts.items():
+            held_out = split.validation if part == "validation" else split.test
+            assert held_out is not None
+            near = NearDuplicates(**found["near"])
+            if both := found["both"]:
+                said.append(
+                    f"{both} of the {len(held_out)} {part} sequences stand in training as well (or as their reverse "
+                    f"complement, their insert on either strand, or a window that overlaps){self._advice()}"
                 )
-            measurements = replace(measurements, fold=cluster_folds(measurements, self.folds, seed=self.split_seed))
-        return fold_split(measurements, self.fold)
+            if near.count > both:
+                said.append(
+                    f"{near.text(f'{part} sequence')} share a stretch of {STRETCH} nt or more with a training "
+                    f"sequence, so that their scores tell of memory as well{self._advice()}"
+                )
+        share = NearDuplicates(**counts["validation"]["near"]).share
+        return replace(split, warnings=tuple(said), near_duplicates=share)
+
+    def _advice(self) -> str:
+        """What to type so that similar sequences stand on one side."""
+        if self.folds is not None:
+            return ""
+        instead = "" if self.validation is None else " instead of dataset.validation"
+        return f"; with dataset.folds=10 dataset.fold=0{instead}, similar sequences stand on one side"
+
+
+def enough(measurements: Measurements, where: str, purpose: str) -> None:
+    """Raises InputError for a part that is too small to score on."""
+    from prixfixe.data.splits import FEWEST_VALIDATION
+
+    if len(measurements) < FEWEST_VALIDATION:
+        raise InputError(
+            f"{where}: too few sequences to {purpose} on ({len(measurements)}); at least {FEWEST_VALIDATION} are needed"
+        )
 
 
 def checked_fraction(training_fraction: float) -> float:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -35,8 +36,8 @@ from prixfixe.processes import Processes, processes
 from prixfixe.recipe import Recipe, singletons_are_told
 from prixfixe.run_folder import RunFolder, identity, versions
 from prixfixe.run_log import NoLog, open_log
-from prixfixe.runs.targets import save_targets
-from prixfixe.scoring import PRECISIONS
+from prixfixe.runs.targets import load_targets, save_targets
+from prixfixe.scoring import AT_ONCE, PRECISIONS, AtOnce, predict, score
 from prixfixe.signals import StopRequest, stop_request
 from prixfixe.simulated import SIMULATED
 from prixfixe.training.settings import check_settings, training_settings, values_of
@@ -128,6 +129,7 @@ def run(config: Mapping[str, Any], path: Path, *, show_progress: bool, origin: O
             "parameters": network.parameter_count(),
             "gpu_memory_bytes": torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None,
             "left_out": len(split.train) - len(taken),
+            "validation_near_duplicates": split.near_duplicates,
             "simulated": split.simulated,
             "device": device_name(device),
             "processes": together.count,
@@ -136,10 +138,28 @@ def run(config: Mapping[str, Any], path: Path, *, show_progress: bool, origin: O
             if len(targets.tasks) > 1:  # of the best epoch; history.csv and the logs have the means
                 with np.load(folder.validation_file) as best:
                     metrics["tasks"] = scores_by_task(best["measured"], best["predicted"], targets.tasks, missing=True)
+            if split.test is not None:
+                metrics["test"] = test_scores(network, recipe, split.test, folder, device, metrics["micro_batch"])
             folder.write_metrics(plain(metrics))
             folder.write_status("done")
             remove_checkpoints(path)
         return together.from_first(metrics)
+
+
+def test_scores(
+    network: Network,
+    recipe: Recipe,
+    test: Measurements,
+    folder: RunFolder,
+    device: torch.device,
+    micro_batch: int | None,
+) -> dict[str, Any]:
+    """The scores of the best epoch, whose weights are in the folder, on what neither it nor its choice has seen."""
+    network.load_state_dict(load_file(folder.weights_file))
+    targets = load_targets(folder)
+    at_once = AtOnce(min(AT_ONCE[device.type], micro_batch or AT_ONCE[device.type]))
+    expression, log_probs = predict(network, recipe, recipe.load(test.sequences, device), batch_size=at_once)
+    return score(np.asarray(test.expression), expression, log_probs, targets.bins, targets.residual_sd)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """What keeps runs from being comparable is said beneath their table, and nothing is said where they are."""
 
 import inspect
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -181,4 +182,32 @@ def test_a_real_file_of_predictions_tells_its_measurements(tmp_path: Path) -> No
 def test_the_settings_of_a_split_are_those_of_the_dataset() -> None:
     known = {f"dataset.{name}" for name in inspect.signature(Table).parameters}
     assert set(SPLIT) < known
-    assert known - set(SPLIT) == {f"dataset.{name}" for name in ("path", "validation", "sequence", "expression")}
+    assert known - set(SPLIT) == {
+        f"dataset.{name}" for name in ("path", "validation", "test", "sequence", "expression")
+    }
+
+
+def test_near_duplicates_between_validation_and_training_are_said(tmp_path: Path) -> None:
+    sweep = make_grid(tmp_path / "designed", choices=TWO, n=30)
+    for run, share in zip(sorted(sweep.glob("*/")), (0.04, 0.06), strict=True):
+        assert said(sweep) == []  # not counted yet (version 0.1), or few
+        file = run / "metrics.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), "validation_near_duplicates": share}))
+    (line,) = said(sweep)
+    assert line.startswith(
+        "beware: 4 % to 6 % of the validation sequences share a long stretch with a training sequence"
+    )
+    assert "dataset.folds=10 dataset.fold=0" in line
+    assert remarks(collect([sweep]).rows, score="pearson_score") == []
+
+
+def test_scores_on_a_test_part_are_columns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep = make_grid(tmp_path / "tested", choices=ONE, n=30)
+    file = sweep / BHI / "metrics.json"
+    tested = {"pearson_r": 0.4321, "spearman_rho": 0.4, "kl": 1.5, "mse": 2.0, "n": 12}
+    file.write_text(json.dumps({**json.loads(file.read_text()), "test": tested}))
+    (row,) = collect([sweep]).rows
+    assert (row["test_pearson_r"], row["test_n"]) == (0.4321, 12)
+    assert main(["results", str(sweep)]) == 0
+    table = capsys.readouterr().out
+    assert "Pearson r (test)" in table and "0.432" in table

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -223,3 +224,44 @@ def test_the_public_demo_files_are_found_equal(real_data, tmp_path):
     assert report.alphabet.rows_with_n == 25
     assert report.flanks.yeast_construct and report.flanks.rows_without == 0
     assert report.expression["expression"].integer_share == pytest.approx(0.58, abs=0.01)
+
+
+def test_what_tells_of_each_other_is_counted(tmp_path):
+    start, end = "GATTACAGATTACAG", "CCGGTTAACGTCC"
+    inserts = random_strings(40)
+    strings = [start + insert + end for insert in [*inserts, *map(reverse_complement, inserts[:3])]]
+    strings.append(start + inserts[5][:40] + random_strings(1, 40, seed=3)[0] + end)
+    path = tmp_path / "table"
+    path.write_text("seq\texpression\tsplit\n" + "".join(f"{s}\t{i}\t{'ab'[i > 39]}\n" for i, s in enumerate(strings)))
+    report = check(path)
+    assert (report.kin.groups, report.kin.same_insert, report.kin.overlapping) == (41, 6, None)
+    assert (report.kin.clusters, report.kin.groups_in_several_folds, report.kin.clusters_in_several_folds) == (40, 3, 4)
+    assert report.folds == {"a": 40, "b": 4}
+    assert "6 rows with the insert of another sequence, on either strand" in report.text()
+    assert any(warning.startswith("3 groups in more than one fold") for warning in report.warnings())
+    assert any(warning.startswith("4 clusters of similar sequences") for warning in report.warnings())
+    other = write(tmp_path / "other", [(start + reverse_complement(s) + end, 1.0) for s in inserts[10:12]])
+    overlap = check(other, against=path).against
+    assert overlap is not None and (overlap.groups, overlap.stretches.count) == (2, 2)
+
+
+def test_overlapping_windows_are_counted(tmp_path):
+    path = tmp_path / "table"
+    rows = [f"{s}\t{row}\tchr2\t{60 * row + 40 * (row > 3)}" for row, s in enumerate(random_strings(20))]
+    rows = [f"{row}\t{int(row.rsplit(chr(9), 1)[1]) + 79}" for row in rows]
+    path.write_text("sequence\texpression\tseqnames\tstart\tend\n" + "\n".join(rows) + "\n")
+    report = check(path)
+    assert (report.kin.groups, report.kin.overlapping) == (2, 20)  # rows 0 to 3, and 4 to 19
+
+
+def test_memory_goes_with_letters(tmp_path):
+    rows = [(string, float(row)) for row, string in enumerate(random_strings(400, 100))]
+    path = write(tmp_path / "table", [*rows[:200], (random_strings(1, 200_000)[0], 0.5), *rows[200:]])
+    tracemalloc.start()
+    try:
+        report = check(path, against=path)
+        assert tracemalloc.get_traced_memory()[1] < 100e6  # rows times the longest: 80 MB an array of bytes
+    finally:
+        tracemalloc.stop()
+    assert report.lengths.longest == 200_000
+    assert report.against is not None and report.against.same_content

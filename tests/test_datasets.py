@@ -64,10 +64,12 @@ def test_options_that_would_be_ignored_are_refused(values: dict[str, Any], messa
         table(promoters, **values)
 
 
-def test_folds_are_not_made_over_a_fold_column(promoters: Path) -> None:
+def test_folds_that_are_asked_for_are_made_over_a_fold_column_which_is_named(promoters: Path) -> None:
     columns(promoters).assign(fold=lambda f: np.arange(len(f)) % 4).to_csv(promoters, sep="\t", index=False)
-    with pytest.raises(InputError, match=r"has folds of its own: leave dataset.folds=5 out"):
-        table(promoters, fold=1, folds=5).read()
+    split = table(promoters, fold=4, folds=5).read()
+    assert len(split.validation) == 24
+    (warning,) = split.warnings
+    assert "has a column fold (0, 1, 2, 3), which is not used: dataset.fold=0, without dataset.folds=5, " in warning
 
 
 def test_sequences_of_the_held_out_fold_in_training_are_warned_of(promoters: Path) -> None:
@@ -79,7 +81,86 @@ def test_sequences_of_the_held_out_fold_in_training_are_warned_of(promoters: Pat
     pd.concat([frame, twins]).to_csv(promoters, sep="\t", index=False)
     (warning,) = table(promoters, fold=2).read().warnings
     assert warning.startswith("2 of the 30 validation sequences stand in training as well")
-    assert table(promoters).read().warnings == table(promoters, validation_fraction=0.5).read().warnings == ()
+    drawn = [table(promoters, validation_fraction=fraction).read().warnings for fraction in (0.1, 0.5)]
+    assert drawn[0] == drawn[1]
+    assert [warning.count("has a column fold (0, 1, 2, 3), which is not used") for warning in drawn[0]] == [1]
+
+
+def test_a_set_column_is_named_and_its_test_rows_are_never_trained_on(promoters: Path) -> None:
+    frame = columns(promoters).assign(set=lambda f: np.array(["Train", "Val", "Test", "Train"])[np.arange(len(f)) % 4])
+    frame.to_csv(promoters, sep="\t", index=False)
+    (warning,) = table(promoters).read().warnings
+    assert "has a column set (Test, Train, Val), which is not used: dataset.fold=Val validates on one" in warning
+    split = table(promoters, fold="val").read()
+    assert split.validation.sequences.to_strings() == frame.sequence[frame.set == "Val"].tolist()
+    assert split.train.sequences.to_strings() == frame.sequence[frame.set == "Train"].tolist()
+    assert split.test is None
+    (warning,) = split.warnings
+    assert "30 rows of" in warning and "in fold test left out of training: dataset.test_fold=test" in warning
+    tested = table(promoters, fold="val", test_fold="test").read()
+    assert tested.warnings == () and tested.content != split.content
+    assert tested.test is not None
+    assert tested.test.sequences.to_strings() == frame.sequence[frame.set == "Test"].tolist()
+    frame.loc[5, "set"] = ""
+    frame.to_csv(promoters, sep="\t", index=False)
+    assert len(table(promoters).read().train) == 108  # a gap is no error where no fold is asked for
+    with pytest.raises(InputError, match="1 of 120 rows have no fold"):
+        table(promoters, fold="val").read()
+
+
+def test_a_test_part_chooses_nothing(promoters: Path, tmp_path: Path) -> None:
+    held_out = tmp_path / "held_out.tsv"
+    frame = columns(promoters)
+    frame.iloc[:40].to_csv(held_out, sep="\t", index=False)
+    frame.iloc[40:].assign(fold=lambda f: np.arange(len(f)) % 4).to_csv(promoters, sep="\t", index=False)
+    split = table(promoters, fold=1, test=str(held_out)).read()
+    assert split.test is not None and len(split.test) == 40
+    assert len(split.train) == 60
+    by_fold = table(promoters, test_fold=3).read()
+    assert by_fold.test is not None and len(by_fold.test) == 20
+    assert len(by_fold.train) + len(by_fold.validation) == 60
+    with pytest.raises(InputError, match="both say what to test on"):
+        table(promoters, test_fold=3, test="x.tsv")
+    with pytest.raises(InputError, match=r"dataset.fold=1 and dataset.test_fold=1 are the same"):
+        table(promoters, fold=1, test_fold=1)
+    seen = table(promoters, test=str(promoters)).read()
+    assert any("of the 80 test sequences stand in training as well" in warning for warning in seen.warnings)
+
+
+def test_the_best_epoch_is_scored_on_the_test_part_once(promoters: Path, tmp_path: Path) -> None:
+    columns(promoters).assign(fold=lambda f: np.arange(len(f)) % 4).to_csv(promoters, sep="\t", index=False)
+    node = {"_target_": "prixfixe.datasets.Table", "path": str(promoters), "validation": None}
+    node |= {"validation_fraction": 0.1, "split_seed": 0, "sequence": None, "expression": None, "folds": None}
+    config = {**demo("bhi", "conv", "efficientnet", "mlp"), "dataset": {**node, "fold": 1, "test_fold": 3}}
+    config["training"]["epochs"] = 3
+    metrics = run(config, tmp_path / "run", show_progress=False)
+    assert metrics["test"]["n"] == 30 and metrics["validation_near_duplicates"] == 0
+    frame = columns(promoters)
+    tested = frame[frame.fold == 3]
+    predicted = prixfixe.load(tmp_path / "run").predict(tested.sequence.tolist())
+    expected = np.corrcoef(predicted, tested.expression)[0, 1]
+    assert metrics["test"]["pearson_r"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_overlapping_windows_and_near_duplicates_are_known(tmp_path: Path) -> None:
+    strings = random_strings(60, 100)
+    strings[1::2] = [one[30:] + other[:30] for one, other in zip(strings[::2], strings[1::2], strict=True)]
+    text = "".join(f"chr1\t{1000 * (row // 2) + 30 * (row % 2)}\t{s}\t{row}\n" for row, s in enumerate(strings))
+    rows = [line.split("\t") for line in text.splitlines()]
+    path = tmp_path / "windows.tsv"
+    path.write_text(
+        "chrom\tstart\tend\tsequence\texpression\n"
+        + "".join(f"{chrom}\t{start}\t{int(start) + 100}\t{s}\t{value}\n" for chrom, start, s, value in rows)
+    )
+    split = table(path, validation_fraction=0.2).read()
+    assert split.warnings == () and split.near_duplicates == 0
+    assert len(split.validation) == 12
+    path.write_text("sequence\texpression\n" + "".join(f"{s}\t{value}\n" for _, _, s, value in rows))
+    split = table(path, validation_fraction=0.2).read()
+    (warning,) = split.warnings
+    assert split.near_duplicates is not None and split.near_duplicates > 0.5
+    assert "of 12 validation sequences" in warning and "dataset.folds=10 dataset.fold=0" in warning
+    assert table(path, folds=10, fold=0).read().near_duplicates == 0
 
 
 def test_too_few_sequences_to_validate_on(promoters: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from prixfixe.analysis.results import EVALUATION_COLUMNS, Row, by_seeds, labels
+from prixfixe.analysis.results import EVALUATION_COLUMNS, LEAK_COLUMN, Row, by_seeds, labels
 from prixfixe.common.inputs import is_missing
 from prixfixe.common.text import printable
 from prixfixe.errors import InputError
@@ -23,7 +23,8 @@ from prixfixe.runs.reader import held_out, read_part, read_text
 from prixfixe.sweeps.plan import Plan
 
 # how a table is split: its folds are one data set, each with held-out rows of its own
-SPLIT = ("dataset.validation_fraction", "dataset.split_seed", "dataset.fold", "dataset.folds")
+SPLIT = ("dataset.validation_fraction", "dataset.split_seed", "dataset.fold", "dataset.folds", "dataset.test_fold")
+MOST_NEAR_DUPLICATES = 0.05  # of validation sequences; beyond that their scores are no forecast for new ones
 MOST_NAMED = 3  # settings, and rows of a table
 MOST_VALUES = 4
 
@@ -33,8 +34,24 @@ def remarks(*sides: Sequence[Row], score: str | None = None) -> list[str]:
 
     score: where all of it is about that one; the scores of an evaluation do not depend on what a run has held out.
     """
-    data = None if score in EVALUATION_COLUMNS else unlike_data(itertools.chain(*sides))
-    return [*dict.fromkeys(line for rows in sides for line in unlike_seeds(rows)), *([data] if data else [])]
+    unlike = [line for rows in sides for line in unlike_seeds(rows)]
+    if score not in EVALUATION_COLUMNS:
+        rows = [*itertools.chain(*sides)]
+        unlike += [line for line in (unlike_data(rows), near_duplicates(rows)) if line]
+    return [*dict.fromkeys(unlike)]
+
+
+def near_duplicates(rows: Iterable[Row]) -> str | None:
+    """A remark where many of the sequences that runs are scored on are nearly training sequences."""
+    shares = [row[LEAK_COLUMN] for row in rows if row["state"] == "done" and row.get(LEAK_COLUMN) is not None]
+    if not shares or max(shares) <= MOST_NEAR_DUPLICATES:
+        return None
+    least, most = (f"{100 * share:.3g} %" for share in (min(shares), max(shares)))
+    return (
+        f"beware: {most if least == most else f'{least} to {most}'} of the validation sequences share a long stretch "
+        "with a training sequence, so that scores tell of memory as well; with dataset.folds=10 dataset.fold=0, "
+        "similar sequences stand on one side"
+    )
 
 
 def unlike_seeds(rows: Sequence[Row]) -> list[str]:

@@ -53,6 +53,10 @@ EVALUATION_COLUMNS = (
     "spearman_score",
     *(f"{score}_{subset}" for score in ("r", "rho") for subset in WEIGHTS),
 )
+# there only where a test set was held out, which chose nothing
+TEST_COLUMNS = tuple(f"test_{score}" for score in ("kl", "pearson_r", "spearman_rho", "mse", "n"))
+# there only where a run has counted them: the share of validation sequences that share a stretch with a training one
+LEAK_COLUMN = "validation_near_duplicates"
 # there only where a run is not done and has epochs behind it: its last epoch's scores, which are not final
 SO_FAR_COLUMNS = ("epoch", *(f"{score}_so_far" for score in ("kl", "pearson_r", "spearman_rho", "mse")))
 
@@ -72,6 +76,8 @@ NUMBERS = frozenset(
         ),
         *("gpu_memory_bytes", "inference_per_second"),
         *EVALUATION_COLUMNS,
+        *TEST_COLUMNS,
+        LEAK_COLUMN,
         *SO_FAR_COLUMNS,
     )
 )
@@ -104,8 +110,8 @@ def collect(folders: Sequence[Path]) -> Results:
     """The runs in some sweep folders or run folders, those that a sweep's plan names and that are not there included.
 
     A damaged folder is named and passed over. Raises InputError where a folder is not there or holds no runs at all.
-    Every row has every key of COLUMNS, None where it is not known; those of EVALUATION_COLUMNS and SO_FAR_COLUMNS, and
-    r_ and rho_ of tasks, are in all rows where one row has them.
+    Every row has every key of COLUMNS, None where it is not known; those of EVALUATION_COLUMNS, TEST_COLUMNS,
+    LEAK_COLUMN and SO_FAR_COLUMNS, and r_ and rho_ of tasks, are in all rows where one row has them.
     """
     rows: dict[Path, Row] = {}
     damaged: list[str] = []
@@ -149,7 +155,8 @@ def read_row(folder: RunFolder, plan: Plan, damaged: list[str]) -> Row:
         metrics = folder.metrics()
         if not metrics:
             raise damage(folder.path, "its status says done, and it has no metrics.json")
-        row |= {column: metrics[column] for column in OF_METRICS if column in metrics}
+        row |= {column: metrics[column] for column in (*OF_METRICS, LEAK_COLUMN) if column in metrics}
+        row |= {f"test_{score}": value for score, value in (metrics.get("test") or {}).items()}
         try:
             row |= _evaluation(folder)
         except InputError as error:
@@ -235,7 +242,7 @@ def mean_row(rows: Sequence[Row]) -> Row:
             mean[column] = statistics.fmean(values) if values else None
         if column in SCORES:
             mean[f"{column}_sd"] = statistics.stdev(values) if len(values) > 1 else None
-    for column in ("parameters", "n", "gpu_memory_bytes", "epoch"):
+    for column in ("parameters", "n", "gpu_memory_bytes", "epoch", "test_n"):
         if mean.get(column) is not None:
             mean[column] = round(mean[column])
     return mean
@@ -328,7 +335,8 @@ def _so_far(folder: RunFolder) -> Row:
 def _same_keys(rows: Iterable[Row]) -> list[Row]:
     rows = list(rows)
     known = set().union(*rows)
-    columns = [*COLUMNS, *of_evaluations(rows), *(column for column in SO_FAR_COLUMNS if column in known)]
+    optional = (*of_evaluations(rows), *TEST_COLUMNS, LEAK_COLUMN, *SO_FAR_COLUMNS)
+    columns = [*COLUMNS, *(column for column in optional if column in known)]
     return [{column: row.get(column) for column in columns} for row in rows]
 
 

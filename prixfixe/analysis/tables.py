@@ -24,6 +24,7 @@ LABELS = {
     "inference_per_second": "predicted/s",
     "gpu_memory_bytes": "GPU memory",
     "best_epoch": "best epoch",
+    "test_pearson_r": "Pearson r (test)",
     "p": "p",
     "p_adjusted": "p corrected",
 }
@@ -102,7 +103,7 @@ def number(value: Any, column: str) -> str:
         return duration(value)
     if column == "gpu_memory_bytes":
         return f"{value / 2**30:.2f} GiB"
-    if column == "share":
+    if column in ("share", "validation_near_duplicates"):
         return f"{value:.1%}"
     if column in ("samples_per_second", "inference_per_second"):
         return f"{value:,.0f}"
@@ -208,6 +209,7 @@ def write_parquet(table: Table, path: Path) -> None:
 def default_columns(rows: Sequence[Row]) -> list[str]:
     """What is shown without --columns: the parts, the scores, the costs; of them what at least one row has."""
     optional = (
+        "test_pearson_r",
         "pearson_score",
         "spearman_score",
         "parameters",

@@ -10,25 +10,36 @@ import numpy as np
 
 from prixfixe.construct import LEFT_FLANK, RIGHT_FLANK
 from prixfixe.counting import counted
+from prixfixe.data.flanks import ends_with, flanks, inserts, starts_with
 from prixfixe.data.measurements import Measurements
+from prixfixe.data.near_duplicates import STRETCH, NearDuplicates, near_duplicates
 from prixfixe.data.sequences import NUCLEOTIDES, N, Sequences
 from prixfixe.data.splits import (
-    CHUNK_ROWS,
+    clusters,
     distinct,
-    ends_with,
-    flanks,
+    draw,
+    fold_names,
     found_in,
-    inserts,
-    starts_with,
+    group_keys,
+    grouped,
+    groups,
+    insert_links,
+    straddling,
     strand_hash,
     strand_hashes,
+    window_links,
+    with_others,
 )
 from prixfixe.data.tables import OPTIONS, read_measurements
+from prixfixe.errors import InputError
 
 SHOWN_REJECTED = 5
 HISTOGRAM_BINS = 10
 BAR = 40  # characters of the longest bar of a histogram
-PAIRS_AT_A_TIME = 1_000_000
+PAIRS_AT_A_TIME, LETTERS_AT_A_TIME = 1_000_000, 1 << 27  # compared
+MOST_CLUSTERED = 100_000_000  # letters of a table whose clusters are looked for: half a minute
+LETTERS_COUNTED = 1 << 22  # at a time
+DEFAULT_FRACTION = 0.1  # of conf/dataset/table.yaml
 
 
 @dataclass(frozen=True)
@@ -68,6 +79,62 @@ class Repeats:
     conflicting: int
     largest_conflict: float
     in_several_folds: int | None
+
+
+@dataclass(frozen=True)
+class Kin:
+    """Sequences that tell of each other, and must not be parted by a split.
+
+    groups: what a default split keeps together (`prixfixe.data.splits.groups`).
+    same_insert: rows with the insert of another sequence between constant flanks, on either strand.
+    overlapping: rows whose genomic window overlaps that of another sequence; None without coordinates.
+    clusters: of similar sequences, as dataset.folds keeps together; None where there are too many to look for.
+    groups_in_several_folds, clusters_in_several_folds: those parted by the table's own folds; None without folds.
+    default_split: validation sequences of a default split that share a long stretch with a training sequence; None
+    where there is none, for which `unsplit` has the reason.
+    """
+
+    groups: int
+    same_insert: int
+    overlapping: int | None
+    clusters: int | None
+    groups_in_several_folds: int | None
+    clusters_in_several_folds: int | None
+    default_split: NearDuplicates | None
+    unsplit: str | None
+
+    def lines(self) -> list[tuple[str, str]]:
+        lines = [
+            ("groups", f"{self.groups:,} that a split keeps whole"),
+            ("", f"{counted(self.same_insert, 'row')} with the insert of another sequence, on either strand"),
+        ]
+        if self.overlapping is not None:
+            lines.append(("", f"{counted(self.overlapping, 'row')} whose window overlaps another one's"))
+        if self.clusters is not None:
+            lines.append(("clusters", f"{self.clusters:,} of sequences that share {STRETCH} nt or more"))
+        return lines
+
+    def warnings(self) -> list[str]:
+        found = []
+        if self.groups_in_several_folds:
+            found.append(
+                f"{counted(self.groups_in_several_folds, 'group')} in more than one fold: same sequence or insert on "
+                "either strand, or overlapping windows"
+            )
+        if self.clusters_in_several_folds:
+            found.append(
+                f"{counted(self.clusters_in_several_folds, 'cluster')} of similar sequences in more than one fold; "
+                "dataset.folds=10 dataset.fold=0 makes folds that keep them whole"
+            )
+        if self.default_split is not None and self.default_split.count:
+            found.append(
+                f"with a default split, {self.default_split.text('validation sequence')} share a stretch of {STRETCH} "
+                "nt or more with a training sequence; with dataset.folds=10 dataset.fold=0, similar sequences stand on "
+                "one side"
+            )
+        if self.unsplit is not None:
+            found.append(self.unsplit.rstrip("."))
+        return found
 
 
 @dataclass(frozen=True)
@@ -125,6 +192,8 @@ class Overlap:
     same_content: both hold the same sequences with the same expression, in whatever order or format.
     identical, reverse_complement: rows whose sequence, or its reverse complement alone, stands there.
     near: further rows within `mismatches` of a sequence there of the same length, on either strand, flanks aside.
+    groups: rows that a split would keep together with one there: `prixfixe.data.splits.groups`.
+    stretches: rows that share a long stretch with a sequence there.
     """
 
     file: str
@@ -134,6 +203,8 @@ class Overlap:
     reverse_complement: int
     mismatches: int
     near: int
+    groups: int
+    stretches: NearDuplicates
 
     def lines(self) -> list[tuple[str, str]]:
         return [
@@ -148,6 +219,12 @@ class Overlap:
                 f"{counted(self.near, 'row')} within {counted(self.mismatches, 'mismatch', 'es')} of a sequence "
                 "in it, on either strand",
             ),
+            (
+                "",
+                f"{counted(self.groups, 'row')} with the sequence, the insert or an overlapping window of one in it, "
+                "on either strand",
+            ),
+            ("", f"{self.stretches.text('row')} that share {STRETCH} nt or more with a sequence in it"),
         ]
 
     def warnings(self, rows: int) -> list[str]:
@@ -156,15 +233,15 @@ class Overlap:
                 f"both files hold the same sequences and expression: scores on {self.file} would be scores on "
                 "the training data"
             ]
-        total = self.identical + self.reverse_complement + self.near
-        return (
-            [
+        found = []
+        if total := max(self.identical + self.reverse_complement + self.near, self.groups):
+            found.append(
                 f"{total:,} of {counted(rows, 'row')} to be found in {self.file}, or nearly so, on one strand or "
                 "the other"
-            ]
-            if total
-            else []
-        )
+            )
+        if self.stretches.count > total:
+            found.append(f"{self.stretches.text('row')} share {STRETCH} nt or more with a sequence in {self.file}")
+        return found
 
 
 @dataclass(frozen=True)
@@ -176,6 +253,7 @@ class Report:
     lengths: Lengths
     alphabet: Alphabet
     repeats: Repeats
+    kin: Kin
     flanks: Flanks
     expression: dict[str, Expression]
     folds: dict[str, int] | None
@@ -204,6 +282,7 @@ class Report:
                 f"{counted(self.repeats.in_several_folds, 'sequence')} in more than one fold, reverse "
                 "complements included"
             )
+        found += self.kin.warnings()
         if (self.flanks.left or self.flanks.right) and self.flanks.rows_without:
             found.append(f"{counted(self.flanks.rows_without, 'row')} without the constant flanks of the others")
         for task, expression in self.expression.items():
@@ -235,6 +314,7 @@ class Report:
             ("", f"{counted(repeats.reverse_complements, 'row')} whose reverse complement stands in the table too"),
             ("", f"{repeats.conflicting:,} measured more than once with different results"),
         ]
+        lines += self.kin.lines()
         if self.folds is not None:
             lines.append(("folds", "  ".join(f"{fold}: {count:,}" for fold, count in self.folds.items())))
         for task, expression in self.expression.items():
@@ -277,6 +357,7 @@ def check(
         lengths=_lengths(measurements.sequences),
         alphabet=_alphabet(measurements.sequences),
         repeats=_repeats(measurements),
+        kin=_kin(measurements),
         flanks=_flanks(measurements.sequences),
         expression=dict(zip(measurements.tasks, map(_expression, columns), strict=True)),
         folds=_folds(measurements),
@@ -303,6 +384,8 @@ def compare(measurements: Measurements, other: Measurements, *, mismatches: int,
         reverse_complement=int((either_strand & ~identical).sum()),
         mismatches=mismatches,
         near=int(near.sum()),
+        groups=straddling(other, measurements),
+        stretches=near_duplicates(here, there),
     )
 
 
@@ -314,11 +397,10 @@ def within_mismatches(sequences: Sequences, others: Sequences, mismatches: int) 
     only pairs that have are compared letter by letter.
     """
     found = np.zeros(len(sequences), dtype=bool)
-    for length in np.unique(sequences.lengths):
+    for length in np.intersect1d(sequences.lengths, others.lengths):
         rows = np.flatnonzero(sequences.lengths == length)
-        codes = others.padded()[others.lengths == length, :length]
-        if len(codes):
-            found[rows] = _within(sequences.padded()[rows, :length], codes, mismatches)
+        codes = others[np.flatnonzero(others.lengths == length)].padded()
+        found[rows] = _within(sequences[rows].padded(), codes, mismatches)
     return found
 
 
@@ -326,6 +408,7 @@ def _within(codes: np.ndarray, others: np.ndarray, mismatches: int) -> np.ndarra
     found = np.zeros(len(codes), dtype=bool)
     if codes.shape[1] <= mismatches:
         return ~found
+    pairs = max(min(PAIRS_AT_A_TIME, LETTERS_AT_A_TIME // codes.shape[1]), 1)
     for start, stop in pairwise(np.linspace(0, codes.shape[1], mismatches + 2).astype(int).tolist()):
         keys, other_keys = _piece_keys(codes[:, start:stop]), _piece_keys(others[:, start:stop])
         order = np.argsort(other_keys)
@@ -335,7 +418,7 @@ def _within(codes: np.ndarray, others: np.ndarray, mismatches: int) -> np.ndarra
         rows = np.flatnonzero((candidates > 0) & ~found)
         ends = np.cumsum(candidates[rows])
         while len(rows):
-            some = max(int(np.searchsorted(ends, PAIRS_AT_A_TIME, side="right")), 1)
+            some = max(int(np.searchsorted(ends, pairs, side="right")), 1)
             chunk, counts = rows[:some], candidates[rows[:some]]
             row = np.repeat(chunk, counts)
             place = (
@@ -377,18 +460,17 @@ def _lengths(sequences: Sequences) -> Lengths:
 
 def _alphabet(sequences: Sequences) -> Alphabet:
     counts = np.zeros(len(NUCLEOTIDES), dtype=np.int64)
-    rows_with_n = 0
-    for start in range(0, len(sequences), CHUNK_ROWS):
-        chunk = sequences[start : start + CHUNK_ROWS]
-        padding = chunk.padded().shape[1] - chunk.lengths  # which is no N
-        counts += np.bincount(chunk.padded().ravel(), minlength=len(NUCLEOTIDES))
-        counts[N] -= padding.sum()
-        rows_with_n += int(((chunk.padded() == N).sum(axis=1) > padding).sum())
+    with_n = np.zeros(len(sequences), dtype=bool)
+    ends = np.cumsum(sequences.lengths, dtype=np.int64)
+    for start in range(0, len(sequences.letters), LETTERS_COUNTED):
+        letters = sequences.letters[start : start + LETTERS_COUNTED]
+        counts += np.bincount(letters, minlength=len(NUCLEOTIDES))
+        with_n[np.searchsorted(ends, start + np.flatnonzero(letters == N), side="right")] = True
     known = counts[:N].sum()
     return Alphabet(
         shares={letter: float(share) for letter, share in zip(NUCLEOTIDES, counts / counts.sum(), strict=True)},
         gc=float((counts[NUCLEOTIDES.index("G")] + counts[NUCLEOTIDES.index("C")]) / known) if known else 0.0,
-        rows_with_n=rows_with_n,
+        rows_with_n=int(with_n.sum()),
     )
 
 
@@ -400,17 +482,50 @@ def _repeats(measurements: Measurements) -> Repeats:
     starts = np.flatnonzero(np.append(True, keys[order][1:] != keys[order][:-1]))
     expression = measurements.expression.reshape(len(measurements), -1)[order]
     difference = (np.maximum.reduceat(expression, starts) - np.minimum.reduceat(expression, starts)).max(axis=1)
-    in_several_folds = None
-    if measurements.fold is not None:
-        fold = measurements.fold[order]
-        in_several_folds = int((np.maximum.reduceat(fold, starts) != np.minimum.reduceat(fold, starts)).sum())
     return Repeats(
         distinct=different,
         repeated_rows=len(measurements) - different,
         reverse_complements=int((found_in(backward, written) & (written != backward)).sum()),
         conflicting=int((difference > 0).sum()),
         largest_conflict=float(difference.max()),
-        in_several_folds=in_several_folds,
+        in_several_folds=_in_several_folds(measurements, keys),
+    )
+
+
+def _in_several_folds(measurements: Measurements, labels: np.ndarray) -> int | None:
+    """How many different labels of rows stand in more than one of the table's own folds; None without folds."""
+    if measurements.fold is None:
+        return None
+    order = np.argsort(labels)
+    starts = np.flatnonzero(np.append(True, labels[order][1:] != labels[order][:-1]))
+    fold = np.searchsorted(np.array(fold_names(measurements)), measurements.fold)[order]
+    return int((np.maximum.reduceat(fold, starts) != np.minimum.reduceat(fold, starts)).sum())
+
+
+def _kin(measurements: Measurements) -> Kin:
+    sequences = measurements.sequences
+    keys = group_keys(sequences)
+    by_insert = grouped(keys, *insert_links(sequences, keys))
+    group, overlapping = by_insert, None
+    if measurements.regions is not None:
+        overlapping = int(with_others(keys, grouped(keys, *window_links(measurements.regions, keys))).sum())
+        group = groups(measurements)
+    cluster = clusters(sequences) if len(sequences.letters) <= MOST_CLUSTERED else None
+    near = unsplit = None
+    try:
+        drawn = draw(measurements, validation_fraction=DEFAULT_FRACTION, seed=0)
+        near = near_duplicates(sequences[drawn.validation], sequences[drawn.train])
+    except InputError as error:
+        unsplit = str(error)
+    return Kin(
+        groups=len(distinct(group)),
+        same_insert=int(with_others(keys, by_insert).sum()),
+        overlapping=overlapping,
+        clusters=None if cluster is None else len(distinct(cluster)),
+        groups_in_several_folds=_in_several_folds(measurements, group),
+        clusters_in_several_folds=None if cluster is None else _in_several_folds(measurements, cluster),
+        default_split=near,
+        unsplit=unsplit,
     )
 
 

@@ -1,9 +1,9 @@
 """A table parsed and checked once, then shared by every job that trains on it.
 
-The cache holds one folder for each pair of content and options, named by their hash: codes, lengths, expression and
-fold as `.npy` files, and a manifest with their sizes and checksums. A folder is built under another name and renamed
-into place, so that it is there whole or not at all. Jobs that start together, on one node or on many, need no lock:
-each builds, the first to rename wins, and the others use what the winner left.
+The cache holds one folder for each pair of content and options, named by their hash: codes, lengths, expression,
+fold and regions as `.npy` files, and a manifest with their sizes and checksums. A folder is built under another name
+and renamed into place, so that it is there whole or not at all. Jobs that start together, on one node or on many, need
+no lock: each builds, the first to rename wins, and the others use what the winner left.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import shutil
 import time
 import uuid
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,8 @@ from prixfixe.data.tables import read_measurements
 from prixfixe.errors import InputError
 from prixfixe.files import write_json
 
-FORMAT = 2  # counts up when what is kept, or what the reader makes of a file, changes
+FORMAT = 3  # counts up when what is kept, or what the reader makes of a file, changes
+KEPT = ("tasks", "fold_column", "files")  # of a manifest, beside its checksum
 CHUNK_BYTES = 1 << 16
 SETTLED_SECONDS = 5.0  # a file changed less than this ago may change again without a new time stamp
 ABANDONED_SECONDS = 24 * 3600.0  # a half-built folder of this age belongs to a job that was killed
@@ -92,6 +93,22 @@ def content_hash(path: str | Path, cache_dir: str | Path | None = None) -> str:
     return found
 
 
+def remembered(key: Mapping[str, Any], compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What `compute` returns, plain values for JSON: from the cache, where it is noted for as long as the key stays."""
+    cache = _cache_folder(None)
+    note = cache / "content" / hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
+    try:
+        content = json.loads(note.read_bytes())
+        if content["checksum"] == _json_checksum(content["value"]):
+            return dict(content["value"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    value = compute()
+    with _writable(cache):
+        write_json(note, {"value": value, "checksum": _json_checksum(value)})
+    return value
+
+
 def _noted(note: Path) -> str | None:
     try:
         content = json.loads(note.read_bytes())
@@ -124,7 +141,7 @@ def _load(folder: Path) -> Measurements | None:
     """What the folder holds, memory-mapped; None where it is missing, truncated or altered."""
     try:
         manifest = json.loads((folder / "manifest.json").read_bytes())
-        if manifest["checksum"] != _json_checksum([manifest["tasks"], manifest["files"]]):
+        if manifest["checksum"] != _json_checksum([manifest[key] for key in KEPT]):
             return None
         arrays: dict[str, np.ndarray] = {}
         for name, (size, checksum) in manifest["files"].items():
@@ -137,6 +154,8 @@ def _load(folder: Path) -> Measurements | None:
             expression=arrays["expression"],
             tasks=tuple(manifest["tasks"]),
             fold=arrays.get("fold"),
+            fold_column=manifest["fold_column"],
+            regions=arrays.get("regions"),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # another job may be replacing it at this moment
         return None
@@ -178,15 +197,17 @@ def _save(measurements: Measurements, folder: Path) -> None:
         "lengths": measurements.sequences.lengths,
         "expression": measurements.expression,
     }
-    if measurements.fold is not None:
-        arrays["fold"] = measurements.fold
+    for name, array in (("fold", measurements.fold), ("regions", measurements.regions)):
+        if array is not None:
+            arrays[name] = array
     files = {}
     for name, array in arrays.items():
         file = folder / f"{name}.npy"
         np.save(file, array, allow_pickle=False)
         files[name] = [file.stat().st_size, _checksum(file)]
-    tasks = list(measurements.tasks)
-    write_json(folder / "manifest.json", {"tasks": tasks, "files": files, "checksum": _json_checksum([tasks, files])})
+    manifest = {"tasks": list(measurements.tasks), "fold_column": measurements.fold_column, "files": files}
+    checksum = _json_checksum([manifest[key] for key in KEPT])
+    write_json(folder / "manifest.json", {**manifest, "checksum": checksum})
 
 
 def _checksum(path: Path) -> int:

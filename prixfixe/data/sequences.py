@@ -53,7 +53,14 @@ class Sequences:
                 lengths = self.lengths[start:stop]
                 first = int(self.starts[start]) if len(lengths) else 0
                 return Sequences(self.letters[first : first + int(lengths.sum(dtype=np.int64))], lengths)
-        starts, lengths = self.starts[rows], self.lengths[rows]
+        return self._gathered(self.starts[rows], self.lengths[rows])
+
+    def cut(self, start: np.ndarray, lengths: np.ndarray, rows: np.ndarray | slice = slice(None)) -> Sequences:
+        """Of some sequences so many letters from `start` on, counted from the first: both int (m,), and within it."""
+        return self._gathered(self.starts[rows] + start, lengths.astype(np.int32))
+
+    def _gathered(self, starts: np.ndarray, lengths: np.ndarray) -> Sequences:
+        """The stretches of `letters` that begin at `starts`."""
         chosen = Sequences(np.empty(int(lengths.sum(dtype=np.int64)), dtype=np.uint8), lengths)
         for length, some in _by_length(lengths):
             _windows(chosen.letters, length)[chosen.starts[some]] = _windows(self.letters, length)[starts[some]]

@@ -1,73 +1,272 @@
-"""Splits that keep a sequence, and its reverse complement, on one side: by chance, by the data's folds, by clusters."""
+"""Splits that keep sequences that tell of each other on one side: by chance, by the data's folds, by clusters."""
 
 from __future__ import annotations
 
 import heapq
+import itertools
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from prixfixe.construct import LEFT_FLANK, RIGHT_FLANK
+from prixfixe.data.flanks import SHORTEST_INSERT, flank_lengths, inserts
 from prixfixe.data.measurements import Measurements
-from prixfixe.data.sequences import N, Sequences
+from prixfixe.data.sequences import N, Sequences, padded_chunks
 from prixfixe.errors import InputError
 
 FEWEST_GROUPS = 10  # distinct sequences below which a random split says nothing
 FEWEST_VALIDATION = 3  # sequences to validate on: of one there is no correlation, and of two it is 1 or -1
-CHUNK_ROWS = 16_384  # rows hashed at a time, so that temporary arrays stay in the processor's cache
+# hashed at a time, so that temporary arrays stay in the processor's cache
+CHUNK_ROWS, CHUNK_LETTERS = 16_384, 1 << 22
 KMER = 20  # in the largest sets (5e8 k-mers) chance alone shares few of them
 KMER_WINDOW = 5  # one k-mer is kept of this many neighbours
 NO_KMER = np.uint64(2**64 - 1)
-FLANK_SAMPLE = 10_000  # sequences looked at to find constant flanks
-FLANK_SHARE = 0.9  # share of sequences that carry a constant flank
-FEWEST_FOR_FLANKS = 20  # sequences; fewer share letters by chance
-SHORTEST_FLANK = 8
+FOLDS_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Row numbers, ascending, of a training and a validation part: int64, shapes (n_train,) and (n_validation,).
+
+    merged: whether some group holds several sequences. largest: the rows of the largest group.
+    """
+
+    train: np.ndarray
+    validation: np.ndarray
+    merged: bool
+    largest: int
 
 
 def split(
     measurements: Measurements, *, validation_fraction: float = 0.1, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Row numbers, ascending, of a training and a validation part: int64, shapes (n_train,) and (n_validation,).
+    """The two parts of `draw`."""
+    drawn = draw(measurements, validation_fraction=validation_fraction, seed=seed)
+    return drawn.train, drawn.validation
 
-    Rows of one sequence or of its reverse complement are one group; `validation_fraction` of the groups, at least
-    three, are drawn. The draw depends on the seed and on the sequences, not on their order. Raises InputError for fewer
-    than ten groups.
+
+def draw(measurements: Measurements, *, validation_fraction: float, seed: int) -> Draw:
+    """A training and a validation part of the rows, drawn at random.
+
+    Whole `groups` are drawn, until they hold `validation_fraction` of the different sequences, at least three; one
+    that holds more than that by itself is passed over while others are left. The draw depends on the seed and on the
+    sequences, not on their order. Raises InputError for fewer than ten different sequences, or where all are one group.
     """
     if not 0 < validation_fraction < 1:
         raise InputError(f"validation_fraction is {validation_fraction}: it must lie between 0 and 1.")
-    drawn = _mix(group_keys(measurements.sequences) ^ _mix(np.array([seed % 2**64], dtype=np.uint64)))
-    groups = distinct(drawn)
-    if len(groups) < FEWEST_GROUPS:
+    keys = group_keys(measurements.sequences)
+    group = _groups(measurements, keys)
+    different, of_group = _distinct_pairs(keys, group)
+    if len(different) < FEWEST_GROUPS:
         raise InputError(
-            f"{len(measurements)} rows with {len(groups)} different sequences are too few to split: at least "
+            f"{len(measurements)} rows with {len(different)} different sequences are too few to split: at least "
             f"{FEWEST_GROUPS} are needed. "
             "Give more data, or a validation file of its own."
         )
-    held_out = min(max(round(validation_fraction * len(groups)), FEWEST_VALIDATION), len(groups) - 1)
-    validation = drawn <= groups[held_out - 1]
-    return np.flatnonzero(~validation), np.flatnonzero(validation)
+    salt = _mix(np.array([seed % 2**64], dtype=np.uint64))
+    order, sizes = _counted(_mix(of_group ^ salt))
+    if len(order) == 1:
+        raise InputError(
+            f"all {len(measurements):,} rows tell of each other (by their sequences or inserts on either strand, or by "
+            "windows that overlap, one by one), so no part of them can be held out: give dataset.validation=FILE."
+        )
+    wanted = min(max(round(validation_fraction * len(different)), FEWEST_VALIDATION), len(different) - 1)
+    validation = found_in(_mix(group ^ salt), order[_drawn(sizes.tolist(), wanted)])
+    return Draw(
+        train=np.flatnonzero(~validation),
+        validation=np.flatnonzero(validation),
+        merged=bool((group != keys).any()),
+        largest=int(_counted(group)[1].max()),
+    )
 
 
-def fold_split(measurements: Measurements, fold: int) -> tuple[np.ndarray, np.ndarray]:
+def _drawn(sizes: list[int], wanted: int) -> list[int]:
+    """Which groups are held out, in the order of the draw, so that they hold `wanted` sequences or about as many."""
+    held_out = []
+    for place, size in enumerate(sizes):
+        if size <= wanted:
+            held_out.append(place)
+            wanted -= size
+        if not wanted:
+            return held_out
+    held = sum(sizes[place] for place in held_out)
+    others = sorted(set(range(len(sizes))) - set(held_out), key=lambda place: (sizes[place], place))
+    for place in others[:-1]:  # some must be trained on
+        if held >= FEWEST_VALIDATION and sizes[place] >= 2 * wanted:
+            break
+        held_out.append(place)
+        held, wanted = held + sizes[place], wanted - sizes[place]
+    return held_out
+
+
+def groups(measurements: Measurements) -> np.ndarray:
+    """For each row the group that it must not be parted from: uint64, shape (n,), the smallest of its `group_keys`.
+
+    Rows share a group that have the same sequence or its reverse complement, or the same insert between constant
+    `flanks`, on either strand (a library may hold each insert in both orientations between flanks that stay as they
+    are), or genomic `regions` that overlap, on either strand; and so, step by step, do rows that any of them shares
+    one with.
+    """
+    return _groups(measurements, group_keys(measurements.sequences))
+
+
+def _groups(measurements: Measurements, keys: np.ndarray) -> np.ndarray:
+    """`groups`, from the rows' `group_keys`."""
+    links = [insert_links(measurements.sequences, keys)]
+    if measurements.regions is not None:
+        links.append(window_links(measurements.regions, keys))
+    return grouped(keys, *(np.concatenate(ends) for ends in zip(*links, strict=True)))
+
+
+def grouped(keys: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """The smallest of the keys that pairs of keys connect, step by step, with each of `keys`: uint64, shape (n,)."""
+    if not len(one):
+        return keys
+    nodes = distinct(np.concatenate([one, other]))
+    edges = np.searchsorted(nodes, one), np.searchsorted(nodes, other)
+    graph = coo_array((np.ones(len(one), dtype=bool), edges), shape=(len(nodes), len(nodes)))
+    count, component = connected_components(graph, directed=False)
+    smallest = np.full(count, np.iinfo(np.uint64).max)
+    np.minimum.at(smallest, component, nodes)
+    place = np.minimum(np.searchsorted(nodes, keys), len(nodes) - 1)
+    return np.where(nodes[place] == keys, smallest[component[place]], keys)
+
+
+def insert_links(sequences: Sequences, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of `group_keys` of sequences with the same insert."""
+    left, right = flank_lengths(sequences, keys)
+    found, owners = [keys], [keys]  # a sequence without flanks may be another one's insert
+    for (nth_left, left_length), (nth_right, right_length) in itertools.product(enumerate(left.T), enumerate(right.T)):
+        rest = sequences.lengths - left_length.astype(np.int64) - right_length
+        possible = (rest >= SHORTEST_INSERT) & (rest < sequences.lengths)
+        possible &= ((left_length > 0) | (nth_left == 0)) & ((right_length > 0) | (nth_right == 0))
+        rows = np.flatnonzero(possible)
+        if len(rows):
+            found.append(_insert_keys(sequences, rows, left_length, rest))
+            owners.append(keys[rows])
+    if len(found) == 1:
+        return keys[:0], keys[:0]
+    return _links(np.concatenate(found), np.concatenate(owners))
+
+
+def _insert_keys(sequences: Sequences, rows: np.ndarray, start: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """`group_keys` of what begins at `start` in some of the sequences; not all of it is in memory at once."""
+    keys = np.empty(len(rows), dtype=np.uint64)
+
+    def fill(chunk: slice) -> None:
+        some = rows[chunk]
+        part = sequences.cut(start[some].astype(np.int64), lengths[some], some)
+        keys[chunk] = np.minimum(_hashed(part), _hashed(part.reverse_complement()))
+
+    _in_threads(fill, lengths[rows])
+    return keys
+
+
+def window_links(regions: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of `group_keys` of neighbours along a chromosome whose windows overlap."""
+    rows = np.flatnonzero(regions[:, 1] >= 0)
+    chromosome, start, end = (regions[rows, column] for column in range(3))
+    order = np.lexsort((end, start, chromosome))
+    chromosome, start, end = chromosome[order], start[order], end[order]
+    first = np.flatnonzero(np.append(True, chromosome[1:] != chromosome[:-1])) if len(rows) else order
+    reached = np.empty_like(end)
+    for begin, stop in zip(first, np.append(first[1:], len(rows)), strict=True):
+        reached[begin:stop] = np.maximum.accumulate(end[begin:stop])
+    overlap = (chromosome[1:] == chromosome[:-1]) & (start[1:] < reached[:-1])
+    owners = keys[rows[order]]
+    return owners[:-1][overlap], owners[1:][overlap]
+
+
+def _links(values: np.ndarray, owners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of different owners of an equal value, enough to connect all of them."""
+    order = np.argsort(values)
+    values, owners = values[order], owners[order]
+    same = (values[1:] == values[:-1]) & (owners[1:] != owners[:-1])
+    return owners[:-1][same], owners[1:][same]
+
+
+def with_others(keys: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Which rows stand in a group that holds another key, too: bool, shape (n,)."""
+    several, sizes = _counted(_distinct_pairs(keys, group)[1])
+    return found_in(group, several[sizes > 1])
+
+
+def _distinct_pairs(keys: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The different keys, ascending, and the group of each."""
+    order = np.argsort(keys)
+    first = np.append(True, keys[order][1:] != keys[order][:-1])[: len(keys)]
+    return keys[order][first], group[order][first]
+
+
+def _counted(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The different values, ascending, and how often each occurs."""
+    ordered = np.sort(values)
+    first = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)])
+    return ordered[first], np.diff(np.append(first, len(ordered)))
+
+
+def fold_split(measurements: Measurements, fold: int | str) -> tuple[np.ndarray, np.ndarray]:
     """Row numbers of a training and a validation part, which is one of the data's own folds; as `split`."""
-    if measurements.fold is None:
-        raise InputError(f"fold {fold} is to be the validation part, but the table has no fold column.")
-    validation = measurements.fold == fold
-    if not validation.any() or validation.all():
-        choices = ", ".join(map(str, np.unique(measurements.fold)))
-        reason = "holds every row" if validation.any() else "has no rows"
-        raise InputError(f"fold {fold} {reason}; the table's folds are: {choices}.")
+    validation = in_fold(measurements, fold)
+    if validation.all():
+        raise InputError(f"fold {fold} holds every row; {_folds(measurements)}.")
     return np.flatnonzero(~validation), np.flatnonzero(validation)
+
+
+def in_fold(measurements: Measurements, fold: int | str) -> np.ndarray:
+    """Which rows are in one of the data's own folds, by its name in any case of letters: bool, shape (n,)."""
+    if measurements.fold is None:
+        raise InputError(f"fold {fold} is to be held out, but the table has no fold column.")
+    names = fold_names(measurements)
+    if empty := int((measurements.fold == "").sum()) if "" in names else 0:
+        raise InputError(
+            f"{empty:,} of {len(measurements):,} rows have no fold: fill the column in, or split without it."
+        )
+    inside = np.zeros(len(measurements), dtype=bool)
+    for name in names:
+        if str(name).lower() == str(fold).lower():
+            inside |= measurements.fold == name
+    if not inside.any():
+        raise InputError(f"fold {fold} has no rows; {_folds(measurements)}.")
+    return inside
+
+
+def fold_names(measurements: Measurements) -> list[int] | list[str]:
+    """The data's own folds, in order; [] where it has none."""
+    if measurements.fold is None:
+        return []
+    return sorted(pa.array(np.asarray(measurements.fold)).unique().to_pylist())
+
+
+def _folds(measurements: Measurements) -> str:
+    names = fold_names(measurements)
+    shown = ", ".join(map(str, names[:FOLDS_SHOWN])) + (", ..." if len(names) > FOLDS_SHOWN else "")
+    return f"the table's folds are: {shown}"
+
+
+def straddling(train: Measurements, other: Measurements) -> int:
+    """How many rows of `other` share one of the `groups` with a row that is trained on."""
+    regions = None
+    if train.regions is not None and other.regions is not None:
+        regions = np.concatenate([train.regions, other.regions])
+    sequences = Sequences.concatenate([train.sequences, other.sequences])
+    group = groups(Measurements(sequences, np.zeros(len(sequences)), regions=regions))
+    return int(found_in(group[len(train) :], group[: len(train)]).sum())
 
 
 def cluster_folds(measurements: Measurements, k: int, *, seed: int = 0) -> np.ndarray:
-    """A fold, 0 to k - 1, for each row: int64, shape (n,). Similar sequences (`clusters`) share a fold.
+    """A fold, 0 to k - 1, for each row: int64, shape (n,). Similar sequences (`clusters`) share a fold, and so do rows
+    of one of the `groups`.
 
     Clusters are dealt out largest first, each to the fold that is smallest by then, equal ones in an order that the
     seed decides; so folds are as even as the largest cluster allows.
     """
-    cluster = clusters(measurements.sequences)
+    cluster = _joined(clusters(measurements.sequences), np.unique(groups(measurements), return_inverse=True)[1])
     sizes = np.bincount(cluster)
     if not 2 <= k <= len(sizes):
         raise InputError(
@@ -84,11 +283,6 @@ def cluster_folds(measurements: Measurements, k: int, *, seed: int = 0) -> np.nd
         heapq.heapreplace(heap, (rows + int(sizes[chosen]), fold))
     folds: np.ndarray = fold_of_cluster[cluster]
     return folds
-
-
-def shared(a: Sequences, b: Sequences) -> int:
-    """How many sequences of `b` stand in `a` too, as they are or as their reverse complement."""
-    return int(found_in(group_keys(b), group_keys(a)).sum())
 
 
 def found_in(values: np.ndarray, among: np.ndarray) -> np.ndarray:
@@ -123,18 +317,34 @@ def strand_hashes(sequences: Sequences) -> tuple[np.ndarray, np.ndarray]:
     """`strand_hash` of each sequence and of its reverse complement: uint64, shape (n,) both; a palindrome's are
     equal."""
     forward, backward = np.empty((2, len(sequences)), dtype=np.uint64)
-    for start in range(0, len(sequences), CHUNK_ROWS):
-        rows = slice(start, start + CHUNK_ROWS)
-        forward[rows] = strand_hash(sequences[rows])
-        backward[rows] = strand_hash(sequences[rows].reverse_complement())
+
+    def fill(rows: slice) -> None:
+        part = sequences[rows]
+        forward[rows] = _hashed(part)
+        backward[rows] = _hashed(part.reverse_complement())
+
+    _in_threads(fill, sequences.lengths)
     return forward, backward
 
 
+def _in_threads(fill: Callable[[slice], None], lengths: np.ndarray) -> None:
+    """Calls `fill` for each chunk of sequences of these lengths; numpy works outside the interpreter's lock."""
+    with ThreadPoolExecutor() as pool:
+        deque(pool.map(fill, padded_chunks(lengths, letters=CHUNK_LETTERS, rows=CHUNK_ROWS)), maxlen=0)
+
+
 def strand_hash(sequences: Sequences) -> np.ndarray:
-    """A 64-bit hash of each sequence as it is written: uint64, shape (n,). It does not depend on the array's width."""
-    width = -(-sequences.padded().shape[1] // 8) * 8
-    letters = np.zeros((len(sequences), width), dtype=np.uint8)
-    np.bitwise_xor(sequences.padded(), np.uint8(N), out=letters[:, : sequences.padded().shape[1]])  # padding becomes 0
+    """A 64-bit hash of each sequence as it is written: uint64, shape (n,)."""
+    hashes = np.empty(len(sequences), dtype=np.uint64)
+    for rows in padded_chunks(sequences.lengths, letters=CHUNK_LETTERS, rows=CHUNK_ROWS):
+        hashes[rows] = _hashed(sequences[rows])
+    return hashes
+
+
+def _hashed(sequences: Sequences) -> np.ndarray:
+    """`strand_hash` of a few sequences, which are padded to the longest; it does not depend on that width."""
+    letters = sequences.padded(-(-sequences.longest // 8) * 8)
+    np.bitwise_xor(letters, np.uint8(N), out=letters)  # padding becomes 0
     words = letters.view("<u8").T.copy()
     hashes = np.zeros(len(sequences), dtype=np.uint64)
     for word in words[::-1]:  # from the end, so that words of padding leave the hash at 0
@@ -151,75 +361,6 @@ def _mix(values: np.ndarray) -> np.ndarray:
     return values
 
 
-def flanks(sequences: Sequences) -> tuple[str, str]:
-    """The constant parts at the left and right end, empty where there are none.
-
-    They are those of the yeast construct where at least half of the sequences carry them; else the letters that nine in
-    ten sequences share from an end on, if these are 8 or more and together at most half of the typical sequence (beyond
-    that the sequences are variants of one another and nothing is constant by construction).
-    """
-    if len(sequences) == 0:
-        return "", ""
-    if (starts_with(sequences, LEFT_FLANK) & ends_with(sequences, RIGHT_FLANK)).mean() >= 0.5:
-        return LEFT_FLANK, RIGHT_FLANK
-    if len(sequences) < FEWEST_FOR_FLANKS:
-        return "", ""
-    sample = sequences[np.linspace(0, len(sequences) - 1, min(len(sequences), FLANK_SAMPLE)).astype(np.int64)]
-    left = _shared_start(sample)
-    right = _shared_start(sample.reverse_complement()).reverse_complement()
-    found = [end.to_strings()[0] if end.lengths[0] >= SHORTEST_FLANK else "" for end in (left, right)]
-    if len(found[0]) + len(found[1]) > np.median(sample.lengths) / 2:
-        return "", ""
-    return found[0], found[1]
-
-
-def _shared_start(sequences: Sequences) -> Sequences:
-    """The one sequence with which nearly all sequences begin."""
-    counts = np.stack([(sequences.padded() == code).sum(axis=0) for code in range(N)])
-    varied = np.flatnonzero(counts.max(axis=0) < FLANK_SHARE * len(sequences))
-    length = int(varied[0]) if len(varied) else counts.shape[1]
-    return Sequences.from_padded(
-        counts.argmax(axis=0)[None, :length].astype(np.uint8), np.array([length], dtype=np.int32)
-    )
-
-
-def starts_with(sequences: Sequences, start: str) -> np.ndarray:
-    """Which sequences begin with `start`: bool, shape (n,)."""
-    letters = Sequences.from_strings([start]).padded()[0]
-    if len(letters) > sequences.padded().shape[1]:
-        return np.zeros(len(sequences), dtype=bool)
-    same: np.ndarray = (sequences.padded()[:, : len(letters)] == letters).all(axis=1)
-    return same & (sequences.lengths >= len(letters))
-
-
-def ends_with(sequences: Sequences, end: str) -> np.ndarray:
-    """Which sequences end with `end`: bool, shape (n,)."""
-    letters = Sequences.from_strings([end]).padded()[0]
-    same = sequences.lengths >= len(letters)
-    if not same.any():
-        return same
-    rows = np.arange(len(sequences))
-    for back, letter in enumerate(letters[::-1], start=1):
-        same = same & (sequences.padded()[rows, np.maximum(sequences.lengths - back, 0)] == letter)
-    return same
-
-
-def inserts(sequences: Sequences) -> Sequences:
-    """The sequences without their constant `flanks`; a sequence that lacks them stays whole."""
-    left, right = flanks(sequences)
-    start = np.where(starts_with(sequences, left), len(left), 0)
-    lengths = sequences.lengths - start - np.where(ends_with(sequences, right), len(right), 0)
-    whole = lengths <= 0  # the flanks overlap, or nothing is between them
-    start[whole], lengths[whole] = 0, sequences.lengths[whole]
-    codes = np.full((len(sequences), int(lengths.max(initial=0))), N, dtype=np.uint8)
-    for offset in np.unique(start):
-        rows = np.flatnonzero(start == offset)
-        part = sequences.padded()[rows, offset : offset + codes.shape[1]]
-        codes[rows, : part.shape[1]] = part
-    codes[np.arange(codes.shape[1]) >= lengths[:, None]] = N
-    return Sequences.from_padded(codes, lengths.astype(np.int32))
-
-
 def clusters(sequences: Sequences) -> np.ndarray:
     """A cluster number, 0 to clusters - 1, for each sequence: int64, shape (n,).
 
@@ -234,18 +375,25 @@ def clusters(sequences: Sequences) -> np.ndarray:
         [group_keys(parts)],
         [np.arange(len(parts))],
     )  # the whole insert: joins equal ones of any length and content
-    for start in range(0, len(parts), CHUNK_ROWS):
-        minimizers = _minimizers(parts[start : start + CHUNK_ROWS])
+    for rows in padded_chunks(parts.lengths, letters=CHUNK_LETTERS // 4, rows=CHUNK_ROWS):  # 8 bytes a letter
+        minimizers = _minimizers(parts[rows])
         kept = minimizers != NO_KMER
         kept[:, 1:] &= minimizers[:, 1:] != minimizers[:, :-1]
         features.append(minimizers[kept])
-        owners.append(np.nonzero(kept)[0] + start)
-    feature, owner = np.concatenate(features), np.concatenate(owners)
-    order = np.argsort(feature)
-    feature, owner = feature[order], owner[order]
-    same = feature[1:] == feature[:-1]
-    one, other = owner[:-1][same], owner[1:][same]
-    graph = coo_array((np.ones(len(one), dtype=bool), (one, other)), shape=(len(parts), len(parts)))
+        owners.append(np.nonzero(kept)[0] + rows.start)
+    return _components(*_links(np.concatenate(features), np.concatenate(owners)), len(parts))
+
+
+def _joined(labels: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Labels that rows share that share one of `labels` or of `others`: int64, shape (n,)."""
+    rows = np.arange(len(labels))
+    (one, other), (another, yet_another) = _links(labels, rows), _links(others, rows)
+    return _components(np.concatenate([one, another]), np.concatenate([other, yet_another]), len(labels))
+
+
+def _components(one: np.ndarray, other: np.ndarray, n: int) -> np.ndarray:
+    """A number for each of n rows, the same where pairs connect them: int64, shape (n,)."""
+    graph = coo_array((np.ones(len(one), dtype=bool), (one, other)), shape=(n, n))
     labels: np.ndarray = connected_components(graph, directed=False)[1]
     return labels.astype(np.int64)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import hashlib
 import io
 import math
 import zlib
@@ -32,7 +33,10 @@ from prixfixe.errors import InputError
 # Column names that need not be told, in order of preference; compared in lower case.
 SEQUENCE_NAMES = ("sequence", "seq")
 EXPRESSION_NAMES = ("expression", "mean_expression", "mean_value")
-FOLD_NAMES = ("fold",)
+FOLD_NAMES = ("fold", "split", "set")
+CHROMOSOME_NAMES = ("chrom", "chr", "chromosome", "seqnames", "seqname", "#chrom", "#chr")
+START_NAMES = ("start", "chromstart", "chrom_start")
+END_NAMES = ("end", "stop", "chromend", "chrom_end")
 ID_NAMES = ("id", "seq_id", "sequence_id", "name")
 
 # What to do where a column is not found: "{}" stands for sequence or expression.
@@ -60,11 +64,12 @@ def read_measurements(
 
     With a header, `sequence`, `expression` and `fold` name columns. Left out, the sequence is the column named sequence
     or seq, the expression the one named expression, mean_expression or mean_value or else the only numeric one, and
-    the fold the one named fold, if there is one (in any case of letters). Several expression columns make several
-    tasks.
+    the fold the one named fold, split or set, if there is one (in any case of letters). Several expression columns make
+    several tasks. Where a genome's chromosome, start and end stand in columns named so, they are read as `regions`.
     Without a header the first column is the sequence, the second the expression, and a third of integers the fold.
 
-    Returns sequences in file order, expression of shape (n,) or (n, tasks), and the fold, if any.
+    Returns sequences in file order, expression of shape (n,) or (n, tasks), and the fold, if any: text where not all of
+    them are integers, "" where a cell is empty.
     Raises InputError that names file and line (row, in Parquet) of the first row that cannot be used; where a list is
     given as `rejected`, such rows are left out and described there instead. `advice` says how a column is chosen.
     """
@@ -72,16 +77,21 @@ def read_measurements(
     columns = _measurement_columns(table, sequence, expression, fold)
     blocks: deque[Sequences] = deque()
     values: list[np.ndarray] = []
-    for block, block_values, _ in _blocks(table, columns, rejected):
+    cells: dict[int, list[pa.Array]] = {column: [] for column in columns.texts}
+    for block, block_values, texts in _blocks(table, columns, rejected):
         blocks.append(block)
         values.append(block_values)
+        for column, text in texts.items():
+            cells[column].append(text)
     sequences, numbers = _concatenated(blocks), np.concatenate(values)
-    tasks = len(columns.tasks)
+    region = [cells[column] for column in columns.region]
     return Measurements(
         sequences=sequences,
-        expression=numbers[:, 0].copy() if tasks == 1 else numbers[:, :tasks].copy(),
+        expression=numbers[:, 0].copy() if len(columns.tasks) == 1 else numbers,
         tasks=columns.tasks,
-        fold=numbers[:, tasks].astype(np.int64) if columns.has_fold else None,
+        fold=None if columns.fold is None else _labels(cells[columns.fold]),
+        fold_column=table.first[columns.fold] if columns.fold is not None and table.has_header else None,
+        regions=_regions(*region, np.asarray(sequences.lengths)) if region else None,
     )
 
 
@@ -298,13 +308,19 @@ def _explained(path: Path) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class _Columns:
-    """Where things stand in a row: `numbers` holds one column a task, then the fold if there is one."""
+    """Where things stand in a row: `numbers` holds one column a task, `region` a chromosome, a start and an end."""
 
     sequence: int
     numbers: tuple[int, ...] = ()
     tasks: tuple[str, ...] = ()
-    has_fold: bool = False
+    fold: int | None = None
+    region: tuple[int, ...] = ()
     id: int | None = None
+
+    @property
+    def texts(self) -> tuple[int, ...]:
+        """The columns whose cells no row is refused for."""
+        return (*self.region, *(column for column in (self.fold, self.id) if column is not None))
 
 
 def _looks_like_header(cells: list[str]) -> bool:
@@ -323,14 +339,18 @@ def _measurement_columns(
         if len(table.first) < 2:
             raise InputError(f"{table.path} has one column: expected a sequence and its expression in each line.")
         has_fold = len(table.first) > 2 and all(_is_integer(row[2]) for row in table.sample if len(row) > 2)
-        return _Columns(0, (1, 2) if has_fold else (1,), ("expression",), has_fold)
+        return _Columns(0, (1,), ("expression",), 2 if has_fold else None)
     sequence_at = _sequence_column(table, sequence)
     numbers = [_named(table, name, "expression") for name in asked] or [_expression_column(table, sequence_at, fold)]
     tasks = tuple(table.first[column] for column in numbers)
     fold_at = _named(table, fold, "fold") if fold is not None else _known(table, FOLD_NAMES)
-    has_fold = fold_at is not None and fold_at not in numbers
+    region = tuple(at for at in _region_columns(table) if at not in numbers)
     return _Columns(
-        sequence_at, (*numbers, fold_at) if fold_at is not None and has_fold else tuple(numbers), tasks, has_fold
+        sequence_at,
+        tuple(numbers),
+        tasks,
+        fold_at if fold_at not in (*numbers, sequence_at) else None,
+        region if len(region) == 3 else (),
     )
 
 
@@ -363,12 +383,19 @@ def _sequence_column(table: _Table, name: str | None) -> int:
     return at
 
 
+def _region_columns(table: _Table) -> tuple[int, ...]:
+    """Where chromosome, start and end stand; () where one of them is not there."""
+    found = [_known(table, names) for names in (CHROMOSOME_NAMES, START_NAMES, END_NAMES)]
+    return () if None in found else tuple(at for at in found if at is not None)
+
+
 def _expression_column(table: _Table, sequence_at: int, fold: str | None) -> int:
     at = _known(table, EXPRESSION_NAMES)
     if at is not None and at != sequence_at:
         return at
     taken = {
         sequence_at,
+        *_region_columns(table),
         *(at for at, name in enumerate(table.first) if name == fold or name.lower() in FOLD_NAMES + ID_NAMES),
     }
     cells = {
@@ -432,21 +459,22 @@ def _sequence_blocks(path: Path, sequence: str | None) -> Iterator[tuple[Sequenc
         return
     table = _open(path, OPTIONS)
     start = 0
-    for block, _, ids in _blocks(table, _sequence_columns(table, sequence), None):
-        yield block, [str(row) for row in range(start, start + len(block))] if ids is None else ids
+    columns = _sequence_columns(table, sequence)
+    for block, _, texts in _blocks(table, columns, None):
+        rows = range(start, start + len(block))
+        yield block, list(map(str, rows)) if columns.id is None else list(map(_text, texts[columns.id].to_pylist()))
         start += len(block)
 
 
 def _blocks(
     table: _Table, columns: _Columns, rejected: list[str] | None
-) -> Iterator[tuple[Sequences, np.ndarray, list[str] | None]]:
-    """All rows, block by block: sequences, numbers of shape (n, len(columns.numbers)), and ids where there is such a
-    column.
+) -> Iterator[tuple[Sequences, np.ndarray, dict[int, pa.Array]]]:
+    """All rows, block by block: sequences, numbers of shape (n, len(columns.numbers)), and the cells of columns.texts.
 
     Rows that cannot be used raise InputError, or are left out and, at the end, described in `rejected` where that is a
     list.
     """
-    chosen = list(dict.fromkeys((columns.sequence, *columns.numbers, *([] if columns.id is None else [columns.id]))))
+    chosen = list(dict.fromkeys((columns.sequence, *columns.numbers, *columns.texts)))
     problems: list[tuple[int, str]] = []  # (row, what is wrong)
     start = 0  # row at which the block starts
     last = -1  # last row with any content: empty lines after it are no error
@@ -459,8 +487,6 @@ def _blocks(
             for position, column in enumerate(columns.numbers):
                 values[:, position] = _numbers(cells[column])
             usable = (lengths > 0) & np.isfinite(values).all(axis=1)
-            if columns.has_fold:
-                usable &= values[:, -1] % 1 == 0
             usable[np.searchsorted(np.cumsum(lengths), np.flatnonzero(flat == INVALID), side="right")] = False
             block = Sequences(flat, lengths)
             if usable.all():
@@ -468,21 +494,17 @@ def _blocks(
             else:
                 has_content = usable.copy()
                 for row in np.flatnonzero(~usable).tolist():
-                    texts = {column: _text(cells[column][row].as_py()) for column in chosen}
-                    has_content[row] = any(texts.values())
-                    problems.append((start + row, _problem(texts, columns)))
+                    row_texts = {column: _text(cells[column][row].as_py()) for column in chosen}
+                    has_content[row] = any(row_texts.values())
+                    problems.append((start + row, _problem(row_texts, columns)))
                 last = max(last, start + int(np.flatnonzero(has_content)[-1]) if has_content.any() else -1)
                 if rejected is None and problems[0][0] <= last:
                     break
                 block, values = block[usable], values[usable]
-            ids = (
-                None
-                if columns.id is None
-                else [_text(value) for value in cells[columns.id].filter(pa.array(usable)).to_pylist()]
-            )
+            texts = {column: cells[column].filter(pa.array(usable)) for column in columns.texts}
             start += len(lengths)
             rows += len(block)
-            yield block, values, ids
+            yield block, values, texts
         if problems and problems[-1][0] > last and table.is_blank_after(last):
             problems = [(row, problem) for row, problem in problems if row <= last]
         described = table.describe(problems, max([last, *(row for row, _ in problems[-1:])]))
@@ -530,12 +552,42 @@ def _problem(texts: dict[int, str], columns: _Columns) -> str:
     for position, letter in enumerate(sequence):
         if letter not in "ACGTNacgtn":
             return f"position {position + 1} of the sequence is {letter!r}, which is no nucleotide (A C G T N)"
-    for column, role in zip(columns.numbers, (*columns.tasks, "fold"), strict=False):
-        if not texts[column]:
-            return f"the {role} is empty"
-        if not _is_number(texts[column]):
-            return f"the {role} {texts[column]!r} is not a finite number"
-    return f"the fold {texts[columns.numbers[-1]]!r} is no integer"
+    column, role = next(
+        (column, role)
+        for column, role in zip(columns.numbers, columns.tasks, strict=True)
+        if not _is_number(texts[column])
+    )
+    return f"the {role} {texts[column]!r} is not a finite number" if texts[column] else f"the {role} is empty"
+
+
+def _labels(blocks: list[pa.Array]) -> np.ndarray:
+    """The cells of a column as labels: int64 where all of them are integers, else text; shape (n,)."""
+    cells = pa.chunked_array(blocks).combine_chunks().dictionary_encode()
+    names = [_text(name).strip() for name in cells.dictionary.to_pylist()] + [""]
+    place = cells.indices.fill_null(len(names) - 1).to_numpy()
+    used = [names[at] for at in np.unique(place)]
+    if all(map(_is_integer, used)):
+        return np.array([int(float(name)) if name in used else 0 for name in names], dtype=np.int64)[place]
+    return np.array(names)[place]
+
+
+def _regions(chromosome: list[pa.Array], start: list[pa.Array], end: list[pa.Array], lengths: np.ndarray) -> np.ndarray:
+    """`regions` of Measurements. The end is the last position where most windows are then as long as their sequences,
+    else the one after it, as in BED."""
+    names = _labels(chromosome).astype(str)
+    labels, place = np.unique(names, return_inverse=True)
+    numbers = [
+        int.from_bytes(hashlib.blake2b(str(label).lower().removeprefix("chr").encode(), digest_size=7).digest(), "big")
+        for label in labels
+    ]
+    regions = np.full((len(names), 3), -1, dtype=np.int64)
+    ends = np.stack([np.concatenate([_numbers(block) for block in blocks]) for blocks in (start, end)])
+    known = np.flatnonzero((ends >= 0).all(axis=0) & (ends < 2**53).all(axis=0) & (names != ""))
+    regions[known, 0] = np.array(numbers, dtype=np.int64)[place[known]]
+    regions[known, 1:] = np.sort(ends[:, known], axis=0).T
+    if len(known) and (regions[known, 2] - regions[known, 1] + 1 == lengths[known]).mean() > 0.5:
+        regions[known, 2] += 1
+    return regions
 
 
 def _concatenated(blocks: deque[Sequences]) -> Sequences:

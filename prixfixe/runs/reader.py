@@ -81,6 +81,14 @@ class Status(_Schema):
     versions: dict[str, str] = {}
 
 
+class TestScores(_Schema):
+    kl: Number = None
+    pearson_r: Correlation = None
+    spearman_rho: Correlation = None
+    mse: Number = None
+    n: Count | None = None
+
+
 class Metrics(_Schema):
     kl: Number = None
     pearson_r: Correlation = None
@@ -101,6 +109,8 @@ class Metrics(_Schema):
     precision: Name | None = None
     device: Name | None = None
     simulated: bool = False
+    validation_near_duplicates: Annotated[float, Field(ge=0, le=1)] | None = None
+    test: TestScores | None = None
 
 
 class Score(_Schema):

@@ -1,0 +1,163 @@
+"""Constant ends: what many sequences of a table begin or end with by construction, found in the sequences."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from prixfixe.construct import LEFT_FLANK, RIGHT_FLANK
+from prixfixe.data.sequences import N, Sequences, padded_chunks
+
+SAMPLE = 10_000  # sequences looked at
+FEWEST = 10  # sequences; fewer share letters by chance
+REACH = 512  # letters from either end that are looked at
+ALIKE = 0.97  # share of sequences with the same next letter, from which on a letter is constant
+FEWEST_ALIKE = 10  # sequences of one construct, and
+SHARE_ALIKE = 0.1  # their share of the table
+NEARLY_ALIKE = 0.8  # share from which on a letter is constant but for some sequences of another kind
+SHORTEST = 3  # such letters in a row are not by chance
+SHORTEST_SHOWN = 8
+SHORTEST_INSERT = 16  # between the ends; less is the same by chance
+LETTERS_PER_ERROR = 12  # of a flank: a longer one may differ in a letter for each so many
+MOST_ENDS = 3  # ways to end a flank that are tried for one sequence
+CHUNK_LETTERS, CHUNK_ROWS = 1 << 23, 1 << 18
+
+
+def flanks(sequences: Sequences) -> tuple[str, str]:
+    """The constant parts at the left and right end that most sequences share, empty where there are none.
+
+    They are those of the yeast construct where at least half of the sequences carry them; else the longest ones that
+    at least half carry, if these are 8 letters or more and together at most half of the typical sequence (beyond that
+    the sequences are variants of one another and nothing is constant by construction).
+    """
+    if len(sequences) == 0:
+        return "", ""
+    if _of_yeast(sequences):
+        return LEFT_FLANK, RIGHT_FLANK
+    sample = _sample(sequences, None)
+    left, right = constant_ends(sample)
+    shown = [
+        next((e for e in reversed(left) if len(e) >= SHORTEST_SHOWN and starts_with(sample, e).mean() >= 0.5), ""),
+        next((e for e in reversed(right) if len(e) >= SHORTEST_SHOWN and ends_with(sample, e).mean() >= 0.5), ""),
+    ]
+    if len(shown[0]) + len(shown[1]) > np.median(sample.lengths) / 2:
+        return "", ""
+    return shown[0], shown[1]
+
+
+def inserts(sequences: Sequences, like: Sequences | None = None) -> Sequences:
+    """The sequences without their constant ends, where at least half of the sequence is left; a sequence that lacks
+    them stays whole. like: sequences of the same kind, whose ends they are; None is these themselves."""
+    left, right = (ends[:, 0].astype(np.int64) for ends in flank_lengths(sequences, like=like))
+    rest = sequences.lengths - left - right
+    whole = 2 * rest < sequences.lengths
+    return sequences.cut(np.where(whole, 0, left), np.where(whole, sequences.lengths, rest))
+
+
+def flank_lengths(
+    sequences: Sequences, keys: np.ndarray | None = None, like: Sequences | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """How many letters at the left and at the right of each sequence are constant: uint16, shapes (n, 3) both.
+
+    Where a constant end stops cannot always be told: most inserts may begin with the same letter by chance. So up to
+    three answers are given, the longest first, then 0. keys: uint64 (n,), by which a sample is drawn that does not
+    depend on the order of the sequences. like: as for `inserts`.
+    """
+    like = sequences if like is None else like
+    left, right = constant_ends(_sample(like, keys))
+    if _of_yeast(like):
+        left, right = _with(left, LEFT_FLANK), _with(right, RIGHT_FLANK)
+    lengths = np.zeros((2, len(sequences), MOST_ENDS), dtype=np.uint16)
+    for side, ends, carries in ((0, left, starts_with), (1, right, ends_with)):
+        for end in ends:  # from the shortest on
+            rows = carries(sequences, end, len(end) // LETTERS_PER_ERROR)
+            rows &= lengths[side, :, 0] != len(end)
+            lengths[side, rows, 1:] = lengths[side, rows, :-1]
+            lengths[side, rows, 0] = len(end)
+    return lengths[0], lengths[1]
+
+
+def constant_ends(sequences: Sequences) -> tuple[list[str], list[str]]:
+    """What at least a tenth of the sequences begin with, and end with, beyond chance; the shortest first.
+
+    A table may hold several constructs, and sequences written as the other strand, which begin with the reverse
+    complement of the right end.
+    """
+    if len(sequences) < FEWEST:
+        return [], []
+    shown = np.minimum(sequences.lengths, REACH)
+    starts = sequences.cut(np.zeros_like(shown), shown)
+    ends = sequences.cut(sequences.lengths - shown, shown).reverse_complement()
+    left, right = _constant_starts(starts), _constant_starts(ends).reverse_complement()
+    return tuple(sorted(found.to_strings(), key=lambda text: (len(text), text)) for found in (left, right))  # type: ignore[return-value]
+
+
+def _constant_starts(sequences: Sequences) -> Sequences:
+    """Walks along the letters from the first on, for each group of sequences that are alike so far. Where a letter is
+    no longer constant, a constant start may end; each letter that enough of the group have there is gone on with."""
+    codes = sequences.padded()
+    fewest = max(FEWEST_ALIKE, SHARE_ALIKE * len(sequences))
+    found: list[list[int]] = []
+    groups: list[tuple[np.ndarray, list[int], int]] = [(np.arange(len(sequences)), [], 0)]
+    while groups:
+        rows, start, constant = groups.pop()  # constant: letters up to here, since the group parted from others
+        while len(start) < codes.shape[1]:
+            letters = codes[rows, len(start)]
+            known = sequences.lengths[rows] > len(start)
+            counts = np.bincount(letters[known], minlength=N + 1)
+            top = int(counts[:N].argmax())
+            if counts[top] + counts[N] < ALIKE * len(rows) or not counts[top]:
+                if constant >= SHORTEST:
+                    found.append(start)
+                for letter in np.flatnonzero(counts[:N] >= fewest).tolist():
+                    alike = known & ((letters == letter) | (letters == N))
+                    nearly = alike.sum() >= NEARLY_ALIKE * len(rows)
+                    groups.append((rows[alike], [*start, letter], constant + 1 if nearly else 0))
+                break
+            rows = rows[known & ((letters == top) | (letters == N))]
+            start = [*start, top]
+            constant += 1
+    lengths = np.array([len(start) for start in found], dtype=np.int32)
+    return Sequences(np.array([letter for start in found for letter in start], dtype=np.uint8), lengths)
+
+
+def starts_with(sequences: Sequences, start: str, mismatches: int = 0) -> np.ndarray:
+    """Which sequences begin with `start`, or nearly so, an N of theirs being any letter: bool, shape (n,)."""
+    return _carries(sequences, start, np.zeros_like(sequences.lengths), mismatches)
+
+
+def ends_with(sequences: Sequences, end: str, mismatches: int = 0) -> np.ndarray:
+    """Which sequences end with `end`, or nearly so, an N of theirs being any letter: bool, shape (n,)."""
+    return _carries(sequences, end, sequences.lengths - len(end), mismatches)
+
+
+def _carries(sequences: Sequences, text: str, place: np.ndarray, mismatches: int) -> np.ndarray:
+    letters = Sequences.from_strings([text]).letters
+    carries = np.asarray(sequences.lengths) >= len(text)
+    if not len(text):
+        return carries
+    rows = np.flatnonzero(carries)
+    at = (sequences.starts + place)[rows]
+    windows = np.lib.stride_tricks.sliding_window_view(sequences.letters, len(text)) if len(rows) else letters[None]
+    for chunk in padded_chunks(np.full(len(rows), len(text)), letters=CHUNK_LETTERS, rows=CHUNK_ROWS):
+        there = windows[at[chunk]]
+        carries[rows[chunk]] = ((there != letters) & (there != N)).sum(axis=1) <= mismatches
+    return carries
+
+
+def _of_yeast(sequences: Sequences) -> bool:
+    """Whether at least half of the sequences are of the yeast construct."""
+    if len(sequences) == 0:
+        return False
+    return bool((starts_with(sequences, LEFT_FLANK) & ends_with(sequences, RIGHT_FLANK)).mean() >= 0.5)
+
+
+def _with(ends: list[str], known: str) -> list[str]:
+    return sorted({*ends, known}, key=lambda text: (len(text), text))
+
+
+def _sample(sequences: Sequences, keys: np.ndarray | None) -> Sequences:
+    if len(sequences) <= SAMPLE:
+        return sequences
+    if keys is None:
+        return sequences[np.linspace(0, len(sequences) - 1, SAMPLE).astype(np.int64)]
+    return sequences[np.flatnonzero(keys <= np.partition(keys, SAMPLE)[SAMPLE])]
