@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from prixfixe.data.measurements import Measurements
+from prixfixe.data.measurements import Measurements, check_expression
 from prixfixe.errors import InputError
 
 
@@ -65,7 +66,7 @@ class Table(Dataset):
         split_seed: int,
         sequence: str | None,
         expression: str | list[str] | None,
-        fold: int | None,
+        fold: int | str | None,
         folds: int | None,
     ) -> None:
         if validation is not None and (fold is not None or folds is not None):
@@ -81,15 +82,19 @@ class Table(Dataset):
         self.path, self.validation = path, validation
         self.validation_fraction, self.split_seed, self.fold = validation_fraction, split_seed, fold
         self.folds = folds
-        self.columns = {"sequence": sequence, "expression": expression}
+        self.columns: dict[str, Any] = {"sequence": sequence, "expression": expression}
 
     def read(self) -> Split:
         from prixfixe.data.prepared import prepare
         from prixfixe.data.splits import FEWEST_VALIDATION, shared
 
-        measurements, content = prepare(self.path, self.columns)
+        measurements, content = prepare(self.path, {**self.columns, "fold": True if self.fold is not None else None})
+        check_expression(measurements, self.path)
+        remarks = list(measurements.remarks)
         if self.validation is not None:
             validation, other_content = prepare(self.validation, self.columns)
+            check_expression(validation, self.validation)
+            remarks += [f"{self.validation}: {remark}" for remark in validation.remarks]
             if validation.tasks != measurements.tasks:
                 raise InputError(
                     f"{self.validation} measures {', '.join(validation.tasks)} but {self.path} measures "
@@ -109,7 +114,7 @@ class Table(Dataset):
         drawn = self.validation is None and self.fold is None  # by sequence, so that none stands on both sides
         both = 0 if drawn else shared(train.sequences, validation.sequences)
         warning = f"{both} of the {len(validation)} validation sequences stand in training as well (or as their reverse complement)"
-        return Split(train, validation, content=content, warnings=(warning,) if both else ())
+        return Split(train, validation, content=content, warnings=(*((warning,) if both else ()), *remarks))
 
     def _split(self, measurements: Measurements) -> tuple[np.ndarray, np.ndarray]:
         """The rows of one table to train on and those to validate on."""

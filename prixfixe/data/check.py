@@ -10,7 +10,7 @@ import numpy as np
 
 from prixfixe.construct import LEFT_FLANK, RIGHT_FLANK
 from prixfixe.counting import counted
-from prixfixe.data.measurements import Measurements
+from prixfixe.data.measurements import Measurements, check_expression, standard_deviation
 from prixfixe.data.sequences import NUCLEOTIDES, N, Sequences
 from prixfixe.data.splits import (
     CHUNK_ROWS,
@@ -180,6 +180,7 @@ class Report:
     expression: dict[str, Expression]
     folds: dict[str, int] | None
     against: Overlap | None
+    remarks: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
         """Everything as plain values for JSON."""
@@ -187,7 +188,7 @@ class Report:
 
     def warnings(self) -> list[str]:
         """What the user should look into before training, a sentence each."""
-        found = []
+        found = list(self.remarks)
         if self.rejected_rows:
             found.append(
                 f"{counted(self.rejected_rows, 'row')} cannot be used; training refuses the file until such rows "
@@ -263,7 +264,10 @@ def check(
     Raises InputError where a file cannot be read as a table.
     """
     rejected: list[str] = []
-    measurements = read_measurements(path, sequence=sequence, expression=expression, rejected=rejected, advice=OPTIONS)
+    measurements = read_measurements(
+        path, sequence=sequence, expression=expression, fold=True, rejected=rejected, advice=OPTIONS
+    )
+    check_expression(measurements, str(path))
     overlap = None
     if against is not None:
         other = read_measurements(against, sequence=sequence, expression=expression, rejected=[], advice=OPTIONS)
@@ -281,6 +285,7 @@ def check(
         expression=dict(zip(measurements.tasks, map(_expression, columns), strict=True)),
         folds=_folds(measurements),
         against=overlap,
+        remarks=measurements.remarks,
     )
 
 
@@ -399,10 +404,11 @@ def _repeats(measurements: Measurements) -> Repeats:
     order = np.argsort(keys)
     starts = np.flatnonzero(np.append(True, keys[order][1:] != keys[order][:-1]))
     expression = measurements.expression.reshape(len(measurements), -1)[order]
-    difference = (np.maximum.reduceat(expression, starts) - np.minimum.reduceat(expression, starts)).max(axis=1)
+    # fmax and fmin pass over what was not measured; a group without any has no difference
+    difference = np.nan_to_num(np.fmax.reduceat(expression, starts) - np.fmin.reduceat(expression, starts)).max(axis=1)
     in_several_folds = None
     if measurements.fold is not None:
-        fold = measurements.fold[order]
+        fold = np.unique(measurements.fold, return_inverse=True)[1][order]
         in_several_folds = int((np.maximum.reduceat(fold, starts) != np.minimum.reduceat(fold, starts)).sum())
     return Repeats(
         distinct=different,
@@ -421,6 +427,7 @@ def _flanks(sequences: Sequences) -> Flanks:
 
 
 def _expression(values: np.ndarray) -> Expression:
+    values = values[~np.isnan(values)]
     counts, edges = np.histogram(values, bins=HISTOGRAM_BINS)
     low, middle, high = np.quantile(values, (0.25, 0.5, 0.75)).tolist()
     return Expression(
@@ -428,7 +435,7 @@ def _expression(values: np.ndarray) -> Expression:
         quartiles=(low, middle, high),
         maximum=float(values.max()),
         mean=float(values.mean()),
-        standard_deviation=float(values.std()),
+        standard_deviation=standard_deviation(values),
         integer_share=float((values % 1 == 0).mean()),
         edges=tuple(edges.tolist()),
         counts=tuple(counts.tolist()),
@@ -439,4 +446,4 @@ def _folds(measurements: Measurements) -> dict[str, int] | None:
     if measurements.fold is None:
         return None
     folds, counts = np.unique(measurements.fold, return_counts=True)
-    return {str(fold): int(count) for fold, count in zip(folds, counts, strict=True)}
+    return {str(fold) or "(none)": int(count) for fold, count in zip(folds, counts, strict=True)}

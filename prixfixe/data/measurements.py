@@ -7,21 +7,30 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from prixfixe.data.sequences import Sequences
+from prixfixe.errors import InputError
+
+# A loss squares values and standard deviations in float32: both squares must be among its normal numbers.
+LARGEST, SMALLEST_DEVIATION = float(np.finfo(np.float32).max) ** 0.5, float(np.finfo(np.float32).tiny) ** 0.5
+COARSEST = 0.01  # of the standard deviation: what rounding to float32 may change a value by
 
 
 @dataclass(frozen=True)
 class Measurements:
     """n sequences and their measured expression.
 
-    expression: float64, shape (n,) for one task or (n, tasks), in the measurement's own units.
+    expression: float64, shape (n,) for one task or (n, tasks), in the measurement's own units; NaN where a task was not
+    measured. Each row has one measurement at least.
     tasks: a name for each expression column.
-    fold: int64, shape (n,), the data's own split into folds, where it has one.
+    fold: int64, or str where a fold is no whole number, shape (n,): the data's own split into folds, where it is asked
+    for.
+    remarks: what the user should know of how the data were read, a sentence each.
     """
 
     sequences: Sequences
     expression: np.ndarray
     tasks: tuple[str, ...] = ("expression",)
     fold: np.ndarray | None = None
+    remarks: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.sequences)
@@ -29,3 +38,52 @@ class Measurements:
     def __getitem__(self, rows: np.ndarray | slice) -> Measurements:
         fold = None if self.fold is None else self.fold[rows]
         return replace(self, sequences=self.sequences[rows], expression=self.expression[rows], fold=fold)
+
+    def in_fold(self, fold: int | str) -> np.ndarray:
+        """Which rows are of one fold, given as a number or by its name: bool, shape (n,)."""
+        assert self.fold is not None, "the fold column was not read"
+        found: np.ndarray = self.fold.astype(np.str_) == str(fold)
+        return found
+
+
+def standard_deviation(values: np.ndarray) -> float:
+    """Of the values that are no NaN, however large they are; NaN where there are none."""
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return float("nan")
+    scale = float(np.abs(values).max()) or 1.0
+    return float((values / scale).std()) * scale
+
+
+def check_expression(measurements: Measurements, where: str) -> None:
+    """Raises InputError, which names task, value and row, where float32 cannot hold the measurements or tell them apart.
+
+    Networks compute in float32. Values may be as large as its square root allows; their standard deviation, likewise,
+    must not be too small; and rounding to float32 must change no value by more than a hundredth of it. A task that is
+    the same in every row is not this function's business. where: the file's name.
+    """
+    columns = np.asarray(measurements.expression, dtype=np.float64).reshape(len(measurements), -1).T
+    for task, values in zip(measurements.tasks, columns, strict=True):
+        if np.isnan(values).all():
+            continue
+        row = int(np.nanargmax(np.abs(values)))
+        what = f"{where}: {task} is {values[row]:.10g} in row {row + 1} of the {len(values):,} that are used"
+        if abs(values[row]) > LARGEST:
+            raise InputError(
+                f"{what}, and float32, in which networks compute, holds values up to {LARGEST:.0e} squared: correct it, "
+                "or measure in other units."
+            )
+        deviation = standard_deviation(values)
+        if deviation == 0:
+            continue
+        if deviation < SMALLEST_DEVIATION:
+            raise InputError(
+                f"{what}, the largest, and the standard deviation is {deviation:.3g}: float32, in which networks compute, "
+                f"needs at least {SMALLEST_DEVIATION:.0e}: measure in other units."
+            )
+        error = np.nanmax(np.abs(values - values.astype(np.float32)))
+        if error > COARSEST * deviation:
+            raise InputError(
+                f"{what}, and the standard deviation is {deviation:.3g}: float32, in which networks compute, cannot tell "
+                "such values apart: subtract a constant, such as their mean."
+            )

@@ -49,11 +49,11 @@ def split(
     return np.flatnonzero(~validation), np.flatnonzero(validation)
 
 
-def fold_split(measurements: Measurements, fold: int) -> tuple[np.ndarray, np.ndarray]:
+def fold_split(measurements: Measurements, fold: int | str) -> tuple[np.ndarray, np.ndarray]:
     """Row numbers of a training and a validation part, which is one of the data's own folds; as `split`."""
     if measurements.fold is None:
         raise InputError(f"fold {fold} is to be the validation part, but the table has no fold column.")
-    validation = measurements.fold == fold
+    validation = measurements.in_fold(fold)
     if not validation.any() or validation.all():
         choices = ", ".join(map(str, np.unique(measurements.fold)))
         reason = "holds every row" if validation.any() else "has no rows"
