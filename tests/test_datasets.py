@@ -79,7 +79,9 @@ def test_sequences_of_the_held_out_fold_in_training_are_warned_of(promoters: Pat
     pd.concat([frame, twins]).to_csv(promoters, sep="\t", index=False)
     (warning,) = table(promoters, fold=2).read().warnings
     assert warning.startswith("2 of the 30 validation sequences stand in training as well")
-    assert table(promoters).read().warnings == table(promoters, validation_fraction=0.5).read().warnings == ()
+    for unasked in (table(promoters), table(promoters, validation_fraction=0.5)):
+        (remark,) = unasked.read().warnings
+        assert remark.startswith("column 'fold' (0, 1, 2, ...) looks like folds and is not used; dataset.fold=NAME")
 
 
 def test_too_few_sequences_to_validate_on(promoters: Path, tmp_path: Path) -> None:

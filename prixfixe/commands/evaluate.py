@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prixfixe.files import output_file
+from prixfixe.files import format_by_ending, keep_inputs, output_file
 from prixfixe.simulated import SIMULATED
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ evaluation.json and test.npz: `prixfixe results` shows and compares them.
 """
 
 FORMATS = ("table", "csv", "json")
+ENDINGS = {".txt": "table", ".csv": "csv", ".json": "json"}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -72,8 +73,8 @@ def run(args: argparse.Namespace) -> int:
     if not path.exists():
         raise InputError(f"{path}: no such run folder, sweep or table of predictions")
     read = reader(args)
-    suffix = args.output.suffix.removeprefix(".").lower() if args.output else ""
-    form = args.format or (suffix if suffix in FORMATS else "table")
+    keep_inputs(args.output, path, args.test_set)
+    form = args.format or format_by_ending(args.output, ENDINGS, "table")
     if path.is_dir() and not (path / "config.yaml").exists():
         text = evaluate_sweep(args, read, form)
     else:

@@ -23,7 +23,7 @@ from prixfixe.data.splits import (
     strand_hash,
     strand_hashes,
 )
-from prixfixe.data.tables import OPTIONS, read_measurements
+from prixfixe.data.tables import OPTIONS, first_row, read_measurements
 
 SHOWN_REJECTED = 5
 HISTOGRAM_BINS = 10
@@ -264,8 +264,9 @@ def check(
     Raises InputError where a file cannot be read as a table.
     """
     rejected: list[str] = []
+    named = first_row(path)[1] or sequence is not None or expression is not None  # else no column is known for folds
     measurements = read_measurements(
-        path, sequence=sequence, expression=expression, fold=True, rejected=rejected, advice=OPTIONS
+        path, sequence=sequence, expression=expression, fold=named, rejected=rejected, advice=OPTIONS
     )
     check_expression(measurements, str(path))
     overlap = None

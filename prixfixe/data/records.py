@@ -29,6 +29,7 @@ LONGEST_QUOTED = 1 << 24  # bytes that a quoted cell with line breaks may have
 STRICT = (b",", b";")  # between such marks, a quote that is not closed is refused
 QUOTED = re.compile(rb'"((?:[^"]++|"")*+)"')
 BLANK = b" \t\r\n"
+BLANK_ROW = "the sequence is empty"  # what is wrong with a blank line
 
 
 @dataclass
@@ -52,7 +53,7 @@ def read_rows(
 ) -> Iterator[Rows]:
     """The rows of a text table below its first `skip` lines, of `width` cells each; of these the chosen `columns`.
 
-    Blocks without a quote, or with quotes around whole cells only, are split by pyarrow; others record by record.
+    Blocks are split by pyarrow, but for what follows a quote that needs a closer look: that is read record by record.
     Raises InputError where a quote is not closed, or closed after a line that `looks_like_row`.
     """
     mark, rest, rest_line = delimiter.encode(), b"", 0
@@ -70,23 +71,28 @@ def read_rows(
             continue
         if b'"' not in block:
             yield _split_by_pyarrow(block, line, delimiter, width, columns, quoted=False)
-        elif 2 * len(_clean_quotes(mark).findall(block)) == block.count(b'"'):
-            yield _split_by_pyarrow(block, line, delimiter, width, columns, quoted=True)
-        else:
-            rows = Rows([], np.empty(0, dtype=np.int64))
-            chosen: list[list[bytes]] = [[] for _ in columns]
-            lines: list[int] = []
-            for cells, begins, end in records(path, block, line, mark, last=coming is None, looks_like_row=looks_like_row):
-                if cells is None:
-                    rest, rest_line = block[end:], begins
-                elif len(cells) == width:
-                    lines.append(begins)
-                    for values, column in zip(chosen, columns, strict=True):
-                        values.append(cells[column])
-                else:
-                    rows.misfits.append((begins, _misfit(len(cells), width, b"".join(cells))))
-            rows.cells, rows.lines = [pa.array(values, pa.binary()) for values in chosen], np.array(lines, dtype=np.int64)
-            yield rows
+            continue
+        sound, starts = _sound_part(block, mark, width)
+        if sound:
+            yield _split_by_pyarrow(block[:sound], line, delimiter, width, columns, quoted=True, starts=starts)
+            block, line = block[sound:], line + count_lines(block[:sound])
+        if not block:
+            continue
+        rows = Rows([], np.empty(0, dtype=np.int64))
+        chosen: list[list[bytes]] = [[] for _ in columns]
+        lines: list[int] = []
+        found = records(path, block, line, mark, last=coming is None, looks_like_row=looks_like_row)
+        for cells, begins, end in found:
+            if cells is None:
+                rest, rest_line = block[end:], begins
+            elif len(cells) == width:
+                lines.append(begins)
+                for values, column in zip(chosen, columns, strict=True):
+                    values.append(cells[column])
+            else:
+                rows.misfits.append((begins, _misfit(len(cells), width, b"".join(cells))))
+        rows.cells, rows.lines = [pa.array(values, pa.binary()) for values in chosen], np.array(lines, dtype=np.int64)
+        yield rows
 
 
 def records(
@@ -145,7 +151,10 @@ def _quoted_record(
                 if after == len(block) or block[after : after + 1] in (mark, b"\r", b"\n"):
                     cell = match[1].replace(b'""', b'"')
                     if b"\n" in cell or b"\r" in cell:
-                        _expect_no_row(path, block, at, after, line + count_lines(block[start:at]), mark, looks_like_row)
+                        opening = line + count_lines(block[start:at])
+                        # a quote that swallows rows opens in a line that is a row itself
+                        if looks_like_row([*cells, *LINE_END.split(block[at:after], maxsplit=1)[0].split(mark)]):
+                            _expect_no_row(path, block, at, after, opening, mark, looks_like_row)
             if cell is None and mark in STRICT:
                 opening = line + count_lines(block[start:at])
                 raise InputError(
@@ -183,13 +192,49 @@ def _expect_no_row(
             )
 
 
+def _sound_part(block: bytes, mark: bytes, width: int) -> tuple[int, np.ndarray]:
+    """How many bytes of a block hold whole records whose quotes are all closed as they should be, and in which of the block's
+    lines, from 0, each of these records begins. Before a quoted cell with so many marks that a row may be in it, it ends."""
+    starts, stops, unsound = [], [], len(block)
+    for match in _quoted_cell(mark).finditer(block):
+        start, stop = match.span()
+        if match[1] is None:
+            unsound = start
+            break
+        if block.find(b"\n", start, stop) >= 0 or block.find(b"\r", start, stop) >= 0:
+            if block.count(mark, start, stop) >= width - 1:
+                unsound = start
+                break
+            starts.append(start)
+            stops.append(stop)
+    letters = np.frombuffer(block, dtype=np.uint8)
+    ends = letters == ord("\n")
+    ends[:-1] |= (letters[:-1] == ord("\r")) & (letters[1:] != ord("\n"))
+    ends[-1] |= letters[-1] == ord("\r")
+    line_ends = np.flatnonzero(ends)
+    within = np.searchsorted(starts, line_ends, side="right") - 1
+    inside = (within >= 0) & (line_ends < np.array([*stops, 0])[within])
+    lines = np.flatnonzero(~inside & (line_ends < unsound))  # whose ends are ends of records
+    sound = len(block) if unsound == len(block) else int(line_ends[lines[-1]]) + 1 if len(lines) else 0
+    open_ended = sound == len(block) and not ends[-1]
+    return sound, np.append(0, lines + 1)[: len(lines) + open_ended]
+
+
 def _split_by_pyarrow(
-    block: bytes, line: int, delimiter: str, width: int, columns: Sequence[int], *, quoted: bool
+    block: bytes,
+    line: int,
+    delimiter: str,
+    width: int,
+    columns: Sequence[int],
+    *,
+    quoted: bool,
+    starts: np.ndarray | None = None,
 ) -> Rows:
-    misfits: list[tuple[int, str]] = []
+    """starts: in which line, from 0, each record begins; None where each is a line."""
+    misfits: list[tuple[int, str]] = []  # (number of the record, what is wrong)
 
     def on_misfit(row: pa.csv.InvalidRow) -> str:
-        misfits.append((line + row.number - 1, _misfit(row.actual_columns, width, row.text.encode())))
+        misfits.append((row.number - 1, _misfit(row.actual_columns, width, row.text.encode())))
         return "skip"
 
     names = [str(column) for column in range(width)]
@@ -197,12 +242,13 @@ def _split_by_pyarrow(
         pa.BufferReader(block),
         read_options=pa.csv.ReadOptions(
             column_names=names,
-            block_size=len(block) + 1,
-            use_threads=False,  # so that rows of another width come with their line
+            block_size=len(block) + 1,  # all at once: between blocks of its own it would cut quoted cells
+            use_threads=False,  # so that records of another width come with their number
         ),
         parse_options=pa.csv.ParseOptions(
             delimiter=delimiter,
             quote_char='"' if quoted else False,
+            newlines_in_values=quoted,
             ignore_empty_lines=False,
             invalid_row_handler=on_misfit,
         ),
@@ -211,15 +257,15 @@ def _split_by_pyarrow(
             include_columns=[names[column] for column in columns],
         ),
     )
-    lines = np.arange(line, line + table.num_rows + len(misfits))
-    if misfits:
-        lines = np.delete(lines, np.array([number for number, _ in misfits]) - line)
-    return Rows([column.combine_chunks() for column in table.columns], lines, misfits)
+    lines = line + (np.arange(table.num_rows + len(misfits)) if starts is None else starts)
+    left_out = [(int(lines[record]), problem) for record, problem in misfits]
+    lines = np.delete(lines, [record for record, _ in misfits]) if misfits else lines
+    return Rows([column.combine_chunks() for column in table.columns], lines, left_out)
 
 
 def _misfit(found: int, width: int, text: bytes) -> str:
     if not text.strip(BLANK):
-        return "the sequence is empty"
+        return BLANK_ROW
     return f"{found} columns where {width} were expected"
 
 
@@ -238,10 +284,10 @@ def _after_spaces(block: bytes, at: int, mark: bytes) -> int:
 
 
 @cache
-def _clean_quotes(mark: bytes) -> re.Pattern[bytes]:
-    """A whole cell of one line in quotes, none of which is inside."""
+def _quoted_cell(mark: bytes) -> re.Pattern[bytes]:
+    """A quote that opens a cell and, as group 1, the rest of the cell where it is closed as it should be."""
     between = re.escape(mark) + rb"\r\n"
-    return re.compile(rb'(?<![^%b])"[^"\r\n]*"(?![^%b])' % (between, between))
+    return re.compile(rb'(?<![^%b])"((?:[^"]++|"")*+"(?![^%b]))?' % (between, between))
 
 
 @cache

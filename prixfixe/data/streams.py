@@ -28,7 +28,10 @@ PARQUET = b"PAR1"
 
 # What a file begins with -> what it is, and what to do.
 FOREIGN = (
-    (b"PK\x03\x04", "a zip archive, as Excel's .xlsx and other workbooks are: save the sheet as CSV, or unzip it first"),
+    (
+        b"PK\x03\x04",
+        "a zip archive, as Excel's .xlsx and other workbooks are: save the sheet as CSV, or unzip it first",
+    ),
     (b"\xd0\xcf\x11\xe0", "an Excel workbook (.xls): save the sheet as CSV"),
     (b"\x28\xb5\x2f\xfd", "compressed by zstd: unpack it first, with zstd -d"),
     (b"\x1f\x9d", "compressed by compress: unpack it first, with uncompress"),

@@ -27,7 +27,7 @@ from prixfixe.common.text import printable
 from prixfixe.counting import counted
 from prixfixe.data.fasta import fasta_blocks, is_fasta, letter_problem
 from prixfixe.data.measurements import Measurements
-from prixfixe.data.records import Rows, read_rows, records
+from prixfixe.data.records import BLANK_ROW, Rows, read_rows, records
 from prixfixe.data.sequences import ASCII_TO_CODE, INVALID, Sequences
 from prixfixe.data.streams import LINE_END, PARQUET, explained, line_blocks
 from prixfixe.errors import InputError
@@ -62,6 +62,7 @@ def read_measurements(
     sequence: str | None = None,
     expression: str | Sequence[str] | None = None,
     fold: str | bool | None = None,
+    unmeasured: bool = True,
     rejected: list[str] | None = None,
     advice: str = OVERRIDES,
 ) -> Measurements:
@@ -75,7 +76,8 @@ def read_measurements(
     is such a one. Otherwise no column is read as folds, and one so named is told of in the remarks.
 
     Returns sequences in file order, expression of shape (n,) or (n, tasks), and the fold where it is asked for. A
-    measurement that is missing (`MISSING`) is NaN; a row without any is left out and counted in the remarks.
+    measurement that is missing (`MISSING`) is NaN; a row without any is left out and counted in the remarks. Where
+    `unmeasured` is False, each task must be measured in each row.
     Raises InputError that names file and line (row, in Parquet) of the first row that cannot be used, a row without a
     fold that is asked for among them; where a list is given as `rejected`, such rows are left out and described there
     instead, but for the fold, which is then "". `advice` says how a column is chosen.
@@ -85,15 +87,16 @@ def read_measurements(
     blocks: deque[Sequences] = deque()
     values: list[np.ndarray] = []
     folds: list[np.ndarray] = []
-    tally = _Tally()
+    tally = _Tally(allowed=unmeasured)
     for block in _blocks(table, columns, rejected, tally):
         blocks.append(block.sequences)
         values.append(block.numbers)
         folds.append(block.folds)
     sequences, numbers = _concatenated(blocks), np.concatenate(values)
-    for column, task in zip(numbers.T, columns.tasks, strict=True):
-        if np.isnan(column).all():
-            raise InputError(f"{printable(path)}: {printable(task)} is measured in no row: choose another column.")
+    tally.measured = (~np.isnan(numbers)).sum(axis=0).tolist()
+    if 0 in tally.measured:
+        task = columns.tasks[tally.measured.index(0)]
+        raise InputError(f"{printable(path)}: {printable(task)} is measured in no row: choose another column.")
     return Measurements(
         sequences=sequences,
         expression=numbers[:, 0].copy() if len(columns.tasks) == 1 else numbers,
@@ -101,6 +104,36 @@ def read_measurements(
         fold=None if columns.fold is None else _as_folds(np.concatenate(folds)),
         remarks=_remarks(table, columns, tally, len(sequences)),
     )
+
+
+def read_texts(
+    path: str | Path, choices: Sequence[tuple[str, ...]]
+) -> tuple[tuple[str, ...], Iterator[tuple[int, list[str]]]]:
+    """The first of the choices of columns that a CSV with a header has all of; and the lines of its rows, with the cells of
+    these columns. Raises InputError where it has none of them, or where a row has another number of cells."""
+    head, complete = _head(Path(path))
+    table = _Text(Path(path), head, complete, "", marks=",")
+    table.take_header()
+    names = next((names for names in choices if set(names) <= set(table.first)), None)
+    if names is None:
+        wanted = ", or ".join(" and ".join(names) for names in choices)
+        found = printable(", ".join(table.first))
+        raise InputError(f"{table.place(1)}: needs a column {wanted}; found {found}")
+    columns = [_named(table, name, "rows") for name in names]
+
+    def looks_like_row(cells: list[bytes], width: int) -> bool:
+        return len(cells) == width and all(_is_number(_text(cells[column])) for column in columns)
+
+    def rows() -> Iterator[tuple[int, list[str]]]:
+        with explained(path):
+            for batch in table.batches(columns, looks_like_row):
+                for line, problem in batch.misfits:
+                    if problem != BLANK_ROW:
+                        raise InputError(f"{table.place(line)}: {problem}.")
+                for line, *cells in zip(batch.lines.tolist(), *(cell.to_pylist() for cell in batch.cells), strict=True):
+                    yield line, list(map(_text, cells))
+
+    return names, rows()
 
 
 def first_row(path: str | Path) -> tuple[list[str], bool]:
@@ -175,14 +208,14 @@ def count_sequences(path: str | Path, *, sequence: str | None = None) -> int:
 class _Text:
     """A TSV or CSV file: its columns, its first rows, and its rows block by block."""
 
-    def __init__(self, path: Path, head: bytes, complete: bool, advice: str) -> None:
+    def __init__(self, path: Path, head: bytes, complete: bool, advice: str, marks: str = "\t,; ") -> None:
         self.path, self.advice = path, advice
         self._preamble, start, comment = _preamble(head)
         body = head[start:]
         if not body.strip():
             raise InputError(f"{printable(path)} is empty: expected a table of sequences.")
-        samples = {mark: _sample(path, body, mark, complete) for mark in "\t,; "}
-        # the mark that makes a cell a sequence, or else the one that most lines hold; the first of equals
+        samples = {mark: _sample(path, body, mark, complete) for mark in marks}
+        # the mark that makes a cell a sequence or its column's name, or else the one that most lines hold; the first of equals
         self._mark = max(samples, key=lambda mark: _fitness(samples[mark]))
         self.first, self._header_lines = samples[self._mark][0]
         rows = [row for row, _ in samples[self._mark]]
@@ -221,9 +254,9 @@ class _Text:
     def place(self, line: int) -> str:
         return f"{printable(self.path)}:{line}"
 
-    def hint(self, line: int) -> str:
-        """What may be wrong with the first row of a table that seems to have no header."""
-        if self.has_header or line != self._preamble + 1:
+    def hint(self, line: int, problem: str) -> str:
+        """What else may be wrong with the first row of a table that seems to have no header."""
+        if self.has_header or line != self._preamble + 1 or not problem.startswith("position"):
             return ""
         return f" If this line names the columns: {self.advice.format('sequence')}."
 
@@ -266,7 +299,7 @@ class _Parquet:
     def place(self, line: int) -> str:
         return f"{printable(self.path)}, row {line}"
 
-    def hint(self, line: int) -> str:
+    def hint(self, line: int, problem: str) -> str:
         return ""
 
 
@@ -320,7 +353,8 @@ def _sample(path: Path, body: bytes, mark: str, complete: bool) -> list[tuple[li
     """The first rows of a text, were its cells divided by that mark, each with how many lines it has."""
     found: list[tuple[list[str], int]] = []
     try:
-        for cells, line, end in records(path, body, 0, mark.encode(), last=complete, looks_like_row=lambda cells: False):
+        every = records(path, body, 0, mark.encode(), last=complete, looks_like_row=lambda cells: False)
+        for cells, line, end in every:
             if found:
                 found[-1] = (found[-1][0], line - found[-1][1])
             if cells is None or len(found) >= SAMPLE_ROWS:
@@ -334,10 +368,11 @@ def _sample(path: Path, body: bytes, mark: str, complete: bool) -> list[tuple[li
     return found
 
 
-def _fitness(sample: list[tuple[list[str], int]]) -> tuple[int, int]:
-    """How many letters of sequences a mark leaves whole, and how many rows it divides."""
+def _fitness(sample: list[tuple[list[str], int]]) -> tuple[bool, int, int]:
+    """Whether a mark leaves the sequence column's name whole, how many letters of sequences, and how many rows it divides."""
+    named = any(cell.lower() in SEQUENCE_NAMES for cell in sample[0][0])
     letters = sum(max((len(cell) for cell in row if _is_nucleotides(cell)), default=0) for row, _ in sample)
-    return letters, sum(len(row) > 1 for row, _ in sample)
+    return named, letters, sum(len(row) > 1 for row, _ in sample)
 
 
 # Choosing columns
@@ -405,7 +440,9 @@ def _measurement_columns(
 ) -> _Columns:
     asked = [] if expression is None else [expression] if isinstance(expression, str) else list(expression)
     if len(set(asked)) < len(asked):
-        raise InputError(f"{printable(table.path)}: a column of expression is given twice: {printable(', '.join(asked))}.")
+        raise InputError(
+            f"{printable(table.path)}: a column of expression is given twice: {printable(', '.join(asked))}."
+        )
     fold_name = fold if isinstance(fold, str) else None
     _expect_header_for(table, [name for name in (sequence, *asked, fold_name) if name is not None])
     if not table.has_header:
@@ -517,6 +554,9 @@ def _remarks(table: _Table, columns: _Columns, tally: _Tally, rows: int) -> tupl
         what = "no measurement" if len(columns.tasks) > 1 else f"no {printable(columns.tasks[0], 100)}"
         total = counted(rows + tally.unmeasured, "row")
         found.append(f"{tally.unmeasured:,} of {total} left out: {what} (empty, NA or the like)")
+    for task, measured in zip(columns.tasks, tally.measured, strict=True):
+        if measured < rows:
+            found.append(f"{printable(task, 100)} is measured in {measured:,} of {counted(rows, 'row')}")
     if table.advice != OVERRIDES or columns.fold is not None:
         return tuple(found)
     at = _known(table, FOLD_NAMES) if table.has_header else 2 if len(table.first) > 2 else None
@@ -526,7 +566,9 @@ def _remarks(table: _Table, columns: _Columns, tally: _Tally, rows: int) -> tupl
         if looks and labels:
             name = f"column {printable(table.first[at], 100)!r}" if table.has_header else "the third column"
             some = ", ".join(printable(label, 30) for label in labels[:3])
-            found.append(f"{name} ({some}, ...) looks like folds and is not used; dataset.fold=NAME validates on one of it")
+            found.append(
+                f"{name} ({some}, ...) looks like folds and is not used; dataset.fold=NAME validates on one of it"
+            )
     return tuple(found)
 
 
@@ -571,9 +613,11 @@ def _number(cell: str) -> float:
 
 @dataclass
 class _Tally:
-    """What reading has left out: rows without any measurement."""
+    """Rows that are left out, since they have no measurement; and in how many others each task is measured."""
 
+    allowed: bool = True
     unmeasured: int = 0
+    measured: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -617,7 +661,7 @@ def _blocks(table: _Table, columns: _Columns, rejected: list[str] | None, tally:
             flat, lengths = _codes(cells[columns.sequence])
             numbers = np.empty((len(lengths), len(columns.numbers)))
             for position, column in enumerate(columns.numbers):
-                numbers[:, position] = _numbers(cells[column])
+                numbers[:, position] = _numbers(table, column, cells[column])
             folds = np.empty(0) if columns.fold is None else _fold_names(cells[columns.fold])
             usable = lengths > 0
             usable[np.searchsorted(np.cumsum(lengths), np.flatnonzero(flat == INVALID), side="right")] = False
@@ -628,12 +672,14 @@ def _blocks(table: _Table, columns: _Columns, rejected: list[str] | None, tally:
             for row in np.flatnonzero(doubtful).tolist():
                 texts = {column: _text(cells[column][row].as_py()) for column in chosen}
                 line = int(batch.lines[row])
-                problem = _problem(table, line, texts, columns, needs_fold=rejected is None)
+                problem = _problem(table, line, texts, columns, tally.allowed, needs_fold=rejected is None)
                 usable[row] = problem is None
                 if problem is not None:
                     problems.append((line, problem))
             numbers[~np.isfinite(numbers)] = math.nan
-            described += [f"{table.place(line)}: {problem}.{table.hint(line)}" for line, problem in sorted(problems)]
+            described += [
+                f"{table.place(line)}: {problem}.{table.hint(line, problem)}" for line, problem in sorted(problems)
+            ]
             if described and rejected is None:
                 raise InputError(described[0])
             if columns.numbers:
@@ -652,7 +698,9 @@ def _blocks(table: _Table, columns: _Columns, rejected: list[str] | None, tally:
     if rejected is not None:
         rejected.extend(described)
     if rows == 0 and tally.unmeasured:
-        raise InputError(f"{printable(table.path)}: no row has a measurement ({', '.join(map(printable, columns.tasks))}).")
+        raise InputError(
+            f"{printable(table.path)}: no row has a measurement ({', '.join(map(printable, columns.tasks))})."
+        )
     if rows == 0 and described:
         raise InputError(f"No row can be used. {described[0]}")
     if rows == 0:
@@ -679,13 +727,15 @@ SPACES = np.frombuffer(b" \t\r\n", dtype=np.uint8)
 def _encoded(cells: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     kind = np.int32 if cells.type == pa.binary() else np.int64
     _, offset_buffer, letter_buffer = cells.buffers()
-    offsets = np.frombuffer(offset_buffer or bytes(kind().nbytes), dtype=kind)[cells.offset : cells.offset + len(cells) + 1]
+    offsets = np.frombuffer(offset_buffer or bytes(kind().nbytes), dtype=kind)[
+        cells.offset : cells.offset + len(cells) + 1
+    ]
     letters = np.frombuffer(letter_buffer or b"", dtype=np.uint8)[offsets[0] : offsets[-1]]
     codes = letters.tobytes().translate(ASCII_TO_CODE.tobytes())  # twice as fast as indexing
     return np.frombuffer(codes, dtype=np.uint8), np.diff(offsets).astype(np.int32), letters
 
 
-def _numbers(cells: pa.Array) -> np.ndarray:
+def _numbers(table: _Table, column: int, cells: pa.Array) -> np.ndarray:
     """The numbers of a column as float64; NaN where a cell holds none."""
     try:
         text = cells.view(pa.string()) if pa.types.is_binary(cells.type) else cells  # bytes are cast as text only
@@ -693,6 +743,11 @@ def _numbers(cells: pa.Array) -> np.ndarray:
         return numbers.copy()
     except pa.ArrowInvalid:  # some cell is no number, or has spaces around it
         return np.array([_number(_text(value)) for value in cells.to_pylist()])
+    except pa.ArrowException as error:
+        raise InputError(
+            f"{printable(table.path)}: column {printable(table.first[column], 100)!r} is of type {cells.type}, which holds no "
+            "numbers: choose another."
+        ) from error
 
 
 def _fold_names(cells: pa.Array) -> np.ndarray:
@@ -718,7 +773,9 @@ def _text(value: Any) -> str:
     return text.strip()
 
 
-def _problem(table: _Table, line: int, texts: dict[int, str], columns: _Columns, *, needs_fold: bool) -> str | None:
+def _problem(
+    table: _Table, line: int, texts: dict[int, str], columns: _Columns, unmeasured: bool, *, needs_fold: bool
+) -> str | None:
     """What is wrong with a row, of which the texts of the chosen columns are given; None where nothing is.
 
     Raises InputError for a line break in a sequence or number: a quote is not closed there, and rows are in it.
@@ -737,7 +794,9 @@ def _problem(table: _Table, line: int, texts: dict[int, str], columns: _Columns,
             return f"position {position + 1} of the sequence is {letter_problem(letter)}"
     for column, task in zip(columns.numbers, columns.tasks, strict=True):
         text, role = printable(texts[column], 100), printable(task, 100)
-        if not _is_number(texts[column]) and not _is_missing(texts[column]):
+        if not text and not unmeasured:
+            return f"the {role} is empty"
+        if not _is_number(texts[column]) and not (unmeasured and _is_missing(texts[column])):
             advice = f"; {DECIMAL_COMMA}" if _has_decimal_comma(texts[column]) else ""
             return f"the {role} {text!r} is not a finite number{advice}"
     if columns.fold is not None:
