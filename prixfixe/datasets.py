@@ -12,12 +12,10 @@ from annotated_types import Ge, Le
 
 from prixfixe.common.text import printable
 from prixfixe.counting import counted
-from prixfixe.data.measurements import Measurements
+from prixfixe.data.measurements import Measurements, check_expression
 from prixfixe.errors import InputError
 
 TEST = "test"  # the fold that is never trained on where another fold of the same column is validated on
-VALIDATION_NAMES = ("val", "valid", "validation", "dev")
-MOST_FOLDS, NAMED_FOLDS = 100, 6  # a column of more labels holds no folds; of fewer, those that are named
 LEAKS = 1  # counts up when what is counted as a leak changes
 
 
@@ -127,20 +125,22 @@ class Table(Dataset):
         self.validation_fraction, self.split_seed = validation_fraction, split_seed
         self.fold, self.folds, self.test_fold = fold, folds, test_fold
         self.training_fraction = checked_fraction(training_fraction)
-        self.columns = {"sequence": sequence, "expression": expression}
+        self.columns: dict[str, Any] = {"sequence": sequence, "expression": expression}
 
     def read(self) -> Split:
         from prixfixe.data.prepared import prepare
         from prixfixe.data.splits import cluster_folds, draw, fold_split, in_fold
 
-        measurements, content = prepare(self.path, self.columns)
-        said = self._unused_folds(measurements)
+        own_folds = self.folds is None and (self.fold is not None or self.test_fold is not None)
+        measurements, content = prepare(self.path, {**self.columns, "fold": True if own_folds else None})
+        check_expression(measurements, self.path)
+        said = list(measurements.remarks)
         if self.folds is not None:
             made = cluster_folds(measurements, self.folds, seed=self.split_seed)
-            measurements = replace(measurements, fold=made, fold_column=None)
+            measurements = replace(measurements, fold=made)
         rows, test = np.arange(len(measurements)), None
         if self.test is not None:
-            test, other_content = self._other_table(self.test, measurements)
+            test, other_content = self._other_table(self.test, measurements, said)
             content += f" test={other_content}"
         elif self.test_fold is not None:
             tested = in_fold(measurements, self.test_fold)
@@ -154,7 +154,7 @@ class Table(Dataset):
         if len(rows) < len(measurements):
             measurements = measurements[rows]
         if self.validation is not None:
-            validation, other_content = self._other_table(self.validation, measurements)
+            validation, other_content = self._other_table(self.validation, measurements, said)
             train, content = measurements, f"{content} {other_content}"
         elif self.fold is not None:
             trained, held_out = fold_split(measurements, self.fold)
@@ -178,8 +178,8 @@ class Table(Dataset):
         split = Split(train, validation, content=content, warnings=tuple(said), test=test)
         return self._with_leaks(split)
 
-    def _other_table(self, path: str, measurements: Measurements) -> tuple[Measurements, str]:
-        """A second table, which measures the same; and its content."""
+    def _other_table(self, path: str, measurements: Measurements, said: list[str]) -> tuple[Measurements, str]:
+        """A second table, which measures the same; and its content. Remarks on its reading are added to `said`."""
         from prixfixe.data.prepared import prepare
 
         other, content = prepare(path, self.columns)
@@ -189,27 +189,9 @@ class Table(Dataset):
                 f"{', '.join(measurements.tasks)}; "
                 "both tables need the same expression columns"
             )
+        check_expression(other, path)
+        said += [remark if remark.startswith(printable(path)) else f"{path}: {remark}" for remark in other.remarks]
         return other, content
-
-    def _unused_folds(self, measurements: Measurements) -> list[str]:
-        """A sentence about folds that the table has and nobody asked for."""
-        from prixfixe.data.splits import fold_names
-
-        used = any(setting is not None for setting in (self.fold, self.test_fold)) and self.folds is None
-        if measurements.fold_column is None or used or self.validation is not None:
-            return []
-        names = [str(name) for name in fold_names(measurements) if str(name)]
-        if not 2 <= len(names) <= MOST_FOLDS:
-            return []
-        held_out = next((name for name in names if name.lower() in VALIDATION_NAMES), names[0])
-        shown = ", ".join(names[:NAMED_FOLDS]) + (", ..." if len(names) > NAMED_FOLDS else "")
-        instead = "" if self.folds is None else f", without dataset.folds={self.folds},"
-        return [
-            printable(
-                f"{self.path} has a column {measurements.fold_column} ({shown}), which is not used: "
-                f"dataset.fold={held_out}{instead} validates on one of its folds, and trains on the others"
-            )
-        ]
 
     def _without_test_rows(self, measurements: Measurements) -> np.ndarray:
         """The rows that are not in a fold called test, where another fold of the table's own is validated on."""

@@ -4,6 +4,7 @@ import errno
 import json
 import math
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +19,13 @@ FULL = {  # what says, wherever it comes from while a file is written, that ther
     errno.EDQUOT: "your quota of the disk is used up; make room and start again",
     errno.EFBIG: "it grows larger than the system allows",
 }
+
+# The files of a run, of a sweep and of a test set that commands read.
+KEPT = re.compile(
+    r"(config\.yaml|(status|metrics|targets|evaluation|about|logger)\.json|history\.csv|(validation|test)\.npz"
+    r"|log\.jsonl|events\.out.*|.*\.safetensors|checkpoint.*|test_sequences\.tsv|filtered_test_data.*\.txt"
+    r"|(high|low|native|random|challenging|SNVs|motif_perturbation|motif_tiling)\.csv|.*_seqs\.csv|.*_indices\.json)"
+)
 
 
 @contextmanager
@@ -92,6 +100,38 @@ def output_file(name: str) -> Path | None:
             f"-o {printable(path)} is a folder; give a file in it, such as {printable(path / 'output.txt')}"
         )
     return path
+
+
+def keep_inputs(output: Path | None, *inputs: str | os.PathLike[str]) -> None:
+    """Raises InputError where a command's output would replace one of its inputs, by whatever name, link or hard link.
+
+    Of a folder among the inputs, the files of a run or of a test set are inputs; others in it may be written.
+    """
+    if output is None or not output.is_file():
+        return
+    real = Path(os.path.realpath(output))
+    for given in map(Path, inputs):
+        inside = given.is_dir() and Path(os.path.realpath(given)) in real.parents and KEPT.fullmatch(real.name)
+        try:
+            same = os.path.samefile(given, output)
+        except OSError:
+            same = False
+        if same or inside:
+            raise InputError(
+                f"-o {printable(output)} is an input, too, and would be replaced: give another file for the output"
+            )
+
+
+def format_by_ending(output: Path | None, formats: Mapping[str, str], default: str) -> str:
+    """The format that a file's ending asks for, among endings such as `.csv`; `default` for what is no file, as
+    /dev/stdout. Raises InputError, which names the endings, for another."""
+    if output is None or (output.exists() and not output.is_file()):
+        return default
+    name = output.name.lower()
+    ending = max((ending for ending in formats if name.endswith(ending)), key=len, default=None)
+    if ending is None:
+        raise InputError(f"-o {printable(output)}: its ending says no format; end it with one of {', '.join(formats)}")
+    return formats[ending]
 
 
 def write_text(path: str | os.PathLike[str], text: str, *, follow: bool = True) -> None:

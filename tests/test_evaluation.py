@@ -141,10 +141,10 @@ def test_leaderboard_needs_its_files(tmp_path: Path) -> None:
         ("high.csv", "pos\n1.5\n", r"high\.csv:2: '1\.5'"),
         ("high.csv", "row\n1\n", r"high\.csv:1: needs a column pos, .* found row"),
         ("SNVs.csv", "alt_pos\n1\n", r"SNVs\.csv:1: needs a column"),
-        ("SNVs.csv", "alt_pos,ref_pos\n1,2\n1\n", r"SNVs\.csv:3: None"),
-        ("SNVs.csv", "", r"SNVs\.csv:1: .* found none"),
+        ("SNVs.csv", "alt_pos,ref_pos\n1,2\n1\n", r"SNVs\.csv:3: 1 columns where 2 were expected"),
+        ("SNVs.csv", "", r"SNVs\.csv is empty"),
         ("SNVs.csv", "alt_pos,ref_pos\n", r"SNVs\.csv: no rows"),
-        ("SNVs.csv", "alt_pos,ref_pos\n\xff\n", r"SNVs\.csv: not a CSV"),
+        ("SNVs.csv", "alt_pos,ref_pos\n\xff\n", r"SNVs\.csv:2: byte 0xFF is no UTF-8"),
     ],
 )
 def test_bad_subsets_are_named_with_their_line(tmp_path: Path, name: str, content: str, message: str) -> None:
@@ -387,7 +387,7 @@ def test_predictions_that_cannot_be_matched(tmp_path: Path) -> None:
     table.write_text("\n".join(line.split()[1] for line in lines))
     with pytest.raises(InputError, match="matched to the test set by sequence"):
         read_predictions(table, test_set)
-    with pytest.raises(InputError, match="does not exist"):
+    with pytest.raises(InputError, match="there is no such file"):
         read_predictions(tmp_path / "nothing.tsv", test_set)
 
 

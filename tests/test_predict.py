@@ -24,7 +24,7 @@ from prixfixe.bins import Bins
 from prixfixe.cli import main
 from prixfixe.commands.predict import rows_of_text
 from prixfixe.contract import TargetSpec
-from prixfixe.data import tables
+from prixfixe.data import fasta, streams
 from prixfixe.data.sequences import Sequences
 from prixfixe.errors import InputError
 from prixfixe.experiment import build_recipe, save_targets
@@ -97,8 +97,8 @@ def write_fasta(path: Path) -> list[str]:
 def test_text_is_that_of_one_row_after_the_other(
     write: Callable[[Path], list[str]], batch_size: int, one_task, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(tables, "BLOCK_BYTES", 1 << 10)
-    monkeypatch.setattr(tables, "FASTA_RECORDS", 9)
+    monkeypatch.setattr(streams, "BLOCK_BYTES", 1 << 10)
+    monkeypatch.setattr(fasta, "FASTA_RECORDS", 9)
     names = write(tmp_path / "input")
     output = tmp_path / "new folder" / "predictions.tsv"
     assert (

@@ -122,7 +122,7 @@ def test_a_recent_file_is_hashed_again_and_an_older_one_is_remembered(table, tmp
 @pytest.mark.parametrize("damage", ["truncated", "altered", "emptied", "removed", "extended"])
 def test_damage_is_noticed_and_mended(name, damage, table, tmp_path, parsed):
     cache = tmp_path / "cache"
-    prepare(table, {}, cache)
+    prepare(table, {"fold": True}, cache)
     (folder,) = folders(cache)
     file = folder / name
     content = bytearray(file.read_bytes())
@@ -133,10 +133,10 @@ def test_damage_is_noticed_and_mended(name, damage, table, tmp_path, parsed):
         file.write_bytes(content)
     else:
         file.write_bytes({"truncated": content[:-2], "emptied": b"", "extended": content + b"x"}[damage])
-    assert_same(prepare(table, {}, cache)[0], read_measurements(table))
+    assert_same(prepare(table, {"fold": True}, cache)[0], read_measurements(table, fold=True))
     assert len(parsed) == 2
     assert folders(cache) == [folder]
-    prepare(table, {}, cache)
+    prepare(table, {"fold": True}, cache)
     assert len(parsed) == 2
 
 
@@ -204,7 +204,7 @@ def test_bad_input_leaves_nothing_behind(tmp_path):
     with pytest.raises(InputError, match=":2: position 3"):
         prepare(path, {}, tmp_path / "cache")
     assert not (tmp_path / "cache").exists() or folders(tmp_path / "cache") == []
-    for missing, message in ((tmp_path / "absent", "does not exist"), (tmp_path, "is a folder")):
+    for missing, message in ((tmp_path / "absent", "there is no such file"), (tmp_path, "is a folder")):
         with pytest.raises(InputError, match=message):
             prepare(missing, {}, tmp_path / "cache")
         with pytest.raises(InputError, match=message):

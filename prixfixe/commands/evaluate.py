@@ -15,7 +15,7 @@ from prixfixe.common.inputs import is_missing
 from prixfixe.common.options import whole_number
 from prixfixe.common.text import printable
 from prixfixe.errors import InputError
-from prixfixe.files import output_file
+from prixfixe.files import format_by_ending, keep_inputs, output_file
 from prixfixe.simulated import SIMULATED
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ evaluation.json and test.npz: `prixfixe results` shows and compares them.
 """
 
 FORMATS = ("table", "csv", "json")
+ENDINGS = {".txt": "table", ".csv": "csv", ".json": "json"}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -85,8 +86,8 @@ def run(args: argparse.Namespace) -> int:
     if not path.exists():
         raise InputError(f"{printable(path)}: no such run folder, sweep or table of predictions")
     read = reader(args)
-    suffix = args.output.suffix.removeprefix(".").lower() if args.output else ""
-    form = args.format or (suffix if suffix in FORMATS else "table")
+    keep_inputs(args.output, path, args.test_set)
+    form = args.format or format_by_ending(args.output, ENDINGS, "table")
     if path.is_dir() and is_missing(path / "config.yaml"):
         text, failed = evaluate_sweep(args, read, form)
         code = 1 if failed else 0

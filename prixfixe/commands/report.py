@@ -9,7 +9,7 @@ from prixfixe.analysis.scores import SCORES
 from prixfixe.common.options import whole_number
 from prixfixe.common.text import printable
 from prixfixe.errors import InputError
-from prixfixe.files import output_file
+from prixfixe.files import format_by_ending, keep_inputs, output_file
 
 HELP = "write one HTML file with the table, the figures, the statistics and the methods of a sweep"
 FORMATS = ("svg", "pdf", "png")
@@ -42,6 +42,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.score not in SCORES:
         raise InputError(f"--score {printable(args.score)} is none of {', '.join(SCORES)}")
+    keep_inputs(args.output, *args.runs)
+    format_by_ending(args.output, {".html": "html", ".htm": "html"}, "html")
     formats = [kind.strip() for kind in args.format.split(",") if kind.strip()]
     if unknown := [kind for kind in formats if kind not in FORMATS]:
         raise InputError(f"--format {args.format}: {unknown[0]} is none of {', '.join(FORMATS)}")

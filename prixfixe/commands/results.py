@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prixfixe.analysis.scores import SCORES
-from prixfixe.files import output_file
+from prixfixe.files import format_by_ending, keep_inputs, output_file
 
 if TYPE_CHECKING:
     from prixfixe.analysis.tables import Table
@@ -81,7 +81,8 @@ def run(args: argparse.Namespace) -> int:
     from prixfixe.errors import InputError
     from prixfixe.files import write_text
 
-    form = args.format or (SUFFIXES.get(args.output.suffix.lower(), "table") if args.output else "table")
+    keep_inputs(args.output, *args.runs, *(args.against or ()))
+    form = args.format or format_by_ending(args.output, SUFFIXES, "table")
     asked = sum((args.effects, args.ranks, args.pareto, bool(args.against)))
     if asked > 1 and form not in ("table", "md"):
         raise InputError(f"{form} holds one table: ask for one of --effects, --ranks, --pareto and --against at a time")

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from prixfixe.analysis.scores import SCORES
-from prixfixe.files import output_file
+from prixfixe.files import format_by_ending, keep_inputs, output_file
 
 HELP = "the table and the tests of a study: proformer_ablation, proformer_heads, soft_classification"
 
@@ -45,7 +45,8 @@ def run(args: argparse.Namespace) -> int:
     from prixfixe.analysis.tables import as_csv, as_markdown, as_text
     from prixfixe.files import write_text
 
-    form = args.format or (SUFFIXES.get(args.output.suffix.lower(), "table") if args.output else "table")
+    keep_inputs(args.output, *args.runs)
+    form = args.format or format_by_ending(args.output, SUFFIXES, "table")
     study = find_study(args.study)
     runs = read_study(study, args.runs)
     if form == "csv":

@@ -11,7 +11,7 @@ import numpy as np
 from prixfixe.construct import LEFT_FLANK, RIGHT_FLANK
 from prixfixe.counting import counted
 from prixfixe.data.flanks import ends_with, flanks, inserts, starts_with
-from prixfixe.data.measurements import Measurements
+from prixfixe.data.measurements import Measurements, check_expression, standard_deviation
 from prixfixe.data.near_duplicates import STRETCH, NearDuplicates, near_duplicates
 from prixfixe.data.sequences import NUCLEOTIDES, N, Sequences
 from prixfixe.data.splits import (
@@ -30,7 +30,7 @@ from prixfixe.data.splits import (
     window_links,
     with_others,
 )
-from prixfixe.data.tables import OPTIONS, read_measurements
+from prixfixe.data.tables import OPTIONS, first_row, read_measurements
 from prixfixe.errors import InputError
 
 SHOWN_REJECTED = 5
@@ -258,6 +258,7 @@ class Report:
     expression: dict[str, Expression]
     folds: dict[str, int] | None
     against: Overlap | None
+    remarks: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
         """Everything as plain values for JSON."""
@@ -265,7 +266,7 @@ class Report:
 
     def warnings(self) -> list[str]:
         """What the user should look into before training, a sentence each."""
-        found = []
+        found = list(self.remarks)
         if self.rejected_rows:
             found.append(
                 f"{counted(self.rejected_rows, 'row')} cannot be used; training refuses the file until such rows "
@@ -343,7 +344,11 @@ def check(
     Raises InputError where a file cannot be read as a table.
     """
     rejected: list[str] = []
-    measurements = read_measurements(path, sequence=sequence, expression=expression, rejected=rejected, advice=OPTIONS)
+    named = first_row(path)[1] or sequence is not None or expression is not None  # else no column is known for folds
+    measurements = read_measurements(
+        path, sequence=sequence, expression=expression, fold=named, rejected=rejected, advice=OPTIONS
+    )
+    check_expression(measurements, str(path))
     overlap = None
     if against is not None:
         other = read_measurements(against, sequence=sequence, expression=expression, rejected=[], advice=OPTIONS)
@@ -362,6 +367,7 @@ def check(
         expression=dict(zip(measurements.tasks, map(_expression, columns), strict=True)),
         folds=_folds(measurements),
         against=overlap,
+        remarks=measurements.remarks,
     )
 
 
@@ -481,7 +487,8 @@ def _repeats(measurements: Measurements) -> Repeats:
     order = np.argsort(keys)
     starts = np.flatnonzero(np.append(True, keys[order][1:] != keys[order][:-1]))
     expression = measurements.expression.reshape(len(measurements), -1)[order]
-    difference = (np.maximum.reduceat(expression, starts) - np.minimum.reduceat(expression, starts)).max(axis=1)
+    # fmax and fmin pass over what was not measured; a group without any has no difference
+    difference = np.nan_to_num(np.fmax.reduceat(expression, starts) - np.fmin.reduceat(expression, starts)).max(axis=1)
     return Repeats(
         distinct=different,
         repeated_rows=len(measurements) - different,
@@ -536,6 +543,7 @@ def _flanks(sequences: Sequences) -> Flanks:
 
 
 def _expression(values: np.ndarray) -> Expression:
+    values = values[~np.isnan(values)]
     counts, edges = np.histogram(values, bins=HISTOGRAM_BINS)
     low, middle, high = np.quantile(values, (0.25, 0.5, 0.75)).tolist()
     return Expression(
@@ -543,7 +551,7 @@ def _expression(values: np.ndarray) -> Expression:
         quartiles=(low, middle, high),
         maximum=float(values.max()),
         mean=float(values.mean()),
-        standard_deviation=float(values.std()),
+        standard_deviation=standard_deviation(values),
         integer_share=float((values % 1 == 0).mean()),
         edges=tuple(edges.tolist()),
         counts=tuple(counts.tolist()),
@@ -554,4 +562,4 @@ def _folds(measurements: Measurements) -> dict[str, int] | None:
     if measurements.fold is None:
         return None
     folds, counts = np.unique(measurements.fold, return_counts=True)
-    return {str(fold): int(count) for fold, count in zip(folds, counts, strict=True)}
+    return {str(fold) or "(none)": int(count) for fold, count in zip(folds, counts, strict=True)}

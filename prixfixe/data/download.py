@@ -12,11 +12,13 @@ import gzip
 import hashlib
 import http.client
 import json
+import lzma
 import os
 import re
 import shutil
 import stat
 import string
+import struct
 import tarfile
 import tempfile
 import time
@@ -32,6 +34,8 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Protocol
 
+from prixfixe.common.inputs import read_bytes
+from prixfixe.common.text import printable
 from prixfixe.errors import InputError
 from prixfixe.files import atomic_path
 
@@ -44,6 +48,11 @@ TIMEOUT_SECONDS = 60
 ATTEMPTS = 5  # in a row without any progress
 LONGEST_WAIT_SECONDS = 120.0
 CHUNK_BYTES = 1 << 20
+LARGEST_RECORD, LONGEST_RECORD_SECONDS = 16 << 20, 300.0  # bytes and time that the list of files may take
+LONGEST_NAME = 200  # bytes of a file's name, so that it can be completed with endings of our own
+LARGEST_HEADER = 16 << 20  # bytes that one read of an archive's own facts may ask for
+MOST_MEMBERS = 1_000_000  # of an archive
+SPARE_BYTES = 1 << 28  # of the disk that unpacking leaves free
 ARCHIVE_ENDINGS = (".tar.gz", ".tgz", ".zip")
 
 
@@ -107,7 +116,7 @@ def _record_files(client: _Client, record: str, folder: Path, base: str) -> list
     kept = folder / RECORD_FILE
     address = f"{base.rstrip('/')}/api/records/{record}"
     if kept.exists():
-        files, number = _parse_record(kept.read_bytes(), str(kept))
+        files, number = _parse_record(read_bytes(kept, limit=LARGEST_RECORD), str(kept))
         if number != record:
             raise InputError(f"{kept}: belongs to record {number}, not {record}; use another folder")
         return files
@@ -134,23 +143,43 @@ def _parse_record(content: bytes, source: str) -> tuple[list[RecordFile], str]:
         record = json.loads(content)
         files = [_parse_file(entry, source) for entry in record["files"]]
         number = str(record["id"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{source}: not a Zenodo record as its API gives it ({error!r})") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        said = printable(repr(error), 300)
+        raise InputError(f"{source}: not a Zenodo record as its API gives it ({said})") from None
     if not files or len({file.name for file in files}) < len(files):
         raise InputError(f"{source}: the record lists no files, or one twice")
+    taken = {file.name: file.name for file in files}
+    for name in list(taken):
+        folder = _unpacked_name(name)
+        if folder is not None and (other := taken.setdefault(folder, name)) != name:
+            raise InputError(f"{source}: refused {name}: it would be unpacked into {folder}, where {other} belongs")
     return files, number
+
+
+def _unpacked_name(name: str) -> str | None:
+    """The folder that an archive is unpacked into; None for other files."""
+    ending = next((ending for ending in ARCHIVE_ENDINGS if name.endswith(ending)), name)
+    return name.removesuffix(ending) or None
 
 
 def _parse_file(entry: dict[str, Any], source: str) -> RecordFile:
     name, url, checksum = str(entry["key"]), str(entry["links"]["self"]), str(entry["checksum"])
     # a plain name, and none of our own
-    if name in ("", ".", "..", RECORD_FILE) or any(mark in name for mark in "/\\:\0") or name.endswith(PART):
-        raise InputError(f"{source}: refused a file named {name!r}: it would not lie in the folder under its own name")
+    size = entry["size"]
+    if type(size) is not int or not 0 <= size < 1 << 60:
+        raise InputError(f"{source}: {printable(name, 300)} has the size {printable(size, 100)}, no number of bytes")
+    taken = (
+        name in ("", ".", "..", RECORD_FILE) or name.endswith(PART) or _unpacked_name(name) in (".", "..", RECORD_FILE)
+    )
+    if taken or any(mark in name for mark in "/\\:") or printable(name) != name or len(name.encode()) > LONGEST_NAME:
+        raise InputError(
+            f"{source}: refused a file named {printable(name, 300)!r}: it would not lie in the folder under its own name"
+        )
     if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
-        raise InputError(f"{source}: refused the address {url!r} of {name}: not http or https")
+        raise InputError(f"{source}: refused the address {printable(url, 300)!r} of {name}: not http or https")
     if not (match := re.fullmatch(r"md5:([0-9a-f]{32})", checksum)):
-        raise InputError(f"{source}: {name} has the checksum {checksum!r}, which is no MD5")
-    return RecordFile(name, int(entry["size"]), match[1], url)
+        raise InputError(f"{source}: {name} has the checksum {printable(checksum, 100)!r}, which is no MD5")
+    return RecordFile(name, size, match[1], url)
 
 
 def _verified(path: Path, file: RecordFile, reporter: Reporter) -> bool:
@@ -189,12 +218,21 @@ class _Client:
         self.sleep = sleep
 
     def read(self, url: str) -> bytes:
-        """The whole answer, for small ones."""
+        """The whole answer, of `LARGEST_RECORD` bytes and `LONGEST_RECORD_SECONDS` at most."""
         failures = 0
         while True:
             try:
+                content, started = bytearray(), time.monotonic()
                 with _get(url) as response, _network_errors():
-                    return response.read()
+                    while chunk := response.read1(CHUNK_BYTES):
+                        content += chunk
+                        if len(content) > LARGEST_RECORD or time.monotonic() - started > LONGEST_RECORD_SECONDS:
+                            raise InputError(
+                                f"{url}: the answer does not end after {_bytes(len(content))}, which no list of files has"
+                            )
+                    if response.length:
+                        raise _RetryError(f"the connection ended {response.length} bytes early")
+                return bytes(content)
             except _RetryError as problem:
                 failures += 1
                 self._wait(url, problem, failures)
@@ -290,10 +328,15 @@ def _network_errors() -> Iterator[None]:
         yield
     except urllib.error.HTTPError as error:
         if error.code == 429 or error.code >= 500:
-            raise _RetryError(f"the server answers {error.code} {error.reason}", _retry_after(error)) from None
-        raise UnreachableError(f"{error.url}: the server answers {error.code} {error.reason}") from None
+            raise _RetryError(
+                f"the server answers {error.code} {printable(error.reason, 200)}", _retry_after(error)
+            ) from None
+        raise UnreachableError(f"{error.url}: the server answers {error.code} {printable(error.reason, 200)}") from None
+    except ValueError as error:  # an address that is none
+        raise UnreachableError(f"the address cannot be used ({printable(error, 200)})") from None
     except (OSError, http.client.HTTPException) as error:
-        raise _RetryError(f"no connection ({getattr(error, 'reason', error) or type(error).__name__})") from None
+        reason = printable(getattr(error, "reason", error) or type(error).__name__, 200)
+        raise _RetryError(f"no connection ({reason})") from None
 
 
 def _retry_after(error: urllib.error.HTTPError) -> float | None:
@@ -313,10 +356,10 @@ def _retry_after(error: urllib.error.HTTPError) -> float | None:
 def _unpack_all(files: list[RecordFile], folder: Path, reporter: Reporter) -> list[Path]:
     unpacked = []
     for file in files:
-        ending = next((ending for ending in ARCHIVE_ENDINGS if file.name.endswith(ending)), None)
-        if ending is None or file.name == ending:
+        name = _unpacked_name(file.name)
+        if name is None:
             continue
-        target = folder / file.name.removesuffix(ending)
+        target = folder / name
         if not target.is_dir():
             reporter.say(f"{file.name}: unpacking")
             unpack(folder / file.name, target)
@@ -327,51 +370,112 @@ def _unpack_all(files: list[RecordFile], folder: Path, reporter: Reporter) -> li
 def unpack(archive: Path, target: Path) -> None:
     """Unpacks a tar.gz or zip archive into the new folder `target`, whole or not at all.
 
-    Only files and folders that lie inside: an absolute path, a path with .., a link or a device raises InputError. A
-    folder that wraps the whole content is dropped, and so are the companion files of macOS (._NAME, __MACOSX).
+    Only files and folders that lie inside: an absolute path, a path with .., a link or a device raises InputError, and so
+    does content that would not leave `SPARE_BYTES` of the disk free. A folder that wraps the whole content is dropped,
+    and so are the companion files of macOS (._NAME, __MACOSX).
     """
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as temporary:
+    with tempfile.TemporaryDirectory(prefix=".unpacking.", dir=target.parent) as temporary:
         content = Path(temporary) / "content"
         content.mkdir()
-        try:
-            for name, source in _archive_files(archive):
-                path = PurePosixPath(name)
-                if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name or not path.parts:
-                    raise InputError(f"{archive}: refused to unpack {name!r}: it would not stay inside {target}")
-                if path.name.startswith("._") or "__MACOSX" in path.parts:
-                    continue
-                output = content / path
+        room = shutil.disk_usage(target.parent).free - SPARE_BYTES
+        for name, source in _archive_files(archive, room):
+            path = PurePosixPath(name)
+            strange = path.is_absolute() or ".." in path.parts or any(mark in name for mark in "\\:\0")
+            if strange or not path.parts:
+                raise InputError(f"{archive}: refused to unpack {_quoted(name)}: it would not stay inside {target}")
+            if path.name.startswith("._") or "__MACOSX" in path.parts:
+                continue
+            output = content / path
+            try:
                 output.parent.mkdir(parents=True, exist_ok=True)
                 with open(output, "xb") as written:
-                    shutil.copyfileobj(source, written, CHUNK_BYTES)
-        except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-            raise InputError(f"{archive}: holds {Path(error.filename).relative_to(content)} twice") from None
-        except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, gzip.BadGzipFile, RuntimeError) as error:
-            raise InputError(f"{archive}: cannot be unpacked: {error}") from None
+                    room = _copy(archive, source, written, room)
+            except (FileExistsError, NotADirectoryError, IsADirectoryError):
+                raise InputError(f"{archive}: holds {_quoted(name)} twice") from None
+            except UnicodeEncodeError:
+                raise InputError(f"{archive}: refused to unpack {_quoted(name)}: no file can have this name") from None
+            except OSError as error:
+                raise InputError(f"{archive}: {_quoted(name)} cannot be written ({error.strerror})") from error
         while len(inside := list(content.iterdir())) == 1 and inside[0].is_dir():
             content = inside[0]
         os.replace(content, target)
 
 
-def _archive_files(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
+def _copy(archive: Path, source: IO[bytes], written: IO[bytes], room: int) -> int:
+    """Copies as much as there is room for, in bytes; returns what is left of it."""
+    while True:
+        with _damage(archive):
+            chunk = source.read(CHUNK_BYTES)
+        if not chunk:
+            return room
+        if (room := room - len(chunk)) < 0:
+            raise InputError(f"{archive}: its content does not fit on the disk: make room, or use another folder")
+        written.write(chunk)
+
+
+def _archive_files(archive: Path, room: int) -> Iterator[tuple[str, IO[bytes]]]:
     """Name and content of every file in an archive, in order. A member that is neither file nor folder is refused."""
     # the content is copied by us, not by tarfile's own extraction, whose safe filter early 3.11 releases lack
     if archive.name.endswith(".zip"):
-        with zipfile.ZipFile(archive) as zipped:
-            for info in zipped.infolist():
+        with _damage(archive):
+            zipped = zipfile.ZipFile(archive)
+        with zipped:
+            members = zipped.infolist()
+            if len(members) > MOST_MEMBERS or sum(info.file_size for info in members) > room:
+                raise InputError(f"{archive}: its content does not fit on the disk: make room, or use another folder")
+            for info in members:
                 if stat.S_ISLNK(info.external_attr >> 16):
-                    raise InputError(f"{archive}: refused to unpack {info.filename!r}: a link")
+                    raise InputError(f"{archive}: refused to unpack {_quoted(info.filename)}: a link")
                 if not info.is_dir():
-                    with zipped.open(info) as source:
+                    with _damage(archive):
+                        source = zipped.open(info)
+                    with source:
                         yield info.filename, source
     else:
-        with tarfile.open(archive, "r:gz") as tar:
-            for member in tar:
+        with _Gzip(archive) as unzipped:
+            with _damage(archive):
+                tar = tarfile.open(fileobj=unzipped, mode="r:")  # noqa: SIM115
+            for number in range(MOST_MEMBERS + 1):
+                with _damage(archive):
+                    member = tar.next()
+                tar.members = []  # which tarfile would keep for ever
+                if member is None:
+                    return
                 if not (member.isfile() or member.isdir()):
-                    raise InputError(f"{archive}: refused to unpack {member.name!r}: a link or a device")
-                if member.isfile() and (content := tar.extractfile(member)):
+                    raise InputError(f"{archive}: refused to unpack {_quoted(member.name)}: a link or a device")
+                if number == MOST_MEMBERS:
+                    raise InputError(f"{archive}: holds more than {MOST_MEMBERS:,} files")
+                with _damage(archive):
+                    content = tar.extractfile(member) if member.isfile() else None
+                if content is not None:
                     with content:
                         yield member.name, content
+
+
+class _Gzip(gzip.GzipFile):
+    """Gzip whose reader may not ask for any number of bytes at once, as a header of a tar archive can make it do."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is None or not 0 <= size <= LARGEST_HEADER:
+            raise tarfile.ReadError("a header of unreasonable size")
+        return super().read(size)
+
+
+@contextmanager
+def _damage(archive: Path) -> Iterator[None]:
+    """What the libraries raise for a damaged archive becomes an InputError."""
+    try:
+        yield
+    except (
+        *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, struct.error),
+        *(OSError, RuntimeError, ValueError, KeyError, IndexError, OverflowError, MemoryError),
+    ) as error:
+        said = printable(error, 300) or type(error).__name__
+        raise InputError(f"{archive}: cannot be unpacked: {said}; remove it, and give the same command again") from None
+
+
+def _quoted(name: str) -> str:
+    return repr(printable(name, 300))
 
 
 def _bytes(size: int) -> str:

@@ -7,26 +7,33 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from prixfixe.data.sequences import Sequences
+from prixfixe.errors import InputError
+
+# A loss squares values and standard deviations in float32: both squares must be among its normal numbers.
+LARGEST, SMALLEST_DEVIATION = float(np.finfo(np.float32).max) ** 0.5, float(np.finfo(np.float32).tiny) ** 0.5
+COARSEST = 0.01  # of the standard deviation: what rounding to float32 may change a value by
 
 
 @dataclass(frozen=True)
 class Measurements:
     """n sequences and their measured expression.
 
-    expression: float64, shape (n,) for one task or (n, tasks), in the measurement's own units.
+    expression: float64, shape (n,) for one task or (n, tasks), in the measurement's own units; NaN where a task was not
+    measured. Each row has one measurement at least.
     tasks: a name for each expression column.
-    fold: int64 or text, shape (n,), the data's own split into folds, where it has one.
-    fold_column: that column's name; None without a header.
+    fold: int64, or str where a fold is no whole number, shape (n,): the data's own split into folds, where it is asked
+    for.
     regions: int64, shape (n, 3), where the sequences lie in a genome, where the data say so: a number for the
     chromosome, the first position and the one after the last; a row of -1 where that is not known.
+    remarks: what the user should know of how the data were read, a sentence each.
     """
 
     sequences: Sequences
     expression: np.ndarray
     tasks: tuple[str, ...] = ("expression",)
     fold: np.ndarray | None = None
-    fold_column: str | None = None
     regions: np.ndarray | None = None
+    remarks: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.sequences)
@@ -36,3 +43,46 @@ class Measurements:
         return replace(
             self, sequences=self.sequences[rows], expression=self.expression[rows], fold=fold, regions=regions
         )
+
+
+def standard_deviation(values: np.ndarray) -> float:
+    """Of the values that are no NaN, however large they are; NaN where there are none."""
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return float("nan")
+    scale = float(np.abs(values).max()) or 1.0
+    return float((values / scale).std()) * scale
+
+
+def check_expression(measurements: Measurements, where: str) -> None:
+    """Raises InputError, which names task, value and row, where float32 cannot hold the measurements or tell them apart.
+
+    Networks compute in float32. Values may be as large as its square root allows; their standard deviation, likewise,
+    must not be too small; and rounding to float32 must change no value by more than a hundredth of it. A task that is
+    the same in every row is not this function's business. where: the file's name.
+    """
+    columns = np.asarray(measurements.expression, dtype=np.float64).reshape(len(measurements), -1).T
+    for task, values in zip(measurements.tasks, columns, strict=True):
+        if np.isnan(values).all():
+            continue
+        row = int(np.nanargmax(np.abs(values)))
+        what = f"{where}: {task} is {values[row]:.10g} in row {row + 1} of the {len(values):,} that are used"
+        if abs(values[row]) > LARGEST:
+            raise InputError(
+                f"{what}, and float32, in which networks compute, holds values up to {LARGEST:.0e} squared: correct it, "
+                "or measure in other units."
+            )
+        deviation = standard_deviation(values)
+        if deviation == 0:
+            continue
+        if deviation < SMALLEST_DEVIATION:
+            raise InputError(
+                f"{what}, the largest, and the standard deviation is {deviation:.3g}: float32, in which networks compute, "
+                f"needs at least {SMALLEST_DEVIATION:.0e}: measure in other units."
+            )
+        error = np.nanmax(np.abs(values - values.astype(np.float32)))
+        if error > COARSEST * deviation:
+            raise InputError(
+                f"{what}, and the standard deviation is {deviation:.3g}: float32, in which networks compute, cannot tell "
+                "such values apart: subtract a constant, such as their mean."
+            )

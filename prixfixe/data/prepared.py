@@ -23,14 +23,16 @@ from typing import Any
 
 import numpy as np
 
+from prixfixe.common.inputs import open_input, readable
+from prixfixe.common.text import printable
 from prixfixe.data.measurements import Measurements
 from prixfixe.data.sequences import Sequences
 from prixfixe.data.tables import read_measurements
 from prixfixe.errors import InputError
 from prixfixe.files import write_json
 
-FORMAT = 3  # counts up when what is kept, or what the reader makes of a file, changes
-KEPT = ("tasks", "fold_column", "files")  # of a manifest, beside its checksum
+FORMAT = 4  # counts up when what is kept, or what the reader makes of a file, changes
+KEPT = ("tasks", "remarks", "files")  # of a manifest, beside its checksum
 CHUNK_BYTES = 1 << 16
 SETTLED_SECONDS = 5.0  # a file changed less than this ago may change again without a new time stamp
 ABANDONED_SECONDS = 24 * 3600.0  # a half-built folder of this age belongs to a job that was killed
@@ -43,13 +45,13 @@ def prepare(
     """The measurements in a table, memory-mapped and read-only, from the cache, which is filled first where needed; and
     their `content_hash`.
 
-    options: the column names among the keyword arguments of `read_measurements`; None as if left out.
+    options: `sequence`, `expression` and `fold`, as `read_measurements` takes them; None as if left out.
     cache_dir: the environment variable PRIXFIXE_CACHE or else ~/.cache/prixfixe, where it is None.
     Raises InputError as `read_measurements`, or where the cache cannot be written.
     """
     path, cache = Path(path), _cache_folder(cache_dir)
     given = {
-        name: value if isinstance(value, str) else list(value)
+        name: value if isinstance(value, str | bool) else list(value)
         for name, value in sorted(options.items())
         if value is not None
     }
@@ -71,22 +73,15 @@ def content_hash(path: str | Path, cache_dir: str | Path | None = None) -> str:
     and inode stay as they are.
     """
     path, cache = Path(path), _cache_folder(cache_dir)
-    try:
+    with open_input(path) as file, readable(path):
         before = _stamp(path)
         note = cache / "content" / hashlib.sha256(json.dumps(before).encode()).hexdigest()[:32]
         if (known := _noted(note)) is not None:
             return known
-        with open(path, "rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = hashlib.file_digest(file, "sha256").hexdigest()
         after = _stamp(path)
-    except IsADirectoryError:
-        raise InputError(f"{path} is a folder: give a file.") from None
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist.") from None
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error}.") from error
     if before != after:
-        raise InputError(f"{path} changed while it was read: start again when it is complete.")
+        raise InputError(f"{printable(path)} changed while it was read: start again when it is complete.")
     if time.time() - path.stat().st_mtime > SETTLED_SECONDS:
         with _writable(cache):
             write_json(note, {"sha256": found, "checksum": _json_checksum(found)})
@@ -154,8 +149,8 @@ def _load(folder: Path) -> Measurements | None:
             expression=arrays["expression"],
             tasks=tuple(manifest["tasks"]),
             fold=arrays.get("fold"),
-            fold_column=manifest["fold_column"],
             regions=arrays.get("regions"),
+            remarks=tuple(manifest["remarks"]),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # another job may be replacing it at this moment
         return None
@@ -171,7 +166,7 @@ def _build(path: Path, options: dict[str, Any], folder: Path, content: str) -> N
                 shutil.rmtree(abandoned)
     measurements = read_measurements(path, **options)
     if content_hash(path, folder.parent) != content:
-        raise InputError(f"{path} changed while it was read: start again when it is complete.")
+        raise InputError(f"{printable(path)} changed while it was read: start again when it is complete.")
     temporary = folder.parent / f".{folder.name}.{uuid.uuid4().hex}"
     damaged = temporary.with_suffix(".damaged")
     temporary.mkdir()
@@ -205,7 +200,7 @@ def _save(measurements: Measurements, folder: Path) -> None:
         file = folder / f"{name}.npy"
         np.save(file, array, allow_pickle=False)
         files[name] = [file.stat().st_size, _checksum(file)]
-    manifest = {"tasks": list(measurements.tasks), "fold_column": measurements.fold_column, "files": files}
+    manifest = {"tasks": list(measurements.tasks), "remarks": list(measurements.remarks), "files": files}
     checksum = _json_checksum([manifest[key] for key in KEPT])
     write_json(folder / "manifest.json", {**manifest, "checksum": checksum})
 

@@ -1,54 +1,65 @@
-"""Tables of sequences and measurements: TSV, CSV (plain or gzip) and Parquet, and FASTA for prediction.
+"""Tables of sequences and measurements: TSV, CSV and Parquet; and sequences from FASTA, for prediction.
 
-What a text file is (gzip, delimiter, header) is found by looking into it, never by its name. Cells are read by pyarrow
-and encoded from its buffers batch by batch, so that 6.7 million rows cost seconds and little more than their codes.
+What a text file is (compression, mark between cells, header) is found by looking into it, never by its name. Cells are read
+batch by batch and encoded from pyarrow's buffers, so that 6.7 million rows cost seconds and little more than their codes.
+What a row of text is, is said in `records`.
 """
 
 from __future__ import annotations
 
-import csv
-import gzip
 import hashlib
-import io
 import math
-import zlib
-from bisect import bisect_right
+import re
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.csv
 import pyarrow.parquet
 
+from prixfixe.common.inputs import open_input
+from prixfixe.common.overrides import override, quoted
+from prixfixe.common.text import printable
+from prixfixe.counting import counted
+from prixfixe.data.fasta import fasta_blocks, is_fasta, letter_problem
 from prixfixe.data.measurements import Measurements
+from prixfixe.data.records import BLANK_ROW, Rows, read_rows, records
 from prixfixe.data.sequences import ASCII_TO_CODE, INVALID, Sequences
+from prixfixe.data.streams import LINE_END, PARQUET, explained, line_blocks
 from prixfixe.errors import InputError
 
 # Column names that need not be told, in order of preference; compared in lower case.
 SEQUENCE_NAMES = ("sequence", "seq")
 EXPRESSION_NAMES = ("expression", "mean_expression", "mean_value")
-FOLD_NAMES = ("fold", "split", "set")
+FOLD_NAMES = ("fold", "folds", "fold_num", "fold_id", "cv_fold", "split", "set", "partition")
 CHROMOSOME_NAMES = ("chrom", "chr", "chromosome", "seqnames", "seqname", "#chrom", "#chr")
 START_NAMES = ("start", "chromstart", "chrom_start")
 END_NAMES = ("end", "stop", "chromend", "chrom_end")
+VALIDATION_NAMES = ("val", "valid", "validation", "dev")
 ID_NAMES = ("id", "seq_id", "sequence_id", "name")
+UNNAMED = re.compile(r"|unnamed: \d+|__index_level_\d+__", re.IGNORECASE)  # how programs name a row's number
+
+# What stands for a measurement that was not made, in lower case: pandas' words, and VCF's point.
+MISSING = frozenset(
+    ("", ".", "na", "n/a", "nan", "-nan", "<na>", "#na", "#n/a", "#n/a n/a", "null", "none")
+    + ("1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan")
+)
 
 # What to do where a column is not found: "{}" stands for sequence or expression.
 OVERRIDES = "Choose one with dataset.{}=NAME"
 OPTIONS = "Choose one with --{} NAME"
 
-SAMPLE_ROWS = 100  # rows looked at to find the delimiter and the numeric columns
-HEAD_BYTES = 1 << 20  # looked at to find out what a file is
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-BLOCK_BYTES = 2 << 20  # text parsed at a time; no line may be longer; pyarrow reads up to 32 blocks ahead
+SAMPLE_ROWS = 100  # rows looked at to find the mark between cells, the header and the numeric columns
+HEAD_BYTES = 1 << 20  # looked at for them
 PARQUET_ROWS = 65_536  # Parquet rows read at a time
-FASTA_RECORDS = 65_536  # FASTA records read at a time
+CHUNK_LETTERS = 1 << 26  # nucleotides that a chunk of sequences may have
+LONGEST_FOLD = 100  # characters of a fold's name
 
 
 def read_measurements(
@@ -56,49 +67,90 @@ def read_measurements(
     *,
     sequence: str | None = None,
     expression: str | Sequence[str] | None = None,
-    fold: str | None = None,
+    fold: str | bool | None = None,
+    unmeasured: bool = True,
     rejected: list[str] | None = None,
     advice: str = OVERRIDES,
 ) -> Measurements:
-    """Reads a table of sequences and expression: TSV or CSV, with or without a header, plain or gzip, or Parquet.
+    """Reads a table of sequences and expression: TSV or CSV, with or without a header, plain or compressed, or Parquet.
 
-    With a header, `sequence`, `expression` and `fold` name columns. Left out, the sequence is the column named sequence
-    or seq, the expression the one named expression, mean_expression or mean_value or else the only numeric one, and
-    the fold the one named fold, split or set, if there is one (in any case of letters). Several expression columns make
-    several tasks. Where a genome's chromosome, start and end stand in columns named so, they are read as `regions`.
-    Without a header the first column is the sequence, the second the expression, and a third of integers the fold.
+    With a header, `sequence` and `expression` name columns. Left out, the sequence is the column named sequence or seq,
+    the expression the one named expression, mean_expression or mean_value or else the only numeric one (in any case of
+    letters). Several expression columns make several tasks.
+    Where a genome's chromosome, start and end stand in columns named so, they are read as `regions`.
+    Without a header the first column is the sequence and the second the expression.
+    fold: the name of the column of folds; True is the one named as in `FOLD_NAMES` or, without a header, the third, if there
+    is such a one. Otherwise no column is read as folds, and one so named is told of in the remarks.
 
-    Returns sequences in file order, expression of shape (n,) or (n, tasks), and the fold, if any: text where not all of
-    them are integers, "" where a cell is empty.
-    Raises InputError that names file and line (row, in Parquet) of the first row that cannot be used; where a list is
-    given as `rejected`, such rows are left out and described there instead. `advice` says how a column is chosen.
+    Returns sequences in file order, expression of shape (n,) or (n, tasks), and the fold where it is asked for. A
+    measurement that is missing (`MISSING`) is NaN; a row without any is left out and counted in the remarks. Where
+    `unmeasured` is False, each task must be measured in each row.
+    Raises InputError that names file and line (row, in Parquet) of the first row that cannot be used, a row without a
+    fold that is asked for among them; where a list is given as `rejected`, such rows are left out and described there
+    instead, but for the fold, which is then "". `advice` says how a column is chosen.
     """
     table = _open(Path(path), advice)
     columns = _measurement_columns(table, sequence, expression, fold)
     blocks: deque[Sequences] = deque()
     values: list[np.ndarray] = []
-    cells: dict[int, list[pa.Array]] = {column: [] for column in columns.texts}
-    for block, block_values, texts in _blocks(table, columns, rejected):
-        blocks.append(block)
-        values.append(block_values)
-        for column, text in texts.items():
-            cells[column].append(text)
+    folds: list[np.ndarray] = []
+    regions: list[list[pa.Array]] = []
+    tally = _Tally(allowed=unmeasured)
+    for block in _blocks(table, columns, rejected, tally):
+        blocks.append(block.sequences)
+        values.append(block.numbers)
+        folds.append(block.folds)
+        regions.append(block.region)
     sequences, numbers = _concatenated(blocks), np.concatenate(values)
-    region = [cells[column] for column in columns.region]
+    tally.measured = (~np.isnan(numbers)).sum(axis=0).tolist()
+    if 0 in tally.measured:
+        task = columns.tasks[tally.measured.index(0)]
+        raise InputError(f"{printable(path)}: {printable(task)} is measured in no row: choose another column.")
     return Measurements(
         sequences=sequences,
         expression=numbers[:, 0].copy() if len(columns.tasks) == 1 else numbers,
         tasks=columns.tasks,
-        fold=None if columns.fold is None else _labels(cells[columns.fold]),
-        fold_column=table.first[columns.fold] if columns.fold is not None and table.has_header else None,
-        regions=_regions(*region, np.asarray(sequences.lengths)) if region else None,
+        fold=None if columns.fold is None else _as_folds(np.concatenate(folds)),
+        regions=_regions(table, columns, regions, np.asarray(sequences.lengths)) if columns.region else None,
+        remarks=_remarks(table, columns, tally, len(sequences)),
     )
 
 
+def read_texts(
+    path: str | Path, choices: Sequence[tuple[str, ...]]
+) -> tuple[tuple[str, ...], Iterator[tuple[int, list[str]]]]:
+    """The first of the choices of columns that a CSV with a header has all of; and the lines of its rows, with the cells of
+    these columns. Raises InputError where it has none of them, or where a row has another number of cells."""
+    head, complete = _head(Path(path))
+    table = _Text(Path(path), head, complete, "", marks=",")
+    table.take_header()
+    names = next((names for names in choices if set(names) <= set(table.first)), None)
+    if names is None:
+        wanted = ", or ".join(" and ".join(names) for names in choices)
+        found = printable(", ".join(table.first))
+        raise InputError(f"{table.place(1)}: needs a column {wanted}; found {found}")
+    columns = [_named(table, name, "rows") for name in names]
+
+    def looks_like_row(cells: list[bytes], width: int) -> bool:
+        return len(cells) == width and all(_is_number(_text(cells[column])) for column in columns)
+
+    def rows() -> Iterator[tuple[int, list[str]]]:
+        with explained(path):
+            for batch in table.batches(columns, looks_like_row):
+                for line, problem in batch.misfits:
+                    if problem != BLANK_ROW:
+                        raise InputError(f"{table.place(line)}: {problem}.")
+                for line, *cells in zip(batch.lines.tolist(), *(cell.to_pylist() for cell in batch.cells), strict=True):
+                    yield line, list(map(_text, cells))
+
+    return names, rows()
+
+
 def first_row(path: str | Path) -> tuple[list[str], bool]:
-    """The cells of a table's first row, and whether they are the names of its columns."""
+    """The cells of a table's first row, and whether they are the names of its columns; those without a name are left
+    out."""
     table = _open(Path(path))
-    return table.first, table.has_header
+    return [cell for cell in table.first if cell or not table.has_header], table.has_header
 
 
 def read_sequences(path: str | Path, *, sequence: str | None = None) -> tuple[Sequences, list[str]]:
@@ -106,7 +158,7 @@ def read_sequences(path: str | Path, *, sequence: str | None = None) -> tuple[Se
 
     A file of one sequence a line is such a table. The names are, for FASTA, the first word of each header; for a table
     its column named id, seq_id, sequence_id or name, if it has one, or else the row numbers "0", "1", ..., which
-    count data rows from 0 as test sets do. Raises InputError as `read_measurements`.
+    count data rows from 0 as test sets do; all `printable`. Raises InputError as `read_measurements`.
     """
     blocks: deque[Sequences] = deque()
     names: list[str] = []
@@ -119,24 +171,40 @@ def read_sequences(path: str | Path, *, sequence: str | None = None) -> tuple[Se
 def read_sequence_chunks(
     path: str | Path, rows: int, *, sequence: str | None = None
 ) -> Iterator[tuple[Sequences, list[str]]]:
-    """The same, `rows` sequences at a time (the last chunk may have fewer), in memory that does not grow with the file.
+    """The same, `rows` sequences at a time, in memory that does not grow with the file: the last chunk may have fewer,
+    and so may one of more than `CHUNK_LETTERS` nucleotides.
 
     Raises InputError when it comes to a row that cannot be used; `count_sequences` finds it beforehand.
     """
     blocks: deque[Sequences] = deque()
     names: list[str] = []
+    letters = 0
     for block, block_names in _sequence_blocks(Path(path), sequence):
         blocks.append(block)
         names += block_names
-        if len(names) >= rows:
+        letters += len(block.letters)
+        if len(names) >= rows or letters >= CHUNK_LETTERS:
             together = _concatenated(blocks)
-            whole = len(names) // rows * rows
-            for start in range(0, whole, rows):
-                yield together[start : start + rows], names[start : start + rows]
-            blocks.append(together[whole:])
-            names = names[whole:]
+            start = 0
+            for stop in _chunk_ends(together.lengths, rows):
+                yield together[start:stop], names[start:stop]
+                start = stop
+            blocks.append(together[start:])
+            names, letters = names[start:], len(blocks[0].letters)
     if names:
         yield _concatenated(blocks), names
+
+
+def _chunk_ends(lengths: np.ndarray, rows: int) -> Iterator[int]:
+    """Where whole chunks end: after `rows` sequences, or at once after CHUNK_LETTERS nucleotides."""
+    ends, start, before = np.cumsum(lengths, dtype=np.int64), 0, 0
+    while start < len(lengths):
+        full = int(np.searchsorted(ends, before + CHUNK_LETTERS)) + 1
+        stop = min(start + rows, full)
+        if stop > len(lengths):
+            return
+        yield stop
+        start, before = stop, int(ends[stop - 1])
 
 
 def count_sequences(path: str | Path, *, sequence: str | None = None) -> int:
@@ -148,86 +216,59 @@ def count_sequences(path: str | Path, *, sequence: str | None = None) -> int:
 
 
 class _Text:
-    """A TSV or CSV file: its columns, its first rows, and its cells batch by batch."""
+    """A TSV or CSV file: its columns, its first rows, and its rows block by block."""
 
-    def __init__(self, path: Path, head: bytes, advice: str) -> None:
+    def __init__(self, path: Path, head: bytes, complete: bool, advice: str, marks: str = "\t,; ") -> None:
         self.path, self.advice = path, advice
-        lines = head.removeprefix(BYTE_ORDER_MARK).splitlines()
-        self._blank = next((number for number, line in enumerate(lines) if line.strip()), len(lines))
-        lines = lines[self._blank : self._blank + SAMPLE_ROWS]
-        if not lines:
-            raise InputError(f"{path} is empty: expected a table of sequences.")
-        # the mark that most lines hold, the first of equals
-        self._delimiter = max("\t,; ", key=lambda mark: sum(mark.encode() in line for line in lines))
-        try:
-            csv.field_size_limit(BLOCK_BYTES)
-            text = [line.decode() for line in lines]
-            self._rows = [[cell.strip() for cell in row] for row in csv.reader(text, delimiter=self._delimiter)]
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise InputError(f"{path} is no table of UTF-8 text ({error}).") from None
-        self.first = self._rows[0]
-        self.has_header = _looks_like_header(self.first)
-        self._misfits: list[tuple[int, str]] = []  # (line, what is wrong) of rows of another width; "" for spaces only
+        self._preamble, start, comment = _preamble(head)
+        body = head[start:]
+        if not body.strip():
+            raise InputError(f"{printable(path)} is empty: expected a table of sequences.")
+        samples = {mark: _sample(path, body, mark, complete) for mark in marks}
+        # the mark that makes a cell a sequence or its column's name, or else the one that most lines hold; the first of equals
+        self._mark = max(samples, key=lambda mark: _fitness(samples[mark]))
+        self.first, self._header_lines = samples[self._mark][0]
+        rows = [row for row, _ in samples[self._mark]]
+        self.sample = rows[1:]
+        self._named = False
+        names = [cell.strip() for cell in comment.lstrip("#").strip().split(self._mark)]
+        if len(names) == len(rows[0]) > 1 and any(name.lower() in SEQUENCE_NAMES for name in names):
+            self.first, self._header_lines, self.sample = names, 0, rows  # the header is the last comment
+        self.has_header = False
+        if _is_header(self.first, self.sample):
+            self.take_header()
+        else:
+            self.sample = rows
 
-    @property
-    def sample(self) -> list[list[str]]:
-        return self._rows[1:] if self.has_header else self._rows
+    def take_header(self) -> None:
+        """The first row names the columns. R leaves out the name of its row names, others that of a last empty column."""
+        if self.has_header:
+            return
+        self.has_header = True
+        if self.sample and self.sample[0] is self.first:
+            self.sample = self.sample[1:]
+        if self.sample and all(len(row) == len(self.first) + 1 for row in self.sample):
+            empty_last = not any(row[-1] for row in self.sample)
+            self.first = [*self.first, ""] if empty_last else ["", *self.first]
 
-    def batches(self, columns: list[int], strict: bool) -> Iterator[list[pa.Array]]:
-        """The cells of the chosen columns, as bytes; rows of another width are left out for `describe` to tell."""
+    def batches(self, columns: list[int], looks_like_row: Any) -> Iterator[Rows]:
+        yield from read_rows(
+            self.path,
+            self._mark,
+            skip=self._preamble + (self._header_lines if self.has_header else 0),
+            width=len(self.first),
+            columns=columns,
+            looks_like_row=partial(looks_like_row, width=len(self.first)),
+        )
 
-        def on_misfit(row: pa.csv.InvalidRow) -> str:
-            problem = f"{row.actual_columns} columns where {row.expected_columns} were expected"
-            self._misfits.append((row.number, problem if row.text.strip() else ""))
-            return "error" if strict and row.text.strip() else "skip"
+    def place(self, line: int) -> str:
+        return f"{printable(self.path)}:{line}"
 
-        with pa.OSFile(str(self.path)) as file:
-            try:
-                reader = pa.csv.open_csv(
-                    pa.CompressedInputStream(file, "gzip") if _is_gzip(self.path) else file,
-                    read_options=pa.csv.ReadOptions(
-                        column_names=[str(column) for column in range(len(self.first))],
-                        skip_rows=self._blank + self.has_header,
-                        block_size=BLOCK_BYTES,
-                        use_threads=False,  # so that rows of another width come with their line
-                    ),
-                    parse_options=pa.csv.ParseOptions(
-                        delimiter=self._delimiter, ignore_empty_lines=False, invalid_row_handler=on_misfit
-                    ),
-                    convert_options=pa.csv.ConvertOptions(
-                        column_types={str(column): pa.binary() for column in columns},
-                        include_columns=[str(column) for column in columns],
-                    ),
-                )
-                for batch in reader:
-                    yield batch.columns
-            except pa.ArrowInvalid as error:
-                for line, problem in self._misfits:
-                    if problem:
-                        raise InputError(f"{self.path}:{line}: {problem}.") from None
-                if "Empty CSV file" in str(error):  # nothing after the header
-                    return
-                raise
-
-    def describe(self, problems: list[tuple[int, str]], last: int) -> list[str]:
-        """Messages, in file order, from (row, what is wrong) and from the rows of another width, up to the last row."""
-        end = self._line(last)
-        found = [(self._line(row), problem) for row, problem in problems]
-        found += [
-            (line, problem or "the sequence is empty") for line, problem in self._misfits if problem or line < end
-        ]
-        return [f"{self.path}:{line}: {problem}." for line, problem in sorted(found)]
-
-    def is_blank_after(self, row: int) -> bool:
-        """Whether only empty lines follow the row."""
-        with _uncompressed(self.path) as stream:
-            seen = max([self._line(row), *(line for line, problem in self._misfits if problem)])
-            return not any(line.strip() for line in islice(stream, seen, None))
-
-    def _line(self, row: int) -> int:
-        """The line, counted from 1, of a row, counted from 0, that was not left out."""
-        line = self._blank + self.has_header + row + 1
-        return line + bisect_right(range(len(self._misfits)), line, key=lambda at: self._misfits[at][0] - at)
+    def hint(self, line: int, problem: str) -> str:
+        """What else may be wrong with the first row of a table that seems to have no header."""
+        if self.has_header or line != self._preamble + 1 or not problem.startswith("position"):
+            return ""
+        return f" If this line names the columns: {self.advice.format('sequence')}."
 
 
 class _Parquet:
@@ -236,71 +277,112 @@ class _Parquet:
     def __init__(self, path: Path, advice: str) -> None:
         self.path, self.advice = path, advice
         self.has_header = True
-        with _explained(path), pa.parquet.ParquetFile(path) as file:
-            self.first = list(file.schema_arrow.names)
-            first = next(file.iter_batches(batch_size=SAMPLE_ROWS), None)
-        if len(set(self.first)) < len(self.first):
-            raise InputError(f"{path}: several columns have the same name: {', '.join(self.first)}.")
-        self.sample = [] if first is None else [list(map(str, row.values())) for row in first.to_pylist()]
+        with open_input(path) as source, explained(path), pa.parquet.ParquetFile(source) as file:
+            schema = file.schema_arrow
+            self.first = list(schema.names)
+            self.types = list(schema.types)
+            flat = [name for name, kind in zip(schema.names, schema.types, strict=True) if not pa.types.is_nested(kind)]
+            if len(set(self.first)) < len(self.first):
+                raise InputError(
+                    f"{printable(path)}: several columns have the same name: {printable(', '.join(self.first))}."
+                )
+            first = next(file.iter_batches(batch_size=SAMPLE_ROWS, columns=flat), None)
+        rows = [] if first is None else first.to_pylist()
+        self.sample = [[_text(row.get(name)) for name in self.first] for row in rows]
 
-    def batches(self, columns: list[int], strict: bool) -> Iterator[list[pa.Array]]:
-        names = [self.first[column] for column in columns]
-        with pa.parquet.ParquetFile(self.path) as file:
+    def take_header(self) -> None:
+        pass
+
+    def batches(self, columns: list[int], looks_like_row: Any) -> Iterator[Rows]:
+        for column in columns:
+            if pa.types.is_nested(self.types[column]) or pa.types.is_temporal(self.types[column]):
+                raise InputError(
+                    f"{printable(self.path)}: column {printable(self.first[column])!r} is of type {self.types[column]}, "
+                    "which cannot be read: a row needs one sequence or one number. Make a column of these, or choose another."
+                )
+        names, start = [self.first[column] for column in columns], 1
+        with open_input(self.path) as source, pa.parquet.ParquetFile(source) as file:
             for batch in file.iter_batches(batch_size=PARQUET_ROWS, columns=names):
-                yield [batch.column(name) for name in names]
+                yield Rows([batch.column(name) for name in names], np.arange(start, start + len(batch)))
+                start += len(batch)
 
-    def describe(self, problems: list[tuple[int, str]], last: int) -> list[str]:
-        return [f"{self.path}, row {row + 1}: {problem}." for row, problem in problems]
+    def place(self, line: int) -> str:
+        return f"{printable(self.path)}, row {line}"
 
-    def is_blank_after(self, row: int) -> bool:
-        return False
+    def hint(self, line: int, problem: str) -> str:
+        return ""
 
 
 _Table = _Text | _Parquet
 
 
 def _open(path: Path, advice: str = OVERRIDES) -> _Table:
-    head = _head(path, HEAD_BYTES)
-    if head.startswith(b"PAR1"):
+    if _is_parquet(path):
         return _Parquet(path, advice)
-    if b"\0" in head:
-        raise InputError(f"{path} is neither text in UTF-8 nor Parquet: it holds zero bytes.")
-    if _is_fasta(head):
-        raise InputError(f"{path} is FASTA, which holds no expression: give a table of sequence and expression.")
-    return _Text(path, head, advice)
+    head, complete = _head(path)
+    if is_fasta(head):
+        raise InputError(
+            f"{printable(path)} is FASTA, which holds no expression: give a table of sequence and expression."
+        )
+    if re.match(rb"@[^\r\n]*(\r\n|\n|\r)[A-Za-z.*-]+(\r\n|\n|\r)\+", head):
+        raise InputError(f"{printable(path)} is FASTQ: convert it to FASTA, for instance with seqtk seq -a.")
+    return _Text(path, head, complete, advice)
 
 
-def _is_fasta(head: bytes) -> bool:
-    return head.removeprefix(BYTE_ORDER_MARK).lstrip().startswith(b">")
+def _is_parquet(path: Path) -> bool:
+    with open_input(path) as file:
+        return file.read(len(PARQUET)) == PARQUET
 
 
-def _head(path: Path, size: int) -> bytes:
-    """The first bytes of a file, uncompressed, up to the end of the line in which `size` falls."""
-    if path.is_dir():
-        raise InputError(f"{path} is a folder: give a file.")
-    if not path.exists():
-        raise InputError(f"{path} does not exist.")
-    with _explained(path), _uncompressed(path) as stream:
-        head = stream.read(size)
-        return head + stream.readline(BLOCK_BYTES)
+def _head(path: Path) -> tuple[bytes, bool]:
+    """The first lines of a text, and whether they are all."""
+    head, lines = [], 0
+    for block, line in line_blocks(path, size=HEAD_BYTES):
+        head.append(block)
+        lines = line
+        if sum(map(len, head)) >= HEAD_BYTES and lines:
+            return b"".join(head), False
+    return b"".join(head), True
 
 
-def _is_gzip(path: Path) -> bool:
-    with open(path, "rb") as file:
-        return file.read(2) == b"\x1f\x8b"
+def _preamble(head: bytes) -> tuple[int, int, str]:
+    """The blank lines and comments (`#`) that a text begins with: how many lines and bytes, and the last comment."""
+    lines, at, comment = 0, 0, ""
+    while at < len(head):
+        ends = LINE_END.search(head, at)
+        stop, end = (ends.start(), ends.end()) if ends else (len(head), len(head))
+        line = head[at:stop].strip()
+        if line and not line.startswith(b"#"):
+            break
+        comment = line.decode() or comment
+        lines, at = lines + 1, end
+    return lines, at, comment
 
 
-def _uncompressed(path: Path) -> gzip.GzipFile | io.BufferedReader:
-    return gzip.open(path) if _is_gzip(path) else open(path, "rb")
-
-
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """What the libraries say of a file that they cannot read becomes an InputError that names the file."""
+def _sample(path: Path, body: bytes, mark: str, complete: bool) -> list[tuple[list[str], int]]:
+    """The first rows of a text, were its cells divided by that mark, each with how many lines it has."""
+    found: list[tuple[list[str], int]] = []
     try:
-        yield
-    except (pa.ArrowException, OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{path} cannot be read: {str(error).strip() or type(error).__name__}.") from error
+        every = records(path, body, 0, mark.encode(), last=complete, looks_like_row=lambda cells: False)
+        for cells, line, end in every:
+            if found:
+                found[-1] = (found[-1][0], line - found[-1][1])
+            if cells is None or len(found) >= SAMPLE_ROWS:
+                return found
+            found.append(([cell.decode().strip() for cell in cells], line))
+            last = end
+        found[-1] = (found[-1][0], len(LINE_END.findall(body[:last])) + 1 - found[-1][1])
+    except InputError:  # a quote that is not closed: reading says where
+        lines = body.splitlines()[:SAMPLE_ROWS]
+        found = [([cell.strip() for cell in line.decode().split(mark)], 1) for line in lines]
+    return found
+
+
+def _fitness(sample: list[tuple[list[str], int]]) -> tuple[bool, int, int]:
+    """Whether a mark leaves the sequence column's name whole, how many letters of sequences, and how many rows it divides."""
+    named = any(cell.lower() in SEQUENCE_NAMES for cell in sample[0][0])
+    letters = sum(max((len(cell) for cell in row if _is_nucleotides(cell)), default=0) for row, _ in sample)
+    return named, letters, sum(len(row) > 1 for row, _ in sample)
 
 
 # Choosing columns
@@ -317,41 +399,86 @@ class _Columns:
     region: tuple[int, ...] = ()
     id: int | None = None
 
-    @property
-    def texts(self) -> tuple[int, ...]:
-        """The columns whose cells no row is refused for."""
-        return (*self.region, *(column for column in (self.fold, self.id) if column is not None))
+    def chosen(self) -> list[int]:
+        others = [column for column in (self.fold, self.id) if column is not None]
+        return list(dict.fromkeys((self.sequence, *self.numbers, *self.region, *others)))
+
+    def looks_like_row(self, cells: list[bytes], width: int) -> bool:
+        """Whether cells split off at every mark may be a row: as many, a sequence where it belongs, and a measurement."""
+        if len(cells) != width:
+            return False
+        sequence = cells[self.sequence].strip(b' \t"')
+        known = len(sequence) - len(sequence.translate(None, b"ACGTUNacgtun"))
+        if not sequence or 2 * known < len(sequence):
+            return False
+        numbers = [_text(cells[column]).strip('"') for column in self.numbers]
+        return not numbers or any(_is_number(cell) or _is_missing(cell) for cell in numbers)
 
 
-def _looks_like_header(cells: list[str]) -> bool:
-    """A header names the sequence column or, if it has several cells, holds neither a number nor nucleotides."""
-    if any(cell.lower() in SEQUENCE_NAMES for cell in cells):
+def _is_header(first: list[str], below: list[list[str]]) -> bool:
+    """Whether a first row names the columns, judged by the rows below.
+
+    It does where it names the sequence column. Else, of several cells: where no cell of it is like those below that are
+    sequences, being no such text or shorter than all of them, and a column of numbers has a word there. Where the rows
+    below do not tell, it does if no cell is a number or of nucleotides.
+    """
+    if any(cell.lower() in SEQUENCE_NAMES for cell in first):
         return True
-    return len(cells) > 1 and not any(_is_number(cell) or _is_nucleotides(cell) for cell in cells)
+    if len(first) == 1 and not (below and all(len(row) == 2 for row in below)):
+        return False
+    no_data = not any(_is_number(cell) or _is_nucleotides(cell) for cell in first)
+    if below and all(len(row) == len(first) + 1 for row in below):
+        return no_data
+    columns = list(zip(*(row for row in below if len(row) == len(first)), strict=True))
+    sequences = [at for at, column in enumerate(columns) if 2 * sum(map(_is_nucleotides, column)) > len(column)]
+    numbers = [at for at, column in enumerate(columns) if _is_numeric(column)]
+    if not sequences:
+        return no_data
+    short = False
+    for at in sequences:
+        letters = sum(letter in "ACGTNacgtn" for letter in first[at])
+        shortest = min(len(cell) for cell in columns[at])
+        if not first[at] or (2 * letters >= len(first[at]) and len(first[at]) >= shortest):
+            return False
+        short |= 2 * letters >= len(first[at]) and 2 * len(first[at]) > shortest
+    if any(not _is_number(first[at]) and not _is_missing(first[at]) for at in numbers):
+        return True
+    return not short and not any(_is_number(first[at]) for at in numbers)
 
 
 def _measurement_columns(
-    table: _Table, sequence: str | None, expression: str | Sequence[str] | None, fold: str | None
+    table: _Table, sequence: str | None, expression: str | Sequence[str] | None, fold: str | bool | None
 ) -> _Columns:
     asked = [] if expression is None else [expression] if isinstance(expression, str) else list(expression)
-    _expect_header_for(table, [name for name in (sequence, *asked, fold) if name is not None])
+    if len(set(asked)) < len(asked):
+        raise InputError(
+            f"{printable(table.path)}: a column of expression is given twice: {printable(', '.join(asked))}."
+        )
+    fold_name = fold if isinstance(fold, str) else None
+    _expect_header_for(table, [name for name in (sequence, *asked, fold_name) if name is not None])
     if not table.has_header:
         if len(table.first) < 2:
-            raise InputError(f"{table.path} has one column: expected a sequence and its expression in each line.")
-        has_fold = len(table.first) > 2 and all(_is_integer(row[2]) for row in table.sample if len(row) > 2)
-        return _Columns(0, (1,), ("expression",), 2 if has_fold else None)
+            raise InputError(
+                f"{printable(table.path)} has one column: expected a sequence and its expression in each line."
+            )
+        return _Columns(0, (1,), ("expression",), 2 if fold and len(table.first) > 2 else None)
     sequence_at = _sequence_column(table, sequence)
-    numbers = [_named(table, name, "expression") for name in asked] or [_expression_column(table, sequence_at, fold)]
+    numbers = [_named(table, name, "expression") for name in asked]
+    numbers = numbers or [_expression_column(table, sequence_at, fold_name)]
     tasks = tuple(table.first[column] for column in numbers)
-    fold_at = _named(table, fold, "fold") if fold is not None else _known(table, FOLD_NAMES)
-    region = tuple(at for at in _region_columns(table) if at not in numbers)
-    return _Columns(
-        sequence_at,
-        tuple(numbers),
-        tasks,
-        fold_at if fold_at not in (*numbers, sequence_at) else None,
-        region if len(region) == 3 else (),
-    )
+    fold_at = None
+    if fold_name is not None:
+        fold_at = _named(table, fold_name, "fold")
+    elif fold and (known := _known(table, FOLD_NAMES)) not in numbers:
+        fold_at = known
+    region = tuple(at for at in _region_columns(table) if at not in (*numbers, sequence_at))
+    return _Columns(sequence_at, tuple(numbers), tasks, fold_at, region if len(region) == 3 else ())
+
+
+def _region_columns(table: _Table) -> tuple[int, ...]:
+    """Where chromosome, start and end stand; () where one of them is not there."""
+    found = [_known(table, names) for names in (CHROMOSOME_NAMES, START_NAMES, END_NAMES)]
+    return () if None in found else tuple(at for at in found if at is not None)
 
 
 def _sequence_columns(table: _Table, sequence: str | None) -> _Columns:
@@ -365,11 +492,11 @@ def _sequence_columns(table: _Table, sequence: str | None) -> _Columns:
 
 def _expect_header_for(table: _Table, names: list[str]) -> None:
     """Columns can be named only where the first row holds names; a name asked for and found there makes it a header."""
-    if isinstance(table, _Text) and any(name in table.first for name in names):
-        table.has_header = True
+    if any(name in table.first for name in names):
+        table.take_header()
     if names and not table.has_header:
         raise InputError(
-            f"{table.path} has no header, so no column can be chosen by the name {names[0]!r}: "
+            f"{printable(table.path)} has no header, so no column can be chosen by the name {printable(names[0])!r}: "
             "add a header, or leave the names out and put the sequence first and the expression second."
         )
 
@@ -378,53 +505,95 @@ def _sequence_column(table: _Table, name: str | None) -> int:
     at = _named(table, name, "sequence") if name is not None else _known(table, SEQUENCE_NAMES)
     if at is None:
         raise InputError(
-            f"{table.path}: no column is named {' or '.join(SEQUENCE_NAMES)}. {_choose(table, 'sequence')}"
+            f"{printable(table.path)}: no column is named {' or '.join(SEQUENCE_NAMES)}. {_choose(table, 'sequence')}"
         )
     return at
-
-
-def _region_columns(table: _Table) -> tuple[int, ...]:
-    """Where chromosome, start and end stand; () where one of them is not there."""
-    found = [_known(table, names) for names in (CHROMOSOME_NAMES, START_NAMES, END_NAMES)]
-    return () if None in found else tuple(at for at in found if at is not None)
 
 
 def _expression_column(table: _Table, sequence_at: int, fold: str | None) -> int:
     at = _known(table, EXPRESSION_NAMES)
     if at is not None and at != sequence_at:
         return at
-    taken = {
-        sequence_at,
-        *_region_columns(table),
-        *(at for at, name in enumerate(table.first) if name == fold or name.lower() in FOLD_NAMES + ID_NAMES),
-    }
-    cells = {
-        at: [row[at] for row in table.sample if at < len(row)] for at in range(len(table.first)) if at not in taken
-    }
-    numeric = [at for at, column in cells.items() if sum(map(_is_number, column)) > len(column) / 2]
+    candidates = {}
+    for at, name in enumerate(table.first):
+        known = name == fold or name.lower() in FOLD_NAMES + ID_NAMES or UNNAMED.fullmatch(name)
+        if at != sequence_at and not known:
+            candidates[at] = [row[at] for row in table.sample if at < len(row)]
+    numeric = [at for at, column in candidates.items() if _is_numeric(column)]
     if len(numeric) != 1:
         found = f"{len(numeric)} columns hold numbers" if numeric else "no column holds numbers"
+        for at, column in candidates.items():
+            if not numeric and 2 * sum(map(_has_decimal_comma, column)) > len(column):
+                example = next(filter(_has_decimal_comma, column))
+                found = f"column {printable(table.first[at])!r} holds numbers such as {example!r}; {DECIMAL_COMMA}"
         raise InputError(
-            f"{table.path}: no column is named {' or '.join(EXPRESSION_NAMES)}, and {found}. "
+            f"{printable(table.path)}: no column is named {' or '.join(EXPRESSION_NAMES)}, and {found}. "
             f"{_choose(table, 'expression')}"
         )
     return numeric[0]
 
 
 def _named(table: _Table, name: str, role: str) -> int:
-    if name not in table.first:
-        raise InputError(f"{table.path}: there is no column {name!r} for the {role}. {_choose(table, role)}")
-    return table.first.index(name)
+    found = [at for at, column in enumerate(table.first) if column == name]
+    if not found:
+        raise InputError(
+            f"{printable(table.path)}: there is no column {printable(name)!r} for the {role}. {_choose(table, role)}"
+        )
+    return _only(table, found)
 
 
 def _known(table: _Table, names: tuple[str, ...]) -> int | None:
     lower = [name.lower() for name in table.first]
-    return next((lower.index(name) for name in names if name in lower), None)
+    name = next((name for name in names if name in lower), None)
+    return None if name is None else _only(table, [at for at, column in enumerate(lower) if column == name])
+
+
+def _only(table: _Table, found: list[int]) -> int:
+    if len(found) > 1:
+        places = ", ".join(str(at + 1) for at in found)
+        raise InputError(
+            f"{printable(table.path)}: {len(found)} columns are named {printable(table.first[found[0]])!r} (columns {places}): "
+            "rename all but one, or remove them."
+        )
+    return found[0]
 
 
 def _choose(table: _Table, role: str) -> str:
+    """What to do where a column cannot be told; the one place that prints names of columns to choose from."""
     again = ", or several for several tasks" if role == "expression" and table.advice == OPTIONS else ""
-    return f"{table.advice.format(role)}{again}; the columns are: {', '.join(table.first)}."
+    named = [name for name in table.first if not UNNAMED.fullmatch(name)]
+    names = ", ".join(printable(name, 100) for name in named)
+    unlike = next((name for name in named if quoted(name) != name), None)
+    if table.advice == OVERRIDES and unlike is not None:  # what Hydra takes only in quotes
+        again = f" (in quotes where it needs them: {printable(override(f'dataset.{role}', unlike), 200)})"
+    return f"{table.advice.format(role)}{again}; the columns are: {names}."
+
+
+def _remarks(table: _Table, columns: _Columns, tally: _Tally, rows: int) -> tuple[str, ...]:
+    """What the user should know of the reading, a sentence each."""
+    found = []
+    if tally.unmeasured:
+        what = "no measurement" if len(columns.tasks) > 1 else f"no {printable(columns.tasks[0], 100)}"
+        total = counted(rows + tally.unmeasured, "row")
+        found.append(f"{tally.unmeasured:,} of {total} left out: {what} (empty, NA or the like)")
+    for task, measured in zip(columns.tasks, tally.measured, strict=True):
+        if measured < rows:
+            found.append(f"{printable(task, 100)} is measured in {measured:,} of {counted(rows, 'row')}")
+    if table.advice != OVERRIDES or columns.fold is not None:
+        return tuple(found)
+    at = _known(table, FOLD_NAMES) if table.has_header else 2 if len(table.first) > 2 else None
+    if at is not None and at not in columns.chosen():
+        labels = sorted({row[at] for row in table.sample if at < len(row) and row[at]})
+        looks = table.has_header or (all(map(_is_integer, labels)) and 2 <= len(labels) <= SAMPLE_ROWS // 5)
+        if looks and labels:
+            name = f"a column {printable(table.first[at], 100)}" if table.has_header else "a third column"
+            some = ", ".join(printable(label, 30) for label in labels[:4]) + (", ..." if len(labels) > 4 else "")
+            held_out = next((label for label in labels if label.lower() in VALIDATION_NAMES), labels[0])
+            found.append(
+                f"{printable(table.path)} has {name} ({some}), which is not used: {override('dataset.fold', held_out)} "
+                "validates on one of its folds, and trains on the others"
+            )
+    return tuple(found)
 
 
 def _is_number(cell: str) -> bool:
@@ -435,8 +604,24 @@ def _is_integer(cell: str) -> bool:
     return _is_number(cell) and float(cell).is_integer()
 
 
+def _is_missing(cell: str) -> bool:
+    return cell.lower() in MISSING
+
+
+def _is_numeric(column: Sequence[str]) -> bool:
+    """Whether more than half of the cells that hold something hold a number."""
+    return 2 * sum(map(_is_number, column)) > sum(not _is_missing(cell) for cell in column)
+
+
 def _is_nucleotides(cell: str) -> bool:
-    return bool(cell) and not cell.strip("ACGTNacgtn")
+    return bool(cell) and not cell.strip("ACGTUNacgtun")
+
+
+def _has_decimal_comma(cell: str) -> bool:
+    return re.fullmatch(r"[+-]?\d[\d.]*,\d+([eE][+-]?\d+)?|[+-]?\d{1,3}(,\d{3})+\.\d+", cell) is not None
+
+
+DECIMAL_COMMA = "a comma is no part of a number here: write a decimal point, and no mark between thousands"
 
 
 def _number(cell: str) -> float:
@@ -450,144 +635,231 @@ def _number(cell: str) -> float:
 # Reading cells
 
 
+@dataclass
+class _Tally:
+    """Rows that are left out, since they have no measurement; and in how many others each task is measured."""
+
+    allowed: bool = True
+    unmeasured: int = 0
+    measured: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Neighbouring rows: sequences, numbers of shape (n, tasks), the fold's names, the cells of chromosome, start and
+    end, and ids where there are such columns."""
+
+    sequences: Sequences
+    numbers: np.ndarray
+    folds: np.ndarray
+    region: list[pa.Array]
+    ids: list[str] | None
+
+
 def _sequence_blocks(path: Path, sequence: str | None) -> Iterator[tuple[Sequences, list[str]]]:
     """The sequences and names of a table or of FASTA, as many at a time as are read at once."""
-    if _is_fasta(_head(path, HEAD_BYTES)):
+    if not _is_parquet(path) and is_fasta(_head(path)[0]):
         if sequence is not None:
-            raise InputError(f"{path} is FASTA: it has no columns, so none can be chosen as the sequence.")
-        yield from _fasta_blocks(path)
+            raise InputError(f"{printable(path)} is FASTA: it has no columns, so none can be chosen as the sequence.")
+        yield from fasta_blocks(path)
         return
     table = _open(path, OPTIONS)
     start = 0
-    columns = _sequence_columns(table, sequence)
-    for block, _, texts in _blocks(table, columns, None):
-        rows = range(start, start + len(block))
-        yield block, list(map(str, rows)) if columns.id is None else list(map(_text, texts[columns.id].to_pylist()))
-        start += len(block)
+    for block in _blocks(table, _sequence_columns(table, sequence), None, _Tally()):
+        count = len(block.sequences)
+        yield block.sequences, [str(row) for row in range(start, start + count)] if block.ids is None else block.ids
+        start += count
 
 
-def _blocks(
-    table: _Table, columns: _Columns, rejected: list[str] | None
-) -> Iterator[tuple[Sequences, np.ndarray, dict[int, pa.Array]]]:
-    """All rows, block by block: sequences, numbers of shape (n, len(columns.numbers)), and the cells of columns.texts.
+def _blocks(table: _Table, columns: _Columns, rejected: list[str] | None, tally: _Tally) -> Iterator[_Block]:
+    """All rows, block by block.
 
-    Rows that cannot be used raise InputError, or are left out and, at the end, described in `rejected` where that is a
-    list.
+    Rows that cannot be used raise InputError, or are left out and described in `rejected` where that is a list. Rows without
+    a measurement are left out and counted.
     """
-    chosen = list(dict.fromkeys((columns.sequence, *columns.numbers, *columns.texts)))
-    problems: list[tuple[int, str]] = []  # (row, what is wrong)
-    start = 0  # row at which the block starts
-    last = -1  # last row with any content: empty lines after it are no error
+    chosen = columns.chosen()
+    described: list[str] = []
     rows = 0  # that can be used
-    with _explained(table.path):
-        for arrays in table.batches(chosen, strict=rejected is None):
-            cells = dict(zip(chosen, arrays, strict=True))
+    with explained(table.path):
+        for batch in table.batches(chosen, columns.looks_like_row):
+            cells = dict(zip(chosen, batch.cells, strict=True))
             flat, lengths = _codes(cells[columns.sequence])
-            values = np.empty((len(lengths), len(columns.numbers)))
+            numbers = np.empty((len(lengths), len(columns.numbers)))
             for position, column in enumerate(columns.numbers):
-                values[:, position] = _numbers(cells[column])
-            usable = (lengths > 0) & np.isfinite(values).all(axis=1)
+                numbers[:, position] = _numbers(table, column, cells[column])
+            folds = np.empty(0) if columns.fold is None else _fold_names(cells[columns.fold])
+            usable = lengths > 0
             usable[np.searchsorted(np.cumsum(lengths), np.flatnonzero(flat == INVALID), side="right")] = False
+            doubtful = ~usable | ~np.isfinite(numbers).all(axis=1)
+            if columns.fold is not None:
+                doubtful |= (np.char.str_len(folds) > LONGEST_FOLD) | ((folds == "") & (rejected is None))
+            problems = list(batch.misfits)
+            for row in np.flatnonzero(doubtful).tolist():
+                texts = {column: _text(cells[column][row].as_py()) for column in chosen}
+                line = int(batch.lines[row])
+                problem = _problem(table, line, texts, columns, tally.allowed, needs_fold=rejected is None)
+                usable[row] = problem is None
+                if problem is not None:
+                    problems.append((line, problem))
+            numbers[~np.isfinite(numbers)] = math.nan
+            described += [
+                f"{table.place(line)}: {problem}.{table.hint(line, problem)}" for line, problem in sorted(problems)
+            ]
+            if described and rejected is None:
+                raise InputError(described[0])
+            if columns.numbers:
+                measured = ~np.isnan(numbers).all(axis=1)
+                tally.unmeasured += int((usable & ~measured).sum())
+                usable &= measured
+            ids = None
+            if columns.id is not None:
+                names = cells[columns.id].filter(pa.array(usable)).to_pylist()
+                ids = [printable(name, len(name)) for name in map(_text, names)]
+            region = [cells[column].filter(pa.array(usable)) for column in columns.region]
             block = Sequences(flat, lengths)
-            if usable.all():
-                last = start + len(lengths) - 1
-            else:
-                has_content = usable.copy()
-                for row in np.flatnonzero(~usable).tolist():
-                    row_texts = {column: _text(cells[column][row].as_py()) for column in chosen}
-                    has_content[row] = any(row_texts.values())
-                    problems.append((start + row, _problem(row_texts, columns)))
-                last = max(last, start + int(np.flatnonzero(has_content)[-1]) if has_content.any() else -1)
-                if rejected is None and problems[0][0] <= last:
-                    break
-                block, values = block[usable], values[usable]
-            texts = {column: cells[column].filter(pa.array(usable)) for column in columns.texts}
-            start += len(lengths)
+            if not usable.all():
+                block, numbers, folds = block[usable.nonzero()[0]], numbers[usable], folds[usable[: len(folds)]]
             rows += len(block)
-            yield block, values, texts
-        if problems and problems[-1][0] > last and table.is_blank_after(last):
-            problems = [(row, problem) for row, problem in problems if row <= last]
-        described = table.describe(problems, max([last, *(row for row, _ in problems[-1:])]))
-    if described and (rejected is None or rows == 0):
-        raise InputError(described[0] if rejected is None else f"No row can be used. {described[0]}")
-    if rows == 0:
-        raise InputError(f"{table.path} has a header but no rows.")
+            yield _Block(block, numbers, folds, region, ids)
     if rejected is not None:
         rejected.extend(described)
+    if rows == 0 and tally.unmeasured:
+        raise InputError(
+            f"{printable(table.path)}: no row has a measurement ({', '.join(map(printable, columns.tasks))})."
+        )
+    if rows == 0 and described:
+        raise InputError(f"No row can be used. {described[0]}")
+    if rows == 0:
+        raise InputError(f"{printable(table.path)} has a header but no rows.")
 
 
 def _codes(cells: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """The sequences of a column, one after the other, as codes (INVALID where a letter is none), and their lengths."""
+    """The sequences of a column, one after the other, as codes (INVALID where a letter is none), and their lengths.
+    Spaces around them are no part of them."""
     if cells.type != pa.binary():
         cells = cells.cast(pa.large_binary())
     cells = cells.fill_null(b"")
+    codes, lengths, letters = _encoded(cells)
+    if INVALID in codes and np.isin(letters, SPACES).any():
+        text = cells.view(pa.string() if cells.type == pa.binary() else pa.large_string())
+        trimmed = pa.compute.ascii_trim(text, characters=" \t\r\n")
+        codes, lengths, _ = _encoded(trimmed.cast(cells.type))
+    return codes, lengths
+
+
+SPACES = np.frombuffer(b" \t\r\n", dtype=np.uint8)
+
+
+def _encoded(cells: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     kind = np.int32 if cells.type == pa.binary() else np.int64
     _, offset_buffer, letter_buffer = cells.buffers()
-    offsets = np.frombuffer(offset_buffer, dtype=kind)[cells.offset : cells.offset + len(cells) + 1]
+    offsets = np.frombuffer(offset_buffer or bytes(kind().nbytes), dtype=kind)[
+        cells.offset : cells.offset + len(cells) + 1
+    ]
     letters = np.frombuffer(letter_buffer or b"", dtype=np.uint8)[offsets[0] : offsets[-1]]
     codes = letters.tobytes().translate(ASCII_TO_CODE.tobytes())  # twice as fast as indexing
-    return np.frombuffer(codes, dtype=np.uint8), np.diff(offsets).astype(np.int32)
+    return np.frombuffer(codes, dtype=np.uint8), np.diff(offsets).astype(np.int32), letters
 
 
-def _numbers(cells: pa.Array) -> np.ndarray:
+def _numbers(table: _Table, column: int, cells: pa.Array) -> np.ndarray:
     """The numbers of a column as float64; NaN where a cell holds none."""
     try:
         text = cells.view(pa.string()) if pa.types.is_binary(cells.type) else cells  # bytes are cast as text only
-        numbers: np.ndarray = text.cast(pa.float64()).fill_null(math.nan).to_numpy()
-        return numbers
+        numbers: np.ndarray = text.cast(pa.float64()).fill_null(math.nan).to_numpy(zero_copy_only=False)
+        return numbers.copy()
     except pa.ArrowInvalid:  # some cell is no number, or has spaces around it
         return np.array([_number(_text(value)) for value in cells.to_pylist()])
+    except pa.ArrowException as error:
+        raise InputError(
+            f"{printable(table.path)}: column {printable(table.first[column], 100)!r} is of type {cells.type}, which holds no "
+            "numbers: choose another."
+        ) from error
+
+
+def _fold_names(cells: pa.Array) -> np.ndarray:
+    """The names of a column's folds, str (n,): whole numbers as such, cut just past the longest that is allowed."""
+    different: dict[Any, str] = {}
+    for value in cells.unique().to_pylist():
+        name = _text(value)
+        whole = _is_integer(name) and abs(float(name)) < 2**53
+        different[value] = str(int(float(name))) if whole else name[: LONGEST_FOLD + 1]
+    names = [different[value] for value in cells.to_pylist()]
+    return np.array(names, dtype=np.str_) if names else np.empty(0, dtype="<U1")
+
+
+def _regions(table: _Table, columns: _Columns, blocks: list[list[pa.Array]], lengths: np.ndarray) -> np.ndarray:
+    """`regions` of Measurements, of a chromosome, a start and an end. The end is the last position where most windows
+    are then as long as their sequences, else the one after it, as in BED."""
+    chromosomes = [cell for block in blocks for cell in block[0].to_pylist()]
+    texts = {cell: _text(cell).lower().removeprefix("chr") for cell in set(chromosomes)}
+    numbers = {cell: _chromosome_number(text) for cell, text in texts.items()}
+    regions = np.full((len(chromosomes), 3), -1, dtype=np.int64)
+    ends = np.stack(
+        [
+            np.concatenate([_numbers(table, column, block[place]) for block in blocks])
+            for place, column in enumerate(columns.region)
+            if place > 0
+        ]
+    )
+    known = (ends >= 0).all(axis=0) & (ends < 2**53).all(axis=0)
+    known &= np.array([bool(texts[cell]) for cell in chromosomes], dtype=bool)
+    rows = np.flatnonzero(known)
+    regions[rows, 0] = np.array([numbers[cell] for cell in chromosomes], dtype=np.int64)[rows]
+    regions[rows, 1:] = np.sort(ends[:, rows], axis=0).T
+    if len(rows) and (regions[rows, 2] - regions[rows, 1] + 1 == lengths[rows]).mean() > 0.5:
+        regions[rows, 2] += 1
+    return regions
+
+
+def _chromosome_number(name: str) -> int:
+    """A number for a chromosome's name, the same in every table."""
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=7).digest(), "big")
+
+
+def _as_folds(names: np.ndarray) -> np.ndarray:
+    """int64 where every fold is a whole number, or else the names as they are."""
+    different = np.unique(names).tolist()
+    return names.astype(np.int64) if all(re.fullmatch(r"-?\d+", name) for name in different) else names
 
 
 def _text(value: Any) -> str:
-    """What a cell holds, as text."""
-    return "" if value is None else value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    """What a cell holds, as text, without spaces around it."""
+    text = "" if value is None else value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    return text.strip()
 
 
-def _problem(texts: dict[int, str], columns: _Columns) -> str:
-    """What is wrong with a row, of which the texts of the chosen columns are given."""
+def _problem(
+    table: _Table, line: int, texts: dict[int, str], columns: _Columns, unmeasured: bool, *, needs_fold: bool
+) -> str | None:
+    """What is wrong with a row, of which the texts of the chosen columns are given; None where nothing is.
+
+    Raises InputError for a line break in a sequence or number: a quote is not closed there, and rows are in it.
+    """
     sequence = texts[columns.sequence]
+    for column, role in zip((columns.sequence, *columns.numbers), ("sequence", *columns.tasks), strict=True):
+        if isinstance(table, _Text) and ("\n" in texts[column] or "\r" in texts[column]):
+            raise InputError(
+                f"{table.place(line)}: the {printable(role, 100)} holds a line break: its quote opens in this line and is not "
+                "closed there."
+            )
     if not sequence:
         return "the sequence is empty"
     for position, letter in enumerate(sequence):
         if letter not in "ACGTNacgtn":
-            return f"position {position + 1} of the sequence is {letter!r}, which is no nucleotide (A C G T N)"
-    column, role = next(
-        (column, role)
-        for column, role in zip(columns.numbers, columns.tasks, strict=True)
-        if not _is_number(texts[column])
-    )
-    return f"the {role} {texts[column]!r} is not a finite number" if texts[column] else f"the {role} is empty"
-
-
-def _labels(blocks: list[pa.Array]) -> np.ndarray:
-    """The cells of a column as labels: int64 where all of them are integers, else text; shape (n,)."""
-    cells = pa.chunked_array(blocks).combine_chunks().dictionary_encode()
-    names = [_text(name).strip() for name in cells.dictionary.to_pylist()] + [""]
-    place = cells.indices.fill_null(len(names) - 1).to_numpy()
-    used = [names[at] for at in np.unique(place)]
-    if all(map(_is_integer, used)):
-        return np.array([int(float(name)) if name in used else 0 for name in names], dtype=np.int64)[place]
-    return np.array(names)[place]
-
-
-def _regions(chromosome: list[pa.Array], start: list[pa.Array], end: list[pa.Array], lengths: np.ndarray) -> np.ndarray:
-    """`regions` of Measurements. The end is the last position where most windows are then as long as their sequences,
-    else the one after it, as in BED."""
-    names = _labels(chromosome).astype(str)
-    labels, place = np.unique(names, return_inverse=True)
-    numbers = [
-        int.from_bytes(hashlib.blake2b(str(label).lower().removeprefix("chr").encode(), digest_size=7).digest(), "big")
-        for label in labels
-    ]
-    regions = np.full((len(names), 3), -1, dtype=np.int64)
-    ends = np.stack([np.concatenate([_numbers(block) for block in blocks]) for blocks in (start, end)])
-    known = np.flatnonzero((ends >= 0).all(axis=0) & (ends < 2**53).all(axis=0) & (names != ""))
-    regions[known, 0] = np.array(numbers, dtype=np.int64)[place[known]]
-    regions[known, 1:] = np.sort(ends[:, known], axis=0).T
-    if len(known) and (regions[known, 2] - regions[known, 1] + 1 == lengths[known]).mean() > 0.5:
-        regions[known, 2] += 1
-    return regions
+            return f"position {position + 1} of the sequence is {letter_problem(letter)}"
+    for column, task in zip(columns.numbers, columns.tasks, strict=True):
+        text, role = printable(texts[column], 100), printable(task, 100)
+        if not text and not unmeasured:
+            return f"the {role} is empty"
+        if not _is_number(texts[column]) and not (unmeasured and _is_missing(texts[column])):
+            advice = f"; {DECIMAL_COMMA}" if _has_decimal_comma(texts[column]) else ""
+            return f"the {role} {text!r} is not a finite number{advice}"
+    if columns.fold is not None:
+        if not texts[columns.fold] and needs_fold:
+            return "the fold is empty"
+        if len(texts[columns.fold]) > LONGEST_FOLD:
+            return f"the fold has {len(texts[columns.fold])} characters, and may have {LONGEST_FOLD}"
+    return None
 
 
 def _concatenated(blocks: deque[Sequences]) -> Sequences:
@@ -600,42 +872,3 @@ def _concatenated(blocks: deque[Sequences]) -> Sequences:
         letters[start : start + len(block)] = block
         start += len(block)
     return Sequences(letters, lengths)
-
-
-def _fasta_blocks(path: Path) -> Iterator[tuple[Sequences, list[str]]]:
-    """The sequences and names of FASTA, `FASTA_RECORDS` at a time."""
-    before = 0  # records in earlier blocks
-    names: list[str] = []
-    lines: list[int] = []  # where each record starts
-    parts: list[list[bytes]] = []
-    with _explained(path), _uncompressed(path) as stream:
-        for number, raw in enumerate(stream, start=1):
-            line = raw.removeprefix(BYTE_ORDER_MARK).strip()
-            if line.startswith(b">"):
-                if len(names) == FASTA_RECORDS:
-                    yield _records(path, names, lines, parts), names
-                    before += len(names)
-                    names, lines, parts = [], [], []
-                words = line[1:].split(maxsplit=1)
-                names.append(words[0].decode(errors="replace") if words else str(before + len(names)))
-                lines.append(number)
-                parts.append([])
-            elif line:
-                if wrong := line.translate(None, b"ACGTNacgtn"):
-                    raise InputError(
-                        f"{path}:{number}: position {line.index(wrong[:1]) + 1} of the line is "
-                        f"{wrong[:1].decode(errors='replace')!r}, which is no nucleotide (A C G T N)."
-                    )
-                parts[-1].append(line)
-    yield _records(path, names, lines, parts), names
-
-
-def _records(path: Path, names: list[str], lines: list[int], parts: list[list[bytes]]) -> Sequences:
-    """The sequences of FASTA records from their lines, which hold nucleotides only."""
-    letters = [b"".join(part) for part in parts]
-    for sequence, name, number in zip(letters, names, lines, strict=True):
-        if not sequence:
-            raise InputError(f"{path}:{number}: the sequence of {name!r} is empty.")
-    lengths = np.fromiter(map(len, letters), dtype=np.int32, count=len(letters))
-    flat = np.frombuffer(b"".join(letters).translate(ASCII_TO_CODE.tobytes()), dtype=np.uint8)
-    return Sequences(flat, lengths)

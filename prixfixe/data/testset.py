@@ -17,7 +17,6 @@ as a task.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 from collections.abc import Sequence
@@ -26,9 +25,11 @@ from pathlib import Path
 
 import numpy as np
 
-from prixfixe.data.measurements import Measurements
-from prixfixe.data.sequences import Sequences
-from prixfixe.data.tables import OPTIONS, read_measurements
+from prixfixe.common.inputs import read_bytes
+from prixfixe.common.text import printable
+from prixfixe.data.measurements import Measurements, check_expression
+from prixfixe.data.sequences import Sequences, padded_chunks
+from prixfixe.data.tables import OPTIONS, read_measurements, read_texts
 from prixfixe.errors import InputError
 
 TEST_SEQUENCES = "test_sequences.tsv"
@@ -47,6 +48,12 @@ PUBLISHED_FILES = {
 }
 SUBSETS = tuple(PUBLISHED_FILES)
 
+LARGEST_IDS = 1 << 28  # bytes of a JSON file of rows
+HASHED_AT_ONCE = 1 << 24  # nucleotides
+MOST_PADDED = (
+    1 << 32
+)  # nucleotides that a fingerprint is made of with padding, as version 0.1 did; more, and it is without
+
 ABOUT_SIMULATION = "about.json"  # stands only in test sets that the simulated assay made
 
 
@@ -60,6 +67,7 @@ class TestSet:
     The first is `all`: every row, or every row that is not left out.
     simulated: whether it comes from the simulated assay, and its scores must be labelled so.
     tasks: the names of a plain table's expression columns; empty for a folder.
+    remarks: what the user should know of how a plain table was read, a sentence each.
     """
 
     __test__ = False  # pytest takes a class of this name for tests
@@ -69,6 +77,7 @@ class TestSet:
     subsets: dict[str, np.ndarray]
     simulated: bool = False
     tasks: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.sequences)
@@ -76,8 +85,14 @@ class TestSet:
     def fingerprint(self) -> str:
         """A hash of the sequences and their expression: predictions with the same one can be compared."""
         digest = hashlib.blake2b(digest_size=8)
-        for array in (self.sequences.lengths, self.sequences.padded(), self.expression):
-            digest.update(np.ascontiguousarray(array).tobytes())
+        lengths, longest = self.sequences.lengths, self.sequences.longest
+        digest.update(np.ascontiguousarray(lengths).tobytes())
+        if len(self) * longest <= MOST_PADDED:
+            for rows in padded_chunks(np.full(len(self), longest), letters=HASHED_AT_ONCE, rows=len(self)):
+                digest.update(self.sequences[rows].padded(longest).tobytes())
+        else:
+            digest.update(np.ascontiguousarray(self.sequences.letters))
+        digest.update(np.ascontiguousarray(self.expression).tobytes())
         return digest.hexdigest()
 
 
@@ -119,14 +134,21 @@ def read_test_table(
 ) -> TestSet:
     """Reads a plain table, as `read_measurements` does, as a test set of which only `all` is scored."""
     measured = read_measurements(path, sequence=sequence, expression=expression, advice=OPTIONS)
+    check_expression(measured, str(path))
     simulated = (Path(path).parent / ABOUT_SIMULATION).exists()
     return TestSet(
-        measured.sequences, measured.expression, {"all": np.arange(len(measured))}, simulated, measured.tasks
+        measured.sequences,
+        measured.expression,
+        {"all": np.arange(len(measured))},
+        simulated,
+        measured.tasks,
+        measured.remarks,
     )
 
 
 def _read_sequences(path: Path) -> Measurements:
-    measurements = read_measurements(path, advice="Rename one")
+    measurements = read_measurements(path, advice="Rename one", unmeasured=False)  # subsets name rows by their number
+    check_expression(measurements, str(path))
     if measurements.expression.ndim != 1:
         raise InputError(f"{path}: a test set has one expression column, not {', '.join(measurements.tasks)}")
     return measurements
@@ -134,24 +156,14 @@ def _read_sequences(path: Path) -> Measurements:
 
 def _read_subset(path: Path, n: int) -> np.ndarray:
     """Unique rows (m,) or unique pairs (m, 2) of a subset's CSV, in ascending order."""
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            names = list(reader.fieldnames or [])
-            if "pos" in names:
-                columns = ["pos"]
-            elif {"alt_pos", "ref_pos"} <= set(names):
-                columns = ["alt_pos", "ref_pos"]
-            else:
-                found = ", ".join(names) or "none"
-                raise InputError(f"{path}:1: needs a column pos, or alt_pos and ref_pos; found {found}")
-            rows = [[_row_number(row[column], n, f"{path}:{reader.line_num}") for column in columns] for row in reader]
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a CSV file: {error}") from None
+    rows = []
+    names, found = read_texts(path, (("pos",), ("alt_pos", "ref_pos")))
+    for line, cells in found:
+        rows.append([_row_number(cell, n, f"{printable(path)}:{line}") for cell in cells])
     if not rows:
-        raise InputError(f"{path}: no rows")
+        raise InputError(f"{printable(path)}: no rows")
     unique = np.unique(np.array(rows, dtype=np.int64), axis=0)
-    return unique if len(columns) == 2 else unique[:, 0]
+    return unique if len(names) == 2 else unique[:, 0]
 
 
 def _row_number(text: str | None, n: int, where: str) -> int:
@@ -159,7 +171,7 @@ def _row_number(text: str | None, n: int, where: str) -> int:
         # "12.0" is how a table program writes whole numbers of a column with gaps
         number = int((text or "").removesuffix(".0"))
     except ValueError:
-        raise InputError(f"{where}: {text!r} is no row number") from None
+        raise InputError(f"{where}: {printable(text, 100)!r} is no row number") from None
     if not 0 <= number < n:
         raise InputError(f"{where}: row {number} is not in the test set: its rows are 0 to {n - 1}")
     return number
@@ -187,10 +199,9 @@ def _without_leaderboard(subsets: dict[str, np.ndarray], folder: Path, n: int) -
 def _read_leaderboard(path: Path, n: int) -> np.ndarray:
     """Rows (m,), or pairs (m, 2), from the keys of a JSON object: "12" or "12,34"."""
     try:
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file)
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON: {error}") from None
+        content = json.loads(read_bytes(path, limit=LARGEST_IDS))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{printable(path)}: not JSON: {printable(error, 300)}") from None
     if not isinstance(content, dict) or not content:
         raise InputError(f'{path}: expected a JSON object whose keys are row numbers ("12") or pairs ("12,34")')
     rows = [[_row_number(number, n, f"{path}, key {key!r}") for number in key.split(",")] for key in content]
