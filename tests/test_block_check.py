@@ -10,7 +10,7 @@ from prixfixe.block_check import describe_part, violations
 from prixfixe.cli import main
 from prixfixe.errors import InputError
 from prixfixe.menu import Part, menu
-from prixfixe.parts import find_class
+from prixfixe.parts import OWN, find_class
 from prixfixe.recipe import Recipe
 
 BLOCK = """\
@@ -139,8 +139,10 @@ def test_what_a_block_raises_is_a_violation(
 
 
 def test_a_name_that_stands_for_nothing_is_bad_input() -> None:
-    for target in ("nowhere.Mine", "prixfixe.recipe.Absent", "Absent"):
+    for target in ("nowhere.Mine", "prixfixe.recipe.Absent"):
         with pytest.raises(
             InputError, match=f"{target} cannot be imported .*; is its folder the current one or installed"
         ):
-            find_class(target, Recipe)
+            find_class(target, Recipe, OWN)
+    with pytest.raises(InputError, match="Absent is no class's name"):
+        find_class("Absent", Recipe, OWN)

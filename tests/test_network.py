@@ -7,6 +7,8 @@ import torch
 from conftest import compose, demo
 from torch import Tensor, nn
 
+from blocks.final.expression_heads import ExpressionHeads
+from blocks.final.mlp import MLP
 from blocks.recipe.unlockdna import MaskFilling
 from prixfixe.block_check import example, targets
 from prixfixe.contract import Block, InputSpec, Prediction, TargetSpec
@@ -125,6 +127,61 @@ def test_a_key_that_the_recipe_lacks_is_a_build_time_error() -> None:
     with pytest.raises(
         ContractError, match="NeedsProfile needs profile in the batch; recipe Autosome gives x, y, y_probs"
     ):
+        build(build_recipe(config), config, targets())
+
+
+class NeedsMeasurement(Halving):
+    requires = ("y",)
+
+
+class ReadsInput(Halving):
+    """Asks for what the recipe gives, beside what the first layers make of it."""
+
+    requires = ("x",)
+
+    def __init__(self, inputs: InputSpec) -> None:
+        super().__init__(inputs)
+        self.direct = nn.Conv1d(4, inputs.channels, 1)
+
+    def forward(self, features: Tensor, x: Tensor) -> Tensor:
+        return super().forward(features + self.direct(x))
+
+
+def test_a_block_cannot_have_what_is_measured() -> None:
+    config = demo("bhi", "conv", "efficientnet", "mlp")
+    config["core"] = {"_target_": "test_network.NeedsMeasurement"}
+    with pytest.raises(ContractError, match="NeedsMeasurement needs y, which is measured and not there at prediction"):
+        build(build_recipe(config), config, targets())
+    config["core"] = {"_target_": "test_network.ReadsInput"}
+    recipe = build_recipe(config)
+    assert torch.isfinite(build(recipe, config, targets())(example(recipe)[1]).expression).all()
+
+
+class Manager(MLP):
+    """Has a hyperparameter that is called heads and is none of the network's business."""
+
+    def __init__(self, inputs: InputSpec, targets: TargetSpec, *, heads: int) -> None:
+        super().__init__(inputs, targets, hidden=heads, normalise=True)
+
+
+class Reader(ExpressionHeads):
+    """Says how many by another name."""
+
+    expression_heads = "positions"
+
+    def __init__(self, inputs: InputSpec, targets: TargetSpec, *, positions: int) -> None:
+        super().__init__(inputs, targets, heads=positions, dropout=0.1)
+
+
+def test_a_block_asks_for_expression_heads_by_saying_so() -> None:
+    config = demo("bhi", "conv", "efficientnet", "mlp")
+    config["final"] = {"_target_": "test_network.Manager", "heads": 3}
+    assert build(build_recipe(config), config, targets()).heads is None
+    config["final"] = {"_target_": "test_network.Reader", "positions": 3}
+    heads = build(build_recipe(config), config, targets()).heads
+    assert heads is not None and heads.shape[1] == 3
+    config["final"]["positions"] = 10**9
+    with pytest.raises(InputError, match=r"final\.positions=1000000000: a number of positions, 0 to 65,536"):
         build(build_recipe(config), config, targets())
 
 

@@ -136,10 +136,7 @@ def test_a_plain_run_that_nobody_planned(sweep: Path) -> None:
     run = sweep / "autosome+conv+bilstm+mlp"
     (row,) = collect([run]).rows
     assert row["state"] == "done"
-    assert (
-        row["command"]
-        == f"prixfixe train --config-dir {run} --config-name config hydra.run.dir={run} hydra.output_subdir=null"
-    )
+    assert row["command"] == f"prixfixe train --resume {run}"
 
 
 def test_one_command_names_just_the_open_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

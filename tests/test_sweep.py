@@ -223,13 +223,11 @@ def test_scores_of_one_run_are_labelled_and_need_no_value(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("prixfixe.app.run", lambda config, folder, show_progress: {**METRICS, "simulated": True})
+    monkeypatch.setattr("prixfixe.app.run", lambda *_, **__: {**METRICS, "simulated": True})
     monkeypatch.setattr(sys, "argv", sys.argv)
     train(["hydra.run.dir=runs/x"])
     assert capsys.readouterr().out == "runs/x: KL 1.0000, Pearson r 0.5000, Spearman rho - (simulated assay)\n"
-    monkeypatch.setattr(
-        "prixfixe.app.run", lambda config, folder, show_progress: {**METRICS, "kl": float("nan"), "simulated": False}
-    )
+    monkeypatch.setattr("prixfixe.app.run", lambda *_, **__: {**METRICS, "kl": float("nan"), "simulated": False})
     train(["hydra.run.dir=runs/x", "dataset=table", "dataset.path=x.tsv"])
     assert capsys.readouterr().out == "runs/x: KL -, Pearson r 0.5000, Spearman rho -\n"
 

@@ -25,9 +25,11 @@ class GridSweeper(BasicSweeper):
     def sweep(self, arguments: list[str]) -> Any:
         """Raises SweepError where not all is done at the end, and SystemExit (130, 143) where the sweep was told to
         stop."""
+        from prixfixe.parts import OWN
         from prixfixe.simulated import is_simulated, mark
         from prixfixe.sweeps.hydra_job import RememberedFiles
-        from prixfixe.sweeps.plan import plan_sweep, resolved
+        from prixfixe.sweeps.plan import elsewhere, plan_sweep, resolved
+        from prixfixe.training.settings import check_settings
 
         assert self.config is not None and self.hydra_context is not None and self.launcher is not None
         loader = self.hydra_context.config_loader
@@ -39,8 +41,9 @@ class GridSweeper(BasicSweeper):
         for combination in batch:
             config = loader.load_sweep_config(self.config, combination)
             HydraConfig.instance().set_config(config)  # what ${hydra:...} in the configuration reads
-            names.append(str(config.hydra.sweep.subdir))
             configs.append(resolved(config))
+            check_settings(elsewhere(configs[-1]), OWN)  # a device is sought where the job runs
+            names.append(str(config.hydra.sweep.subdir))
         HydraConfig.instance().set_config(self.config)
         plan, still_open = plan_sweep(Path(self.config.hydra.sweep.dir), names, batch, configs, self.launched_with())
         try:

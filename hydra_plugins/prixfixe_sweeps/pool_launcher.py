@@ -29,7 +29,8 @@ class PoolLauncher(Launcher):
         _check("jobs_per_gpu", self.jobs_per_gpu, int, least=1)
         _check("retries", self.retries, int, least=0)
         _check("timeout_minutes", self.timeout_minutes, int | float, or_null=True)
-        self.device = str(OmegaConf.select(config, "training.device", default="auto"))
+        device = OmegaConf.select(config, "training.device")
+        self.device = device if isinstance(device, str) else "auto"  # the sweeper refuses what is none
         if self.device != "auto":
             from prixfixe.training.settings import find_device
 

@@ -56,19 +56,14 @@ def plan_sweep(
 
     names, batch, configs: each combination's folder name, overrides, and resolved configuration. launched_with: see
     `Plan`.
-    Every dataset is read once here and the settings of training are checked, so that bad input is refused before
-    anything starts; only a device is sought where the job runs. Raises InputError where two combinations would share a
-    folder, or a folder holds a run of another configuration.
+    Every dataset is read once here, so that bad input is refused before anything starts. Raises InputError where two
+    combinations would share a folder, or a folder holds a run of another configuration.
     """
     from prixfixe.experiment import settled
-    from prixfixe.parts import OWN
     from prixfixe.processes import count_started
-    from prixfixe.training.settings import check_settings
 
     if count_started() > 1:
         raise InputError("torchrun trains one run on several devices; a sweep is many runs: start it without torchrun")
-    for config in configs:  # a device is sought where the job runs
-        check_settings(elsewhere(config), OWN)
     if len(set(names)) < len(names):
         twice = next(name for name, count in Counter(names).items() if count > 1)
         raise InputError(
