@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
         if debug:
             raise
         _let_go_of_output(error)
-        print(f"prixfixe: {printable_lines(error)}", file=sys.stderr)
+        print(f"prixfixe: {printable_lines(_words(error))}", file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1
     except KeyboardInterrupt:
         if debug:
@@ -56,9 +56,18 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
 
 
+def _words(error: BaseException) -> str:
+    """An error's message; of one of the system's, what it is about and what to do, too."""
+    if not isinstance(error, OSError) or isinstance(error, OutputError) or not error.strerror:
+        return str(error)
+    if error.errno in FULL:
+        return f"{error.filename or 'standard output'} cannot be written: {error.strerror}: {FULL[error.errno]}"
+    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+
+
 def _let_go_of_output(error: BaseException) -> None:
     """Where nothing more can be written to standard output, Python would try, and complain, once more at its end."""
-    if isinstance(error, OutputError) and error.errno in FULL:
+    if isinstance(error, OSError) and error.errno in FULL:
         with suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

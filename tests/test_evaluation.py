@@ -513,8 +513,35 @@ def test_command_refuses_what_is_not_there(tmp_path: Path) -> None:
     folder = write_folder(tmp_path, random_test_set())
     with pytest.raises(InputError, match="no such run folder, sweep or table"):
         call(tmp_path / "nothing", folder)
-    with pytest.raises(SystemExit):
+    with pytest.raises(InputError, match="--bootstrap -1: 0 for none, or how many samples"):
         call(tmp_path, folder, "--bootstrap", -1)
+
+
+def test_a_sweep_passes_over_runs_that_cannot_be_scored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def load(path: Path) -> SimpleNamespace:
+        if path.name == "b":
+            raise InputError(f"{path / 'weights.safetensors'} is damaged\x1b[2J")
+        return SimpleNamespace(
+            recipe=SimpleNamespace(longest=10**6),
+            predict_sequences=lambda sequences: np.asarray(sequences.padded()[:, 0], dtype=np.float64),
+        )
+
+    folder = write_folder(tmp_path / "test", random_test_set())
+    sweep = tmp_path / "sweep"
+    for name in "abc":
+        (sweep / name).mkdir(parents=True)
+        (sweep / name / "status.json").write_text('{"state": "done"}' if name != "c" else "{")
+    monkeypatch.setattr("prixfixe.load", load, raising=False)
+    assert call(sweep, folder, "--bootstrap", 0) == 1
+    out, err = capsys.readouterr()
+    assert [line.split()[0] for line in out.splitlines()[1:]] == ["a"]
+    assert f"b: passed over: {sweep / 'b' / 'weights.safetensors'} is damaged\\x1b[2J\n" in err
+    assert f"c: passed over: {sweep / 'c' / 'status.json'} is damaged" in err
+    (sweep / "a" / "status.json").unlink()
+    with pytest.raises(InputError, match="status.json is damaged.*and 1 more run"):
+        call(sweep, folder, "--bootstrap", 0)
 
 
 # Plain tables

@@ -1,5 +1,6 @@
 """Writing: whole or not at all, through links, and into what is no file."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from prixfixe.cli import main
+from prixfixe.errors import OutputError
 from prixfixe.files import write_arrays, write_json, write_text
 
 
@@ -89,3 +91,39 @@ def test_a_folder_as_output_is_refused_before_any_work(
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
     assert f"-o {tmp_path} is a folder; give a file" in err
+
+
+def test_a_full_disk_is_named_with_the_file_and_nothing_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    file = tmp_path / "a.json"
+    write_json(file, {"a": 1})
+    for step in ("os.fsync", "os.replace", "tempfile.mkstemp"):
+        with monkeypatch.context() as patch, pytest.raises(OutputError, match=f"^{file} cannot be written: .*disk is full"):
+            patch.setattr(step, full)
+            write_json(file, {"a": 2})
+    assert [path.read_text() for path in tmp_path.iterdir()] == ['{\n  "a": 1\n}\n']
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+def test_a_full_disk_behind_standard_output_is_one_message(tmp_path: Path) -> None:
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run([sys.executable, "-m", "prixfixe", "--version"], stdout=full, stderr=subprocess.PIPE)
+        assert ended.returncode != 0
+        ended = subprocess.run([sys.executable, "-m", "prixfixe", "blocks"], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert ended.returncode == 1
+    assert ended.stderr.count("\n") == 1
+    assert "standard output cannot be written" in ended.stderr
+
+
+def test_a_link_in_a_run_folder_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / "status.json").symlink_to(tmp_path / "mine")
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("status.json", "pipe"):
+        write_text(tmp_path / name, "new", follow=False)
+        assert (tmp_path / name).read_text() == "new"
+    assert (tmp_path / "mine").read_text() == "mine"

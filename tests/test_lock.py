@@ -1,5 +1,6 @@
 """Locks of run folders: one owner, named; a dead one's lock is taken over, a living one's never."""
 
+import errno
 import json
 import os
 import signal
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from prixfixe import lock
-from prixfixe.errors import BusyError
+from prixfixe.errors import BusyError, OutputError
 from prixfixe.lock import RunLock, holder
 
 HOLD = """
@@ -157,3 +158,46 @@ def test_many_processes_are_never_inside_together(tmp_path: Path) -> None:
     outputs = [racer.communicate()[0] for racer in racers]
     assert [racer.returncode for racer in racers] == [0] * 4
     assert sum(map(int, outputs)) > 10
+
+
+def test_a_lock_is_there_with_its_owner_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def no_links(*_: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.link", full)
+        with pytest.raises(OutputError, match=rf"{tmp_path}/lock\.\d+ cannot be written: .*the disk is full"):
+            RunLock(tmp_path).__enter__()
+    assert not list(tmp_path.iterdir())
+    with monkeypatch.context() as patch:
+        patch.setattr("os.link", no_links)
+        with RunLock(tmp_path):
+            assert f"process {os.getpid()} " in str(holder(tmp_path))
+        patch.setattr("os.write", full)
+        with pytest.raises(OutputError, match="the disk is full"):
+            RunLock(tmp_path).__enter__()
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_empty_lock_is_not_waited_for_long_and_not_without_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(lock, "BEAT", 0.1)
+    monkeypatch.setattr(lock, "EMPTY_DEAD_AFTER", 0.3)
+    (tmp_path / "lock.1").write_text("")
+    began = time.monotonic()
+    with RunLock(tmp_path):
+        assert time.monotonic() - began < 5
+    assert "waiting up to 0 s for another sign" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("kind", ["pipe", "folder", "loop"])
+def test_what_is_no_file_keeps_nobody_out(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "lock.5"
+    {"pipe": lambda: os.mkfifo(path), "folder": path.mkdir, "loop": lambda: path.symlink_to(path)}[kind]()
+    with RunLock(tmp_path):
+        assert f"process {os.getpid()} " in str(holder(tmp_path))

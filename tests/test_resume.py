@@ -78,7 +78,7 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_weights(
     assert events[-1] == "end"
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
 def test_a_signal_ends_a_run_with_a_clean_save(name: str, promoters: Path, tmp_path: Path) -> None:
     number, folder = signal.Signals[name], RunFolder(tmp_path / "run")
     process = command(folder.path, promoters, "recipe=bhi", "final=mlp", "training.epochs=1000")

@@ -196,6 +196,7 @@ def evaluate_sweep(args: argparse.Namespace, read: Reader, form: str) -> tuple[s
 
     Raises InputError where none could.
     """
+    from prixfixe.counting import counted
     from prixfixe.evaluation_views import TITLES, csv_text, format_models, headline, one_line
     from prixfixe.run_folder import RunFolder
 
@@ -229,7 +230,7 @@ def evaluate_sweep(args: argparse.Namespace, read: Reader, form: str) -> tuple[s
         shown = [one_line(row, with_task=len(groups[-1]) > 1) for row in groups[-1]]
         print(printable(f"[{count}/{len(done)}] {run.name:<52} {'; '.join(shown)}"), file=sys.stderr, flush=True)
     if not groups:
-        more = f" (and {len(failed) - 1} more runs that cannot be scored)" if len(failed) > 1 else ""
+        more = f" (and {counted(len(failed) - 1, 'more run')} that cannot be scored)" if len(failed) > 1 else ""
         raise InputError(f"{failed[0]}{more}")
     if form == "json":
         return json.dumps(contents, indent=2, allow_nan=False) + "\n", len(failed)
