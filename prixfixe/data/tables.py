@@ -91,7 +91,7 @@ def read_measurements(
         tasks=columns.tasks,
         fold=None if columns.fold is None else _labels(cells[columns.fold]),
         fold_column=table.first[columns.fold] if columns.fold is not None and table.has_header else None,
-        regions=_regions(*region, np.asarray(sequences.lengths)) if region else None,
+        regions=_regions(region, np.asarray(sequences.lengths)) if region else None,
     )
 
 
@@ -571,9 +571,10 @@ def _labels(blocks: list[pa.Array]) -> np.ndarray:
     return np.array(names)[place]
 
 
-def _regions(chromosome: list[pa.Array], start: list[pa.Array], end: list[pa.Array], lengths: np.ndarray) -> np.ndarray:
-    """`regions` of Measurements. The end is the last position where most windows are then as long as their sequences,
-    else the one after it, as in BED."""
+def _regions(columns: list[list[pa.Array]], lengths: np.ndarray) -> np.ndarray:
+    """`regions` of Measurements, of a chromosome, a start and an end. The end is the last position where most windows
+    are then as long as their sequences, else the one after it, as in BED."""
+    chromosome, *start_and_end = columns
     names = _labels(chromosome).astype(str)
     labels, place = np.unique(names, return_inverse=True)
     numbers = [
@@ -581,7 +582,7 @@ def _regions(chromosome: list[pa.Array], start: list[pa.Array], end: list[pa.Arr
         for label in labels
     ]
     regions = np.full((len(names), 3), -1, dtype=np.int64)
-    ends = np.stack([np.concatenate([_numbers(block) for block in blocks]) for blocks in (start, end)])
+    ends = np.stack([np.concatenate([_numbers(block) for block in blocks]) for blocks in start_and_end])
     known = np.flatnonzero((ends >= 0).all(axis=0) & (ends < 2**53).all(axis=0) & (names != ""))
     regions[known, 0] = np.array(numbers, dtype=np.int64)[place[known]]
     regions[known, 1:] = np.sort(ends[:, known], axis=0).T
