@@ -34,7 +34,7 @@ from prixfixe.processes import Processes, processes
 from prixfixe.recipe import Recipe, singletons_are_told
 from prixfixe.run_folder import RunFolder, identity, versions
 from prixfixe.run_log import NoLog, open_log
-from prixfixe.runs.targets import load_targets, save_targets
+from prixfixe.runs.targets import save_targets
 from prixfixe.scoring import PRECISIONS
 from prixfixe.signals import StopRequest, stop_request
 from prixfixe.simulated import SIMULATED
