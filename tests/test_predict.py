@@ -27,10 +27,11 @@ from prixfixe.contract import TargetSpec
 from prixfixe.data import fasta, streams
 from prixfixe.data.sequences import Sequences
 from prixfixe.errors import InputError
-from prixfixe.experiment import build_recipe, save_targets
+from prixfixe.experiment import build_recipe
 from prixfixe.model import Model
 from prixfixe.network import build
 from prixfixe.run_folder import RunFolder
+from prixfixe.runs.targets import save_targets
 
 STRINGS = [string[: 60 + row % 21] for row, string in enumerate(random_strings(100))]
 NAMES = [f"promoter {row} é" for row in range(len(STRINGS))]

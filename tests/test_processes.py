@@ -167,6 +167,25 @@ def test_one_process_adds_nothing_up() -> None:
     assert network.weight.grad is None
 
 
+def test_gradients_and_loss_are_summed_in_the_same_memory_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda flat: flat.mul_(3))  # three processes that do the same
+    network, together = torch.nn.Linear(2, 3), Processes(0, 3)
+    network.unused = torch.nn.Parameter(torch.ones(4))
+    memory = set()
+    for step in range(3):
+        loss = network(torch.full((5, 2), step + 1.0)).square().sum()
+        loss.backward()
+        expected = [None if p.grad is None else 3 * p.grad for p in network.parameters()]
+        summed = loss.detach().clone()
+        assert bool(together.add_up(network, summed, asked=step == 2)) is (step == 2)
+        torch.testing.assert_close(summed, 3 * loss.detach())
+        for parameter, gradient in zip(network.parameters(), expected, strict=True):
+            torch.testing.assert_close(parameter.grad, torch.zeros(4) if gradient is None else gradient)
+        memory.add(together.flat[0].data_ptr())
+        network.zero_grad()
+    assert len(memory) == 1 and together == Processes(0, 3)
+
+
 def test_a_step_too_small_for_its_processes_is_refused(promoters: Path, tmp_path: Path) -> None:
     config = configuration(promoters, epochs=1)
     config["training"]["batch_size"] = 1

@@ -21,11 +21,12 @@ import prixfixe
 from prixfixe.bins import Bins
 from prixfixe.commands.predict import predict_file, rows_of_text
 from prixfixe.contract import Batch, Prediction, TargetSpec
-from prixfixe.experiment import build_recipe, save_targets
+from prixfixe.experiment import build_recipe
 from prixfixe.files import write_json
 from prixfixe.model import Model
 from prixfixe.network import build
 from prixfixe.run_folder import RunFolder
+from prixfixe.runs.targets import save_targets
 from prixfixe.scoring import AT_ONCE
 
 TINY = (
