@@ -17,8 +17,8 @@ Where this differs from the published evaluation:
    than a hundredth of the rows would decide a sample alone: its rows are drawn one by one, and a pair goes with its
    alternative.) The intervals are those of a tenth of the data, about three times as wide as those of all of it.
 5. Where a sample draws fewer than 20 rows or pairs of a subset, an interval says nothing, and none is given, nor one of
-   the weighted scores, of which it is a part. r^2 of a few rows is biased upwards: the samples of the Pearson score are
-   moved by how far their mean lies from the score of all rows.
+   the weighted scores, of which it is a part. r^2 of a few rows is biased upwards, rho downwards: the samples of the
+   weighted scores are moved by how far their mean lies from the score of all rows.
 
 A plain table has no subsets and nothing of the challenge: each task is scored on all rows, nothing is summed up over
 tasks, and a bootstrap sample has as many rows as the table, so that its intervals are the usual ones of 95 %.
@@ -187,8 +187,8 @@ def evaluate(
     pearson, spearman = _weighted_scores(correlations, weights)
     samples = _weighted_scores(resampled if all(enough) else resampled[:0], weights)
     return Evaluation(
-        pearson_score=Score(float(pearson), _interval(_centred(samples[:, 0], pearson))),
-        spearman_score=Score(float(spearman), _interval(samples[:, 1])),
+        pearson_score=Score(float(pearson), _interval(_centred(samples[:, 0], pearson, 0.0))),
+        spearman_score=Score(float(spearman), _interval(_centred(samples[:, 1], spearman, -1.0))),
         subsets=tuple(subsets),
         absent=tuple(name for name in WEIGHTS if name not in test_set.subsets),
         bootstrap_samples=bootstrap,
@@ -434,10 +434,10 @@ def _flat_ranks(values: np.ndarray) -> np.ndarray:
     return np.repeat(starts + (counts + 1) / 2, counts)
 
 
-def _centred(samples: np.ndarray, score: float) -> np.ndarray:
-    """Samples moved so that their mean is the score, as far as 0 and 1 allow."""
+def _centred(samples: np.ndarray, score: float, least: float) -> np.ndarray:
+    """Samples moved so that their mean is the score, as far as `least` and 1 allow."""
     there = samples[~np.isnan(samples)]
-    return np.clip(there - there.mean() + score, 0.0, 1.0) if len(there) else there
+    return np.clip(there - there.mean() + score, least, 1.0) if len(there) else there
 
 
 def _interval(samples: np.ndarray) -> Interval | None:

@@ -251,7 +251,9 @@ def test_bootstrap_samples_agree_with_scipy(monkeypatch: pytest.MonkeyPatch) -> 
     total = sum(map(len, test_set.subsets.values()))
     generator, block, drawn = np.random.default_rng(3), round(400 / (0.1 * total)), []
     for start in range(0, samples, block):
-        drawn.extend(generator.integers(0, len(known), (min(block, samples - start), len(known) // 10), dtype=np.int32))
+        drawn.extend(
+            generator.integers(0, len(known), (min(block, samples - start), round(0.1 * len(known))), dtype=np.int32)
+        )
     lengths = set()
     for sample, families in enumerate(drawn):
         for column, rows in enumerate(test_set.subsets.values()):
@@ -313,7 +315,7 @@ def test_a_weighted_score_lies_within_its_interval(noise: float) -> None:
     found = evaluate(test_set, predicted, bootstrap=500)
     for score in (found.pearson_score, found.spearman_score):
         assert score.interval is not None
-        assert score.interval[0] <= score.value <= score.interval[1]
+        assert score.interval[0] - 1e-9 <= score.value <= score.interval[1] + 1e-9
 
 
 def test_weighted_intervals_are_as_wide_as_the_spread_over_test_sets() -> None:
@@ -339,9 +341,9 @@ def test_bootstrap_spreads_as_a_tenth_of_the_data_should() -> None:
 
 
 def test_a_seed_decides_the_samples() -> None:
-    test_set = random_test_set()
+    test_set = null_test_set(np.random.default_rng(0), 4000)
     first, again, other = (
-        evaluate(test_set, noisy(test_set), bootstrap=300, seed=seed).pearson_score for seed in (5, 5, 6)
+        evaluate(test_set, noisy(test_set), bootstrap=100, seed=seed).pearson_score for seed in (5, 5, 6)
     )
     assert first == again
     assert first.interval != other.interval
@@ -442,7 +444,8 @@ def test_command_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture
     assert capsys.readouterr().out == ""
     content = json.loads((tmp_path / "out.json").read_text())
     assert content["spearman_score"]["value"] == expected.spearman_score.value
-    assert content["spearman_score"]["interval"] == list(expected.spearman_score.interval or ())
+    assert content["spearman_score"]["interval"] is expected.spearman_score.interval is None, "of 8 rows of high"
+    assert content["subsets"][0]["pearson_r"]["interval"] == list(expected.subsets[0].pearson_r.interval or ())
     assert content["subsets"][0]["mse"] > 0
 
     assert call(table, folder, "--bootstrap", 0, "--format", "csv") == 0

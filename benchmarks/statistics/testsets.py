@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+from grids import DISTRIBUTIONS
+from scipy.stats import rankdata
 
+from prixfixe.analysis.ranks import VALIDATION, Predictions, model_cd, rank_models
 from prixfixe.data.sequences import Sequences
 from prixfixe.data.testset import TestSet
-from prixfixe.evaluation import evaluate
+from prixfixe.evaluation import Evaluation, Interval, evaluate, evaluate_table
+from prixfixe.metrics import pearson_r, spearman_rho
 
 SHARES = {"high": 0.05, "low": 0.05, "native": 0.1, "random": 0.25, "challenging": 0.1}
 NOISE = 0.8  # of predictions, in standard deviations of the measurement
@@ -69,8 +73,54 @@ def weighted_widths(
     return {name: float(np.mean(some)) for name, some in found.items()}
 
 
-def values(evaluation):
+def values(evaluation: Evaluation) -> dict[str, tuple[float, Interval | None]]:
+    """Every score that has an interval, by name."""
     found = {name: getattr(evaluation, name) for name in ("pearson_score", "spearman_score")}
     for subset in evaluation.subsets:
         found |= {f"r of {subset.name}": subset.pearson_r, f"rho of {subset.name}": subset.spearman_rho}
     return {name: (score.value, score.interval) for name, score in found.items()}
+
+
+def pairs_of(generator: np.random.Generator, n: int, kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """Measured values of n rows, of this distribution, and predicted ones: the same with noise."""
+    measured = DISTRIBUTIONS[kind](generator, n)
+    return measured, measured + generator.normal(size=n)
+
+
+def true_scores(kind: str) -> dict[str, float]:
+    """r and rho of a million rows."""
+    many = pairs_of(np.random.default_rng(12345), 1_000_000, kind)
+    return {"r": pearson_r(*many), "rho": spearman_rho(*many)}
+
+
+def table_intervals_hold_the_truth(
+    generator: np.random.Generator, n: int, kind: str, truth: dict[str, float]
+) -> dict[str, bool]:
+    measured, predicted = pairs_of(generator, n, kind)
+    table = test_set_of(measured, {"all": np.arange(n)}, tasks=("expression",))
+    (task,) = evaluate_table(table, predicted, seed=int(generator.integers(2**32))).tasks
+    found = {}
+    for name, score in (("r", task.pearson_r), ("rho", task.spearman_rho)):
+        assert score.interval is not None
+        found[name] = score.interval[0] <= truth[name] <= score.interval[1]
+    return found
+
+
+def ranks_of_equals(generator: np.random.Generator, models: int = 6, n: int = 2000) -> dict[str, float]:
+    """Of some models that are equally good: the share of pairs that bootstrap ranks tell apart, whether the critical
+    difference tells any apart, and the share of models whose rank on a fresh tenth of the rows lies in its interval."""
+    measured = generator.normal(size=n + n // 10)
+    predicted = [measured + 0.5 * generator.normal(size=len(measured)) for _ in range(models)]
+    names = [f"model {number}" for number in range(models)]
+    kept = Predictions(names, measured[:n], [one[:n] for one in predicted], {"all": np.arange(n)}, VALIDATION, [])
+    found = rank_models(kept, 1000, 0.1)
+    difference = model_cd(kept)
+    fresh = [[score(measured[n:], one[n:]) for one in predicted] for score in (pearson_r, spearman_rho)]
+    rank = dict(zip(names, rankdata(-np.array(fresh), axis=1).mean(axis=0), strict=True))
+    limits = zip(found.names, found.low, found.high, strict=True)
+    return {
+        "pairs told apart": 1 - len(found.indistinguishable) / (models * (models - 1) / 2),
+        "ranks within": float(np.mean([low <= rank[name] <= high for name, low, high in limits])),
+        "Friedman, any difference": float(difference.p is not None and difference.p < 0.05),
+        "critical difference, any told apart": float(difference.groups != [(0, models - 1)]),
+    }

@@ -1,8 +1,11 @@
 """Who is really better: ranks of models over bootstrap samples, as in the challenge (Rafi et al. 2024, Methods).
 
 10,000 samples of 10 % of the test set; on each, the models are ranked by Pearson score and by Spearman score, and the
-two ranks are averaged. Samples are drawn as in `prixfixe.evaluation`: with replacement, a tenth of `all` and a tenth of
-each subset on its own.
+two ranks are averaged. Samples are drawn with replacement, a tenth of `all` and a tenth of each subset on its own, the
+same ones for all models. (The intervals of `prixfixe.evaluation` keep `all` and its subsets together.)
+
+Friedman's test (scipy) and Nemenyi's critical difference are a few lines here: scikit-posthocs would bring seaborn and
+give p-values of pairs, from which the difference that the diagrams draw would have to be worked out again. RANKED
 
 How this takes seconds for 81 models and 71,103 sequences: a sample is a vector of counts, and a correlation needs
 nothing but sums over the sample. So a matrix of counts (samples, n) times a matrix of the models' values, squares and
@@ -122,7 +125,11 @@ def bootstrap_ranks(
     Spearman rho.
     Raises InputError where fewer than two models have predictions of the same sequences.
     """
-    kept = read_predictions(runs, names)
+    return rank_models(read_predictions(runs, names), samples, share, seed)
+
+
+def rank_models(kept: Predictions, samples: int, share: float, seed: int = 0) -> Ranks:
+    """As `bootstrap_ranks`, of predictions that have been read."""
     models, members = _models(kept)
     scores = np.einsum("mr,src->smc", members, bootstrap_scores(kept, samples, share, seed))  # (samples, models, 2)
     ranks = rankdata(-scores, axis=1)
