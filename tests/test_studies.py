@@ -490,7 +490,7 @@ def test_planted_effects_of_the_ablation_are_found(ablation: Path) -> None:
     rows = answers(PROFORMER_ABLATION, ablation)
     assert len(rows) == 11 + 2 * 15 + 6 + 3 + (15 + 6 + 3 + 1)
     of_both = [row for row in rows if row["term"] == "head, mask filling; 0.1 of the training data"]
-    plain = "head pooling, mask filling without mask filling"
+    plain = "head pooling, without mask filling"
     assert {row["test"] for row in of_both} == {"rank-sum"} and {row["other"] for row in of_both} == {plain}
     assert {row["n"] for row in of_both} == {"12 + 12"}
     published = [row for row in of_both if "share" in row["part"] and "pooling" not in row["part"]]
@@ -518,7 +518,7 @@ def test_p_values_are_scipys_and_the_correction_statsmodels(ablation: Path) -> N
         scores[values[1:]] = json.loads(path.read_text())["mse"]
     pooled = [score for (_, _, h, m), score in scores.items() if (h, m) == (0, 0)]
     with_filling = [score for (_, _, h, m), score in scores.items() if (h, m) == (16, 0.05)]
-    [row] = [r for r in rows if r["part"] == "head H=16, mask filling mask filling, share 0.05"]
+    [row] = [r for r in rows if r["part"] == "head H=16, mask filling, share 0.05"]
     assert row["p"] == mannwhitneyu(with_filling, pooled).pvalue
     blocks = [r for r in rows if r["term"] == "blocks"]
     expected = [
@@ -536,7 +536,7 @@ def test_10_and_2_per_cent_of_the_data_are_compared_apart(tmp_path: Path) -> Non
     swept = ABLATION | {"dataset.training_fraction": (0.1, 0.02), "final.heads": (0, 32)}
     folder = make_study(tmp_path / "shares", "proformer_ablation", swept, planted)
     rows = answers(PROFORMER_ABLATION, folder)
-    part = "head H=32, mask filling mask filling, share 0.05"
+    part = "head H=32, mask filling, share 0.05"
     found = {row["term"]: row for row in rows if row["part"] == part}
     assert list(found) == [f"head, mask filling; {share} of the training data" for share in (0.02, 0.1)]
     assert all(row["difference"] == pytest.approx(0.07, abs=0.005) and row["n"] == "12 + 12" for row in found.values())

@@ -103,13 +103,12 @@ class Study:
     follows: tuple[str, ...] = ()
 
     def named(self, labels: Sequence[str], levels: Levels) -> str:
-        """What some levels are called together: KL, or loss KL, is_reverse yes."""
+        """What some levels are called together: KL, or loss KL, is_reverse yes; a name that tells its factor, alone."""
         names = [self.factors[label].name(level) for label, level in zip(labels, levels, strict=True)]
-        return (
-            names[0]
-            if len(names) == 1
-            else ", ".join(f"{label} {name}" for label, name in zip(labels, names, strict=True))
-        )
+        if len(names) == 1:
+            return names[0]
+        both = zip(labels, names, strict=True)
+        return ", ".join(name if label in name else f"{label} {name}" for label, name in both)
 
 
 @dataclass(frozen=True)
