@@ -168,7 +168,9 @@ def _parse_file(entry: dict[str, Any], source: str) -> RecordFile:
     size = entry["size"]
     if type(size) is not int or not 0 <= size < 1 << 60:
         raise InputError(f"{source}: {printable(name, 300)} has the size {printable(size, 100)}, no number of bytes")
-    taken = name in ("", ".", "..", RECORD_FILE) or name.endswith(PART) or _unpacked_name(name) in (".", "..", RECORD_FILE)
+    taken = (
+        name in ("", ".", "..", RECORD_FILE) or name.endswith(PART) or _unpacked_name(name) in (".", "..", RECORD_FILE)
+    )
     if taken or any(mark in name for mark in "/\\:") or printable(name) != name or len(name.encode()) > LONGEST_NAME:
         raise InputError(
             f"{source}: refused a file named {printable(name, 300)!r}: it would not lie in the folder under its own name"
@@ -326,7 +328,9 @@ def _network_errors() -> Iterator[None]:
         yield
     except urllib.error.HTTPError as error:
         if error.code == 429 or error.code >= 500:
-            raise _RetryError(f"the server answers {error.code} {printable(error.reason, 200)}", _retry_after(error)) from None
+            raise _RetryError(
+                f"the server answers {error.code} {printable(error.reason, 200)}", _retry_after(error)
+            ) from None
         raise UnreachableError(f"{error.url}: the server answers {error.code} {printable(error.reason, 200)}") from None
     except ValueError as error:  # an address that is none
         raise UnreachableError(f"the address cannot be used ({printable(error, 200)})") from None
