@@ -1,7 +1,11 @@
 """The reader of tables: every supported format round trip, every kind of bad input with its place."""
 
+import bz2
 import gzip
 import io
+import lzma
+import os
+import tarfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -9,12 +13,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import random_strings
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from prixfixe.data import streams, tables
-from prixfixe.data.measurements import Measurements
-from prixfixe.data.tables import count_sequences, read_measurements, read_sequence_chunks, read_sequences
+from prixfixe.data.check import check
+from prixfixe.data.measurements import Measurements, check_expression, standard_deviation
+from prixfixe.data.sequences import Sequences
+from prixfixe.data.tables import count_sequences, first_row, read_measurements, read_sequence_chunks, read_sequences
 from prixfixe.errors import InputError
 
 quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -27,6 +34,15 @@ def write(folder: Path, content: str | bytes, name: str = "table") -> Path:
     path = folder / name
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     return path
+
+
+def tar_of(name: str, content: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        info = tarfile.TarInfo(name)
+        info.size = len(content)
+        tar.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()
 
 
 @quick
@@ -376,3 +392,244 @@ def test_real_files(file, options, shape, longest, real_data):
     has_folds = not file.startswith("yeast")
     assert bool(read.remarks) == has_folds
     assert (read_measurements(real_data / file, fold=True, **options).fold is not None) == has_folds
+
+
+PROMOTERS = random_strings(40)
+
+
+def lines_of(*columns, mark="\t"):
+    return "".join(mark.join(map(str, row)) + "\n" for row in zip(*columns, strict=True))
+
+
+@pytest.mark.parametrize("folds", [["train", "val", "test", ""] * 10, ["0", "1", "x", "2.5"] * 10])
+def test_a_fold_column_is_read_where_it_is_asked_for(folds, tmp_path):
+    path = write(tmp_path, "sequence\texpression\tsplit\n" + lines_of(PROMOTERS, range(40), folds))
+    read = read_measurements(path)
+    assert len(read) == 40 and read.fold is None
+    assert read.remarks[0].startswith("column 'split' (") and "dataset.fold=NAME" in read.remarks[0]
+    if "" in folds:
+        with pytest.raises(InputError, match=r":5: the fold is empty"):
+            read_measurements(path, fold=True)
+    else:
+        read = read_measurements(path, fold="split")
+        assert read.fold.tolist() == folds and read.remarks == ()
+        assert read.in_fold(1).tolist() == read.in_fold("1").tolist() == [fold == "1" for fold in folds]
+    assert read_measurements(path, fold=True, rejected=[]).fold.tolist() == folds
+
+
+def test_a_third_column_without_a_header_is_left_alone(tmp_path):
+    third = [str(row % 7) for row in range(36)] + ["NA", "2.5", "", "x"]
+    path = write(tmp_path, lines_of(PROMOTERS, range(40), third))
+    assert len(read_measurements(path)) == 40
+    path = write(tmp_path, lines_of(PROMOTERS, range(40), [row % 7 for row in range(40)]))
+    assert read_measurements(path).remarks[0].startswith("the third column (0, 1, 2, ...) looks like folds")
+    np.testing.assert_array_equal(read_measurements(path, fold=True).fold, np.arange(40) % 7)
+
+
+@pytest.mark.parametrize("missing", sorted(tables.MISSING | {"NaN", "NA", "None", "NULL", "N/A"}))
+def test_what_was_not_measured_is_nan(missing, tmp_path):
+    first = [missing, *range(1, 39), missing]
+    second = [0.5, missing, *range(2, 39), missing]
+    path = write(tmp_path, "sequence\tDev\tHk\n" + lines_of(PROMOTERS, first, second))
+    read = read_measurements(path, expression=["Dev", "Hk"])
+    assert read.sequences.to_strings() == PROMOTERS[:39]
+    np.testing.assert_array_equal(read.expression[:3], [[np.nan, 0.5], [1, np.nan], [2, 2]])
+    assert read.remarks == (
+        "1 of 40 rows left out: no measurement (empty, NA or the like)",
+        "Dev is measured in 38 of 39 rows",
+        "Hk is measured in 38 of 39 rows",
+    )
+    one = read_measurements(path, expression="Hk")
+    assert len(one) == 38 and one.remarks == ("2 of 40 rows left out: no Hk (empty, NA or the like)",)
+    with pytest.raises(InputError, match=r":2: the Dev .*is"):
+        read_measurements(path, expression="Dev", unmeasured=False)
+
+
+def test_a_task_that_was_never_measured(tmp_path):
+    path = write(tmp_path, "sequence\ta\tb\n" + lines_of(PROMOTERS, range(40), ["NA"] * 40))
+    with pytest.raises(InputError, match="b is measured in no row"):
+        read_measurements(path, expression=["a", "b"])
+
+
+@pytest.mark.parametrize("header", ["tag\tlog2FC", "cat\tnan", "nan\tgc", "oligo\tlog2(RNA/DNA)", "2\tta", "t\tNaN"])
+def test_a_header_is_judged_by_the_rows_below(header, tmp_path):
+    path = write(tmp_path, header + "\n" + lines_of(PROMOTERS, range(40)))
+    names = header.split("\t")
+    assert first_row(path) == (names, True)
+    read = read_measurements(path, sequence=names[0])
+    assert len(read) == 40 and read.tasks == (names[1],)
+
+
+def test_a_header_with_a_number(tmp_path):
+    path = write(tmp_path, "oligo\tlog2\t2\ttrue\n" + lines_of(PROMOTERS, *[range(40)] * 3))
+    assert read_measurements(path, sequence="oligo", expression="2").tasks == ("2",)
+    with pytest.raises(InputError, match="no column is named sequence.*the columns are: oligo, log2, 2, true"):
+        read_measurements(path)
+
+
+@pytest.mark.parametrize(
+    "first", ["\t1", "ACXTACGTACGTACGTACGT\t1", f"{PROMOTERS[0]}\tlow", f"{PROMOTERS[0][:50]}X\tx"]
+)
+def test_a_first_row_that_is_damaged_is_no_header(first, tmp_path):
+    path = write(tmp_path, first + "\n" + lines_of([string[:20] for string in PROMOTERS], range(40)))
+    with pytest.raises(InputError, match=":1: "):
+        read_measurements(path)
+
+
+@pytest.mark.parametrize("names", ["sequence,expression,expression", "sequence,SEQUENCE,expression", "seq,seq,a"])
+def test_a_name_that_two_columns_have(names, tmp_path):
+    path = write(tmp_path, names + "\n" + lines_of(PROMOTERS, PROMOTERS, range(40), mark=","))
+    with pytest.raises(InputError, match=r"2 columns are named '\w+' \(columns \d, \d\): rename"):
+        read_measurements(path)
+    path = write(tmp_path, "seq,a,a\n" + lines_of(PROMOTERS, range(40), range(40), mark=","))
+    with pytest.raises(InputError, match="2 columns are named 'a'"):
+        read_measurements(path, expression="a")
+
+
+@pytest.mark.parametrize("index", ["", "Unnamed: 0"])
+def test_the_index_of_pandas_is_no_measurement(index, tmp_path):
+    path = write(tmp_path, f"{index},seq,log2FC\n" + lines_of(range(40), PROMOTERS, range(40), mark=","))
+    assert read_measurements(path).tasks == ("log2FC",)
+
+
+def test_row_names_of_r_and_a_trailing_mark(tmp_path):
+    path = write(tmp_path, '"sequence"\t"y"\n' + lines_of(range(40), [f'"{s}"' for s in PROMOTERS], range(40)))
+    read = read_measurements(path)
+    assert read.sequences.to_strings() == PROMOTERS and read.tasks == ("y",)
+    path = write(tmp_path, "sequence,y\n" + lines_of(PROMOTERS, range(40), [""] * 40, mark=","))
+    assert read_measurements(path).sequences.to_strings() == PROMOTERS
+
+
+def test_comments_above_the_header(tmp_path):
+    body = lines_of(PROMOTERS, range(40))
+    for head in ('# assay 12, "B\n\n# log2\nsequence\texpression\n', "# nothing\n", "# a, b\n#sequence\texpression\n"):
+        read = read_measurements(write(tmp_path, head + body))
+        assert len(read) == 40 and read.tasks == ("expression",)
+    with pytest.raises(InputError, match=r":4: the expression 'x'"):
+        read_measurements(write(tmp_path, "# a\n\nsequence\texpression\nACGT\tx\n"))
+
+
+def test_spaces_around_cells(tmp_path):
+    lines = [f" {string} , {row} , train " for row, string in enumerate(PROMOTERS)]
+    read = read_measurements(write(tmp_path, "\n".join(["sequence , expression, set", *lines])), fold=True)
+    assert read.sequences.to_strings() == PROMOTERS and set(read.fold) == {"train"}
+    np.testing.assert_array_equal(read.expression, np.arange(40.0))
+
+
+@pytest.mark.parametrize("header", ["sequence;expression\n", "sequence;log2FC\n", ""])
+@pytest.mark.parametrize("number", ["1,238", "1.234,5", "1,234.5"])
+def test_decimal_commas_are_named(header, number, tmp_path):
+    path = write(tmp_path, header + lines_of(PROMOTERS, [number] * 40, mark=";"))
+    with pytest.raises(InputError, match=f"'{number}'.* a comma is no part of a number here: write a decimal point"):
+        read_measurements(path)
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress, lambda text: text])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("fasta", [False, True])
+def test_compressions_and_encodings(pack, encoding, fasta, tmp_path):
+    text = lines_of(PROMOTERS, ["1.5 µ"] * 40)
+    if fasta:
+        text = "".join(f">é{row}\n{string}\n" for row, string in enumerate(PROMOTERS))
+    read, names = read_sequences(write(tmp_path, pack(text.encode(encoding))))
+    assert read.to_strings() == PROMOTERS
+    assert names[39] == ("é39" if fasta else "39")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"PK\x03\x04 and more", "xlsx.*save the sheet as CSV"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1", r"\.xls"),
+        (b"\x28\xb5\x2f\xfd", "zstd"),
+        (gzip.compress(gzip.compress(b"ACGT\t1\n")), "compressed twice"),
+        (gzip.compress(b"PAR1 and more"), "Parquet inside"),
+        (bz2.compress(b"ACGT\t1\n" * 99)[:-9], "cannot be read"),
+        (lzma.compress(b"ACGT\t1\n" * 99)[:-9], "cannot be read"),
+        ("ACGT\t1\n".encode("utf-32"), "UTF-32"),
+        ("ACGT\t1é\n".encode("latin-1"), ":1: byte 0xE9 is no UTF-8.*iconv"),
+        (b"<!DOCTYPE html><html>", "a web page"),
+        (b"@r1\nACGT\n+\nIIII\n", "FASTQ"),
+        (tar_of("table.tsv", b"ACGT\t1\n"), "a tar archive"),
+        (b"ACGT\t1\n" * 300_000 + b"\0", ":300001: zero bytes"),
+    ],
+)
+def test_other_files_are_named_for_what_they_are(content, message, tmp_path):
+    for read in (read_measurements, read_sequences):
+        with pytest.raises(InputError, match=message):
+            read(write(tmp_path, content))
+
+
+@pytest.mark.parametrize(
+    ("letter", "hint"),
+    [("U", "write T for U"), ("R", "IUPAC.*write N"), ("*", "gaps and stops"), ("-", "gaps and stops")],
+)
+def test_other_letters_have_a_hint(letter, hint, tmp_path):
+    with pytest.raises(
+        InputError,
+        match=rf":1: position 5 of the sequence is '\{letter}'.*{hint}".replace("\\U", "U").replace("\\R", "R"),
+    ):
+        read_measurements(write(tmp_path, f"ACGT{letter}\t1\n"))
+    with pytest.raises(InputError, match=f":2: position 5 of the line is .*{hint}"):
+        read_sequences(write(tmp_path, f">a\nACGT{letter}\n"))
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_fasta_with_any_line_ends_and_comments(end, tmp_path):
+    text = end.join(["; a comment", ">a b", "ACGT", "; another", "", "AC", ">c", "G", ""])
+    read, names = read_sequences(write(tmp_path, text))
+    assert (read.to_strings(), names) == (["ACGTAC", "G"], ["a", "c"])
+    with pytest.raises(InputError, match=":8: position 1 of the line is 'X'"):
+        read_sequences(write(tmp_path, text.replace(f"{end}G", f"{end}X")))
+
+
+def test_names_are_printable(tmp_path):
+    path = write(tmp_path, 'id,sequence\n"a\tb\r\nc",ACGT\n"\x1b[31mred",AC\n')
+    assert read_sequences(path)[1] == [r"a\tb\r\nc", r"\x1b[31mred"]
+
+
+def test_chunks_are_bounded_by_letters(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "CHUNK_LETTERS", 100)
+    strings = ["A" * length for length in (10, 10, 95, 10, 300, 1, 1, 1, 99, 1)]
+    for content in ("\n".join(strings), "".join(f">a\n{string}\n" for string in strings)):
+        chunks = [chunk for chunk, _ in read_sequence_chunks(write(tmp_path, content), 3)]
+        assert [string for chunk in chunks for string in chunk.to_strings()] == strings
+        assert [len(chunk) for chunk in chunks] == [3, 2, 3, 2]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([1.0, 1e300], r"1e\+300 in row 2 of the 2"),
+        ([-1e39, 1.0], r"-1e\+39 in row 1 of the 2"),
+        ([1e9, 1e9 + 1, 1e9 + 2], "cannot tell such values apart: subtract"),
+        ([1e-40, 2e-40, 0.0], "standard deviation is .*measure in other units"),
+        ([[1.0, 2.0], [2.0, 1e300], [np.nan, 3.0]], r"b is 1e\+300 in row 2"),
+    ],
+)
+def test_values_that_float32_cannot_hold_or_tell_apart(values, message):
+    expression = np.array(values)
+    names = ("a", "b") if expression.ndim == 2 else ("a",)
+    with pytest.raises(InputError, match=message):
+        check_expression(Measurements(Sequences.from_strings(["A"] * len(values)), expression, names), "table")
+
+
+@pytest.mark.parametrize(
+    "values", [[0.0, 17.0], [1e6, 1e6 + 1e3], [1e-10, 2e-10], [3.0, 3.0], [1.0, np.nan, 2.0], [1e15, 0.0]]
+)
+def test_values_that_float32_holds(values):
+    check_expression(Measurements(Sequences.from_strings(["A"] * len(values)), np.array(values)), "table")
+
+
+def test_a_deviation_does_not_overflow():
+    assert standard_deviation(np.array([1e300, -1e300, np.nan])) == 1e300
+    assert standard_deviation(np.array([0.0, 2.0])) == 1.0
+
+
+@pytest.mark.parametrize("read", [read_measurements, read_sequences, check])
+def test_what_is_no_regular_file(read, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to("loop")
+    for path, message in (("/dev/zero", "a device"), (tmp_path / "pipe", "a pipe"), (tmp_path / "loop", "leads back")):
+        with pytest.raises(InputError, match=f"{path}.*{message}"):
+            read(path)

@@ -85,7 +85,8 @@ def read_rows(
         for cells, begins, end in found:
             if cells is None:
                 rest, rest_line = block[end:], begins
-            elif len(cells) == width:
+            elif len(cells) == width or cells == [b""]:  # an empty line is a row of empty cells
+                cells = cells if len(cells) == width else [b""] * width
                 lines.append(begins)
                 for values, column in zip(chosen, columns, strict=True):
                     values.append(cells[column])

@@ -59,6 +59,7 @@ SAMPLE_ROWS = 100  # rows looked at to find the mark between cells, the header a
 HEAD_BYTES = 1 << 20  # looked at for them
 PARQUET_ROWS = 65_536  # Parquet rows read at a time
 CHUNK_LETTERS = 1 << 26  # nucleotides that a chunk of sequences may have
+SPACES = " \t\u00a0"  # that may stand around what a cell holds
 LONGEST_FOLD = 100  # characters of a fold's name
 
 
@@ -627,7 +628,7 @@ DECIMAL_COMMA = "a comma is no part of a number here: write a decimal point, and
 def _number(cell: str) -> float:
     """The number that a cell holds; NaN where it holds none."""
     try:
-        return math.nan if "_" in cell else float(cell)  # Python alone reads 1_0 as a number
+        return math.nan if set(cell) & set("_\r\n") else float(cell)  # Python alone reads 1_0 as a number
     except ValueError:
         return math.nan
 
@@ -740,14 +741,11 @@ def _codes(cells: pa.Array) -> tuple[np.ndarray, np.ndarray]:
         cells = cells.cast(pa.large_binary())
     cells = cells.fill_null(b"")
     codes, lengths, letters = _encoded(cells)
-    if INVALID in codes and np.isin(letters, SPACES).any():
+    if INVALID in codes and bool(((letters == ord(" ")) | (letters == ord("\t"))).any()):
         text = cells.view(pa.string() if cells.type == pa.binary() else pa.large_string())
-        trimmed = pa.compute.ascii_trim(text, characters=" \t\r\n")
+        trimmed = pa.compute.ascii_trim(text, characters=" \t")
         codes, lengths, _ = _encoded(trimmed.cast(cells.type))
     return codes, lengths
-
-
-SPACES = np.frombuffer(b" \t\r\n", dtype=np.uint8)
 
 
 def _encoded(cells: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -823,9 +821,9 @@ def _as_folds(names: np.ndarray) -> np.ndarray:
 
 
 def _text(value: Any) -> str:
-    """What a cell holds, as text, without spaces around it."""
+    """What a cell holds, as text, without spaces around it; line breaks stay."""
     text = "" if value is None else value.decode(errors="replace") if isinstance(value, bytes) else str(value)
-    return text.strip()
+    return text.strip(SPACES)
 
 
 def _problem(
