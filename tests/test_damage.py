@@ -302,7 +302,11 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
 )
 SAID = {
     "a seed that is a list": ("config.yaml", f"{CHOICES}seed: [1]\n", "seed is [1], no whole number"),
-    "aliases without end": ("config.yaml", f"{CHOICES}dataset:\n  {BOMB.replace(chr(10), chr(10) + '  ')}", "anchors or aliases"),
+    "aliases without end": (
+        "config.yaml",
+        f"{CHOICES}dataset:\n  {BOMB.replace(chr(10), chr(10) + '  ')}",
+        "anchors or aliases",
+    ),
     "a tag": ("config.yaml", f"{CHOICES}dataset: !!python/object/apply:os.getcwd []\n", "it has a tag"),
     "a key twice": ("config.yaml", f"{CHOICES}{CHOICES}", "a key comes twice"),
     "a number of 400 digits": ("metrics.json", '{"parameters": 1' + "0" * 400 + "}", "a whole number beyond 64 bits"),
@@ -338,7 +342,9 @@ def test_strange_locks_and_a_strange_plan_cost_no_row(tmp_path: Path) -> None:
 
 def test_no_name_or_reason_reaches_a_terminal_or_a_table_as_it_is(tmp_path: Path) -> None:
     evil = "\x1b[2J\rdone\n4 of 4 done | <b> \u202e"
-    sweep = make_grid(tmp_path / "sweep", choices=FEW, n=10, failed={RUN: evil, "bhi+conv+bilstm+mlp": "=cmd|'/c calc'!A0"})
+    sweep = make_grid(
+        tmp_path / "sweep", choices=FEW, n=10, failed={RUN: evil, "bhi+conv+bilstm+mlp": "=cmd|'/c calc'!A0"}
+    )
     (sweep / RUN).rename(sweep / f"{RUN}+{evil}".replace("/", "_"))
     for form in ("table", "md", "latex", "csv"):
         for options in ([], ["--columns", "slots,state,reason,run,command"]):
@@ -476,7 +482,14 @@ def test_links_of_a_run_are_never_written_through(runs: Runs) -> None:
     with copied(runs.begun) as folder:
         mine = folder.parent / "mine.txt"
         mine.write_text("mine")
-        for name in ("history.csv", "metrics.json", "weights.safetensors", "log.jsonl", "validation.npz", "targets.json"):
+        for name in (
+            "history.csv",
+            "metrics.json",
+            "weights.safetensors",
+            "log.jsonl",
+            "validation.npz",
+            "targets.json",
+        ):
             (folder / name).unlink(missing_ok=True)
             (folder / name).symlink_to(mine)
         run(runs.config, folder, show_progress=False)

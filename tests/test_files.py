@@ -102,7 +102,10 @@ def test_a_full_disk_is_named_with_the_file_and_nothing_is_lost(
     file = tmp_path / "a.json"
     write_json(file, {"a": 1})
     for step in ("os.fsync", "os.replace", "tempfile.mkstemp"):
-        with monkeypatch.context() as patch, pytest.raises(OutputError, match=f"^{file} cannot be written: .*disk is full"):
+        with (
+            monkeypatch.context() as patch,
+            pytest.raises(OutputError, match=f"^{file} cannot be written: .*disk is full"),
+        ):
             patch.setattr(step, full)
             write_json(file, {"a": 2})
     assert [path.read_text() for path in tmp_path.iterdir()] == ['{\n  "a": 1\n}\n']
@@ -113,7 +116,9 @@ def test_a_full_disk_behind_standard_output_is_one_message(tmp_path: Path) -> No
     with open("/dev/full", "w") as full:
         ended = subprocess.run([sys.executable, "-m", "prixfixe", "--version"], stdout=full, stderr=subprocess.PIPE)
         assert ended.returncode != 0
-        ended = subprocess.run([sys.executable, "-m", "prixfixe", "blocks"], stdout=full, stderr=subprocess.PIPE, text=True)
+        ended = subprocess.run(
+            [sys.executable, "-m", "prixfixe", "blocks"], stdout=full, stderr=subprocess.PIPE, text=True
+        )
     assert ended.returncode == 1
     assert ended.stderr.count("\n") == 1
     assert "standard output cannot be written" in ended.stderr
