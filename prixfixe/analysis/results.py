@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from prixfixe.analysis.scores import LOWER_IS_BETTER, SCORES
+from prixfixe.common.inputs import is_missing
 from prixfixe.common.text import printable
 from prixfixe.errors import InputError
 from prixfixe.evaluation import WEIGHTS
 from prixfixe.run_folder import SLOTS, RunFolder
 from prixfixe.runs.bounded import damaged as damage
-from prixfixe.common.inputs import is_missing
 from prixfixe.runs.reader import Metrics, read_evaluation, read_head, read_history
 from prixfixe.sweeps.plan import Plan, quoted
 

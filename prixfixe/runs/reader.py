@@ -402,13 +402,13 @@ def read_predictions(file: Path, subsets: Iterable[str] = ()) -> dict[str, Any]:
             continue
         if rows.dtype.kind not in "iu" or rows.ndim not in (1, 2) or rows.shape[1:] not in ((), (2,)):
             raise damaged(file, f"subset_{name} holds no row numbers")
-        if rows.size and not (0 <= rows.min() and rows.max() < len(measured)):
+        if rows.size and not (rows.min() >= 0 and rows.max() < len(measured)):
             raise damaged(file, f"subset_{name} holds numbers of rows that are not there")
         found[f"subset_{name}"] = rows
     return found
 
 
-def held_out(file: Path) -> tuple[int, int] | None:
+def held_out_checksum(file: Path) -> tuple[int, int] | None:
     """What tells the held-out measurements of a validation.npz apart, without reading them; None where it has none."""
     if is_missing(file):
         return None
