@@ -61,7 +61,7 @@ Correlation = Annotated[Annotated[float, Field(ge=-1.001, le=1.001)] | None, Bef
 
 
 class _Schema(BaseModel):
-    model_config = ConfigDict(strict=True, extra="allow")
+    model_config = ConfigDict(strict=True, extra="allow", defer_build=True)
 
 
 class Choices(_Schema):
