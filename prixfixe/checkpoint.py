@@ -50,8 +50,8 @@ def load_checkpoint(
 ) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     """The tensors, on the CPU, and facts of the newest checkpoint that is whole; None where there is none.
 
-    fits: of tensors, facts and step, what is wrong with them, or None. A checkpoint that does not fit is damaged, as one
-    whose content is another than its name says: it is named, removed, and the one before is used.
+    fits: of tensors, facts and step, what is wrong with them, or None. A checkpoint that does not fit is damaged, as
+    one whose content is another than its name says: it is named, removed, and the one before is used.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -64,10 +64,8 @@ def load_checkpoint(
                     tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
                 if (problem := fits(tensors, facts, _step(path))) is None:
                     return tensors, facts
-        print(
-            f"warning: {printable(path)} is damaged and removed ({printable(problem, 200)}); going on from the one before",
-            file=sys.stderr,
-        )
+        what = f"{printable(path)} is damaged and removed ({printable(problem, 200)})"
+        print(f"warning: {what}; going on from the one before", file=sys.stderr)
         with suppress(OSError):  # of several processes one removes it first
             path.unlink(missing_ok=True)
     return None

@@ -151,14 +151,12 @@ def read_state_dict(file: Path) -> dict[str, Tensor]:
         asked = re.search(r"GLOBAL ([\w.]+)|Unsupported (?:class|global)[^\w]*([\w.]+)", str(error))
         what = f" ({asked[1] or asked[2]})" if asked else ""
         raise InputError(
-            f"{shown} is no plain state dict: it is damaged, or asks for code to be executed{what}, which was not done; "
-            "give a model_best.pth of the published weights archive"
+            f"{shown} is no plain state dict: it is damaged, or asks for code to be executed{what}, which was not "
+            "done; give a model_best.pth of the published weights archive"
         ) from error
     except Exception as error:  # whatever a pickle of that kind may bring about; none of it is executed
-        raise InputError(
-            f"{shown} is no file that torch wrote, or it is damaged: "
-            f"{printable((str(error) or type(error).__name__).splitlines()[0], 200)}"
-        ) from error
+        said = printable(str(error).partition("\n")[0] or "it is cut off", 200)
+        raise InputError(f"{shown} is no file that torch wrote, or it is damaged: {said}") from error
     if (
         not isinstance(content, dict)
         or not content
@@ -266,8 +264,8 @@ def translated(state: dict[str, Tensor], network: Network, recipe: str, file: Pa
     cast = {name: values.to(ours[name].dtype).contiguous() for name, values in found.items()}
     if lost := [name for name, values in cast.items() if not torch.isfinite(values).all()]:
         raise InputError(
-            f"{printable(file)} holds values that are not finite, or too large for {len(lost)} of this model's tensors: "
-            f"{', '.join(lost[:SHOWN])}{', ...' if len(lost) > SHOWN else ''}"
+            f"{printable(file)} holds values that are not finite, or too large for {len(lost)} of this model's "
+            f"tensors: {', '.join(lost[:SHOWN])}{', ...' if len(lost) > SHOWN else ''}"
         )
     return cast
 
@@ -377,7 +375,8 @@ def _write(
     all."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(
-            f"{printable(folder)} is there already and holds something else; give a new folder with -o, or remove that one"
+            f"{printable(folder)} is there already and holds something else; give a new folder with -o, or remove "
+            "that one"
         )
     with writable(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,9 @@
 """Who trains in a run folder: one process at a time, which shows that it lives.
 
-Lock files are numbered, and whoever has created the highest number has the folder. The first number is the time, so that
-none comes twice and no process ever removes a lock that it has not judged. A dead owner's lock is taken over by creating
-the next number, which only one process can do; so no two ever hold it, whatever the moment and the file system. The packages for locks (filelock and others) either ask the kernel, which does not hear of other hosts, or know
+Lock files are numbered, and whoever has created the highest number has the folder. The first number is the time, so
+that none comes twice and no process ever removes a lock that it has not judged. A dead owner's lock is taken over by
+creating the next number, which only one process can do; so no two ever hold it, whatever the moment and the file
+system. The packages for locks (filelock and others) either ask the kernel, which does not hear of other hosts, or know
 no dead owners.
 
 A lock is written to a temporary file first and then linked into its place, so that there is none without its owner's
@@ -212,11 +213,8 @@ def _is_dead(lock: Path) -> bool:
             if _age(lock, os.fstat(probe.fileno()).st_mtime) > patience:
                 return True
         if not said:
-            print(
-                f"{printable(lock.parent)} is held by {describe(lock)}: waiting up to {patience:.0f} s for another sign",
-                file=sys.stderr,
-                flush=True,
-            )
+            who = f"{printable(lock.parent)} is held by {describe(lock)}"
+            print(f"{who}: waiting up to {patience:.0f} s for another sign", file=sys.stderr, flush=True)
             said = True
         time.sleep(BEAT / 10)
         if _modified(lock) != seen:

@@ -173,7 +173,8 @@ def check_weights(weights: Mapping[str, Tensor], network: Network, file: Path) -
     if problems:
         more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
         raise InputError(
-            f"{printable(file)} does not fit {printable(file.parent / 'config.yaml')}: {printable(problems[0], 300)}{more}; "
+            f"{printable(file)} does not fit {printable(file.parent / 'config.yaml')}: "
+            f"{printable(problems[0], 300)}{more}; "
             "copy both again, or train the run again with --force"
         )
 

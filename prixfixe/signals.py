@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-# SIGTERM: a scheduler or the pool; SIGINT: Ctrl-C; SIGHUP: the terminal or the connection to it is gone (nohup: ignored);
-# SIGUSR1 and SIGUSR2: schedulers, ahead of the end of a time limit
+# SIGTERM: a scheduler or the pool; SIGINT: Ctrl-C; SIGHUP: the terminal or the connection to it is gone (under nohup it
+# is ignored); SIGUSR1 and SIGUSR2: schedulers, ahead of the end of a time limit
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 

@@ -140,7 +140,7 @@ class TrainingState:
     ) -> str | None:
         """Why tensors and facts cannot be those of a checkpoint of this run at this step; None where they can.
 
-        Whether the network's tensors are those of this network is not asked here: that is another version's, not damage.
+        Whether the network's tensors are those of this network is not asked here: others are another version's.
         """
         try:
             CheckpointFacts.model_validate(facts)

@@ -1,7 +1,8 @@
-"""Whatever has happened to the files of a run: a command is right, or ends soon with one message that says what is wrong.
+"""Whatever has happened to the files of a run: a command is right, or ends soon with one message that says what is
+wrong.
 
-A run that was trained here, evaluated, and one that was interrupted are changed in every way that comes to mind: bytes,
-lengths, kinds of values, kinds of files.
+A run that was trained here, evaluated, and one that was interrupted are changed in every way that comes to mind:
+bytes, lengths, kinds of values, kinds of files.
 """
 
 from __future__ import annotations
@@ -113,20 +114,8 @@ def ended(*arguments: object) -> tuple[int, str, str]:
 
 WEIRD: list[Any] = [
     *(None, True, 0, -1, 10**9, 10**400, 0.5, float("nan"), float("inf"), 1e308, -1e308),
-    *(
-        "",
-        "x",
-        "1",
-        "a\x1b[31mb",
-        "a\nb\rc",
-        "$x_{$",
-        "\\frac$ $",
-        "=cmd|x",
-        "[bold]x[/bold]",
-        "<b>",
-        "../..",
-        "é" * 300,
-    ),
+    *("", "x", "1", "a\x1b[31mb", "a\nb\rc", "$x_{$", "\\frac$ $", "=cmd|x", "[bold]x[/bold]", "<b>", "../.."),
+    "é" * 300,
     *([], [1], ["a"], {}, {"a": 1}, [[[[]]]]),
 ]
 
@@ -152,19 +141,8 @@ def dumped(content: Any) -> str:
 
 
 KINDS = (
-    "bytes",
-    "cut",
-    "value",
-    "value",
-    "value",
-    "deep",
-    "text",
-    "pipe",
-    "folder",
-    "loop",
-    "device",
-    "gone",
-    "arrays",
+    *("bytes", "cut", "value", "value", "value", "deep", "text", "arrays"),
+    *("pipe", "folder", "loop", "device", "gone"),
 )
 
 
@@ -300,13 +278,10 @@ CHOICES = "choices: {recipe: bhi, first: conv, core: efficientnet, final: mlp}\n
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
 )
+ALIASES = f"{CHOICES}dataset:\n  " + BOMB.replace("\n", "\n  ")
 SAID = {
     "a seed that is a list": ("config.yaml", f"{CHOICES}seed: [1]\n", "seed is [1], no whole number"),
-    "aliases without end": (
-        "config.yaml",
-        f"{CHOICES}dataset:\n  {BOMB.replace(chr(10), chr(10) + '  ')}",
-        "anchors or aliases",
-    ),
+    "aliases without end": ("config.yaml", ALIASES, "anchors or aliases"),
     "a tag": ("config.yaml", f"{CHOICES}dataset: !!python/object/apply:os.getcwd []\n", "it has a tag"),
     "a key twice": ("config.yaml", f"{CHOICES}{CHOICES}", "a key comes twice"),
     "a number of 400 digits": ("metrics.json", '{"parameters": 1' + "0" * 400 + "}", "a whole number beyond 64 bits"),
@@ -342,9 +317,8 @@ def test_strange_locks_and_a_strange_plan_cost_no_row(tmp_path: Path) -> None:
 
 def test_no_name_or_reason_reaches_a_terminal_or_a_table_as_it_is(tmp_path: Path) -> None:
     evil = "\x1b[2J\rdone\n4 of 4 done | <b> \u202e"
-    sweep = make_grid(
-        tmp_path / "sweep", choices=FEW, n=10, failed={RUN: evil, "bhi+conv+bilstm+mlp": "=cmd|'/c calc'!A0"}
-    )
+    failed = {RUN: evil, "bhi+conv+bilstm+mlp": "=cmd|'/c calc'!A0"}
+    sweep = make_grid(tmp_path / "sweep", choices=FEW, n=10, failed=failed)
     (sweep / RUN).rename(sweep / f"{RUN}+{evil}".replace("/", "_"))
     for form in ("table", "md", "latex", "csv"):
         for options in ([], ["--columns", "slots,state,reason,run,command"]):
@@ -392,7 +366,7 @@ def test_weights_that_are_none_are_refused(case: str, runs: Runs) -> None:
         weights = load_file(folder / "weights.safetensors")
         name = next(name for name in weights if name.startswith("final.") and weights[name].ndim == 2)
         save_file({**weights, name: change(weights[name]).contiguous()}, folder / "weights.safetensors")
-        code, out, err = ended("predict", folder, runs.table, "--device", "cpu")
+        code, _, err = ended("predict", folder, runs.table, "--device", "cpu")
         assert code == 2
         assert message in err
 
@@ -458,7 +432,7 @@ def test_a_run_that_has_lost_its_folder_writes_nothing_more(runs: Runs, monkeypa
             return backward(*arguments)
 
         monkeypatch.setattr(fit, "backward", taken_over)
-        with pytest.raises(BusyError, match="was taken over by process 1 on node7.*writes nothing more there"):
+        with pytest.raises(BusyError, match=r"was taken over by process 1 on node7.*writes nothing more there"):
             run(runs.config, folder, show_progress=False)
         now = {path.name: path.read_bytes() for path in folder.iterdir()}
         own = [name for name in after if name.startswith("lock.") and name != f"lock.{10**17}"]
@@ -482,14 +456,7 @@ def test_links_of_a_run_are_never_written_through(runs: Runs) -> None:
     with copied(runs.begun) as folder:
         mine = folder.parent / "mine.txt"
         mine.write_text("mine")
-        for name in (
-            "history.csv",
-            "metrics.json",
-            "weights.safetensors",
-            "log.jsonl",
-            "validation.npz",
-            "targets.json",
-        ):
+        for name in (*FILES[2:4], *FILES[5:8], "weights.safetensors"):
             (folder / name).unlink(missing_ok=True)
             (folder / name).symlink_to(mine)
         run(runs.config, folder, show_progress=False)

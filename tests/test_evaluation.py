@@ -543,7 +543,7 @@ def test_a_sweep_passes_over_runs_that_cannot_be_scored(
     assert f"b: passed over: {sweep / 'b' / 'weights.safetensors'} is damaged\\x1b[2J\n" in err
     assert f"c: passed over: {sweep / 'c' / 'status.json'} is damaged" in err
     (sweep / "a" / "status.json").unlink()
-    with pytest.raises(InputError, match="status.json is damaged.*and 1 more run"):
+    with pytest.raises(InputError, match=r"status.json is damaged.*and 1 more run"):
         call(sweep, folder, "--bootstrap", 0)
 
 

@@ -102,10 +102,8 @@ def test_a_full_disk_is_named_with_the_file_and_nothing_is_lost(
     file = tmp_path / "a.json"
     write_json(file, {"a": 1})
     for step in ("os.fsync", "os.replace", "tempfile.mkstemp"):
-        with (
-            monkeypatch.context() as patch,
-            pytest.raises(OutputError, match=f"^{file} cannot be written: .*disk is full"),
-        ):
+        message = f"^{file} cannot be written: .*disk is full"
+        with monkeypatch.context() as patch, pytest.raises(OutputError, match=message):
             patch.setattr(step, full)
             write_json(file, {"a": 2})
     assert [path.read_text() for path in tmp_path.iterdir()] == ['{\n  "a": 1\n}\n']
@@ -114,11 +112,8 @@ def test_a_full_disk_is_named_with_the_file_and_nothing_is_lost(
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
 def test_a_full_disk_behind_standard_output_is_one_message(tmp_path: Path) -> None:
     with open("/dev/full", "w") as full:
-        ended = subprocess.run([sys.executable, "-m", "prixfixe", "--version"], stdout=full, stderr=subprocess.PIPE)
-        assert ended.returncode != 0
-        ended = subprocess.run(
-            [sys.executable, "-m", "prixfixe", "blocks"], stdout=full, stderr=subprocess.PIPE, text=True
-        )
+        command = [sys.executable, "-m", "prixfixe", "blocks"]
+        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
     assert ended.returncode == 1
     assert ended.stderr.count("\n") == 1
     assert "standard output cannot be written" in ended.stderr

@@ -385,6 +385,57 @@ def test_other_tensors_are_refused_by_name(
     assert [path.name for path in tmp_path.iterdir()] == ["x.pth"], "nothing is left behind"
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda tensor: tensor.to_sparse(), "not dense"),
+        (lambda tensor: tensor.to(torch.complex64), "of complex64"),
+        (lambda tensor: tensor.bool(), "of bool"),
+        (lambda tensor: torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8), "quantised"),
+        (lambda tensor: tensor.to("meta"), "on the device meta"),
+        (lambda tensor: tensor.int(), "is of int32"),
+        (lambda tensor: torch.full_like(tensor, 1e300, dtype=torch.float64), "too large"),
+        (lambda tensor: torch.zeros(1).expand(10**6, *tensor.shape[1:]), "larger than what is stored of it"),
+    ],
+    ids=["sparse", "complex", "bool", "quantised", "meta", "int", "float64", "expanded"],
+)
+def test_tensors_that_are_no_plain_numbers_are_refused_before_they_are_used(
+    change: Any, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = state_of(SHAPES["dream_cnn"])
+    name = "first.conv_list.0.conv.weight"
+    torch.save(state | {name: change(state[name])}, tmp_path / "x.pth")
+    assert main(["import-weights", str(tmp_path / "x.pth"), "--model", "dream_cnn", "-o", str(tmp_path / "run")]) == 2
+    err = capsys.readouterr().err
+    assert words in err
+    assert err.startswith("prixfixe: ") and err.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["x.pth"]
+
+
+@pytest.mark.parametrize("kind", ["compressed", "pipe", "folder", "loop", "cut", "empty"])
+def test_files_that_torch_did_not_write_are_refused(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, good = tmp_path / "x.pth", tmp_path / "good.pth"
+    torch.save({"a": torch.zeros(3)}, good)
+    if kind == "compressed":
+        with zipfile.ZipFile(good) as old, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as new:
+            for member in old.namelist():
+                new.writestr(member, old.read(member))
+    elif kind == "pipe":
+        os.mkfifo(file)
+    elif kind == "folder":
+        file.mkdir()
+    elif kind == "loop":
+        file.symlink_to(file)
+    else:
+        file.write_bytes(good.read_bytes()[:200] if kind == "cut" else b"")
+    assert main(["import-weights", str(file), "--model", "dream_cnn", "-o", str(tmp_path / "run")]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"prixfixe: {file}") and err.count("\n") == 1
+    assert "Error" not in err
+
+
 def test_the_weights_of_another_model_are_refused(tmp_path: Path) -> None:
     file, _ = saved(tmp_path, SHAPES["dream_rnn"])
     with pytest.raises(InputError, match=r"core\.seqextractor.*left over.*core\.lstm.*is --model right"):

@@ -412,6 +412,29 @@ def test_subset_scores_stand_beside_an_evaluation(tmp_path: Path, capsys: pytest
     assert "r_SNVs".replace("_", " ") in shown(capsys, sweep, "--columns", "slots,subsets")
 
 
+def test_each_task_of_an_evaluation_has_its_own_scores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep = make_grid(tmp_path / "tasks", choices=FEW, n=30)
+    names = ("dev", "log2(RNA/DNA)")
+    for i, run in enumerate(sorted(path.parent for path in sweep.glob("*/metrics.json"))):
+        scores = [(name, 0.1 * i + 0.05 * j) for j, name in enumerate(names)]
+        tasks = [
+            {"name": name, "pearson_r": {"value": r, "interval": None}, "spearman_rho": {"value": -r, "interval": None}}
+            for name, r in scores
+        ]
+        (run / "evaluation.json").write_text(json.dumps({"simulated": False, "tasks": tasks}))
+    rows = table(capsys, sweep, "--sort", "r_dev")
+    assert [float(row["r_dev"]) for row in rows] == pytest.approx([0.1 * i for i in range(7, -1, -1)])
+    rhos = [float(row["rho_log2(RNA/DNA)"]) for row in rows]
+    assert rhos == pytest.approx([-0.1 * i - 0.05 for i in range(7, -1, -1)])
+    assert "r_all" not in rows[0]
+    assert len(table(capsys, sweep, "--where", "r_log2(RNA/DNA)>0.5")) == 3
+    assert "r log2(RNA/DNA)" in shown(capsys, sweep, "--columns", "slots,r_dev,r_log2(RNA/DNA)")
+    assert main(["results", str(sweep), "--columns", "r_hk"]) == 2
+    one = json.loads((Path(rows[0]["run"]) / "evaluation.json").read_text())
+    (Path(rows[0]["run"]) / "evaluation.json").write_text(json.dumps({**one, "tasks": one["tasks"][:1]}))
+    assert float(table(capsys, sweep, "--where", f"run={rows[0]['run']}")[0]["r_all"]) == pytest.approx(0.7)
+
+
 def test_every_view_is_shown_on_an_unfinished_sweep(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = shown(capsys, sweep, "--effects", "--ranks", "--pareto", "--against", sweep)
     for words in (

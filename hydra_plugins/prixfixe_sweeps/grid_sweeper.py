@@ -25,6 +25,7 @@ class GridSweeper(BasicSweeper):
     def sweep(self, arguments: list[str]) -> Any:
         """Raises SweepError where not all is done at the end, and SystemExit (130, 143) where the sweep was told to
         stop."""
+        from prixfixe.common.text import printable
         from prixfixe.parts import OWN
         from prixfixe.simulated import is_simulated, mark
         from prixfixe.sweeps.hydra_job import RememberedFiles
@@ -54,7 +55,7 @@ class GridSweeper(BasicSweeper):
         if failure := plan.failure():
             raise failure
         simulated = mark(any(map(is_simulated, configs)))
-        print(f"{plan.count()}{simulated}; to compare them: prixfixe results {plan.folder}", file=sys.stderr)
+        print(printable(f"{plan.count()}{simulated}; to compare them: prixfixe results {plan.folder}"), file=sys.stderr)
         return returns
 
     def launched_with(self) -> list[str]:

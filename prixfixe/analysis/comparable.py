@@ -19,7 +19,7 @@ from prixfixe.common.text import printable
 from prixfixe.errors import InputError
 from prixfixe.run_folder import SLOTS, RunFolder, decisive, flatten
 from prixfixe.runs.bounded import parse_yaml
-from prixfixe.runs.reader import held_out, read_part, read_text
+from prixfixe.runs.reader import held_out_checksum, read_part, read_text
 from prixfixe.sweeps.plan import Plan
 
 # how a table is split: its folds are one data set, each with held-out rows of its own
@@ -186,7 +186,7 @@ def _dataset(row: Row) -> dict[str, Any]:
 def _held_out(row: Row) -> Hashable:
     """What tells held-out measurements apart: the length and checksum that the archive has of them, which needs no
     reading of them; None where there are none."""
-    return held_out(RunFolder(Path(row["run"])).validation_file)
+    return held_out_checksum(RunFolder(Path(row["run"])).validation_file)
 
 
 def _frozen(settings: Mapping[str, Any]) -> Hashable:

@@ -12,7 +12,7 @@ MOST = 10**9
 
 
 def whole_number(option: str, advice: str, *, least: int = 0, most: int = MOST) -> Callable[[str], int]:
-    """What argparse calls with the text of an option: its whole number, or InputError with the option and the advice."""
+    """What argparse calls with the text of an option: gives its whole number, or raises InputError with the advice."""
 
     def number(text: str) -> int:
         digits = text.strip()

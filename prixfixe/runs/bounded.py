@@ -1,5 +1,5 @@
-"""JSON, YAML and npz files that anybody may have written: nothing in them is executed, and size, nesting and numbers are
-bounded. What breaks a bound is damage: an InputError that names the file."""
+"""JSON, YAML and npz files that anybody may have written: nothing in them is executed, and size, nesting and numbers
+are bounded. What breaks a bound is damage: an InputError that names the file."""
 
 from __future__ import annotations
 
@@ -110,25 +110,28 @@ def _check_events(text: str) -> None:
             keys.pop()
             at_key.pop()
         elif isinstance(event, yaml.NodeEvent):
-            node: Any = event
-            line = node.start_mark.line + 1
-            if node.anchor is not None:
-                raise ValueError(f"it has anchors or aliases, in line {line}")
-            if getattr(node, "tag", None) is not None:
-                raise ValueError(f"it has a tag ({node.tag}), in line {line}")
-            if keys and (known := keys[-1]) is not None:
-                if at_key[-1]:
-                    if not isinstance(event, yaml.ScalarEvent) or event.value in known:
-                        raise ValueError(f"a key comes twice, or is none, in line {line}")
-                    known.add(event.value)
-                at_key[-1] = not at_key[-1]
-            if isinstance(event, yaml.CollectionStartEvent):
-                keys.append(set() if isinstance(event, yaml.MappingStartEvent) else None)
-                at_key.append(True)
-                if len(keys) > MOST_NESTED:
-                    raise ValueError("it is nested too deeply")
-            elif event.implicit[0] and len(event.value) > LONGEST_NUMBER and event.value[0] in "+-.0123456789":
-                raise ValueError(f"a number of {len(event.value)} letters, in line {line}")
+            _check_node(event, keys, at_key)
+
+
+def _check_node(event: Any, keys: list[set[str] | None], at_key: list[bool]) -> None:
+    where = f"in line {event.start_mark.line + 1}"
+    if event.anchor is not None:
+        raise ValueError(f"it has anchors or aliases, {where}")
+    if event.tag is not None:
+        raise ValueError(f"it has a tag ({event.tag}), {where}")
+    if keys and (known := keys[-1]) is not None:
+        if at_key[-1]:
+            if not isinstance(event, yaml.ScalarEvent) or event.value in known:
+                raise ValueError(f"a key comes twice, or is none, {where}")
+            known.add(event.value)
+        at_key[-1] = not at_key[-1]
+    if isinstance(event, yaml.CollectionStartEvent):
+        keys.append(set() if isinstance(event, yaml.MappingStartEvent) else None)
+        at_key.append(True)
+        if len(keys) > MOST_NESTED:
+            raise ValueError("it is nested too deeply")
+    elif event.implicit[0] and len(event.value) > LONGEST_NUMBER and event.value[0] in "+-.0123456789":
+        raise ValueError(f"a number of {len(event.value)} letters, {where}")
 
 
 def load_arrays(file: Path) -> dict[str, Any]:

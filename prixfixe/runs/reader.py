@@ -61,7 +61,7 @@ Correlation = Annotated[Annotated[float, Field(ge=-1.001, le=1.001)] | None, Bef
 
 
 class _Schema(BaseModel):
-    model_config = ConfigDict(strict=True, extra="allow")
+    model_config = ConfigDict(strict=True, extra="allow", defer_build=True)
 
 
 class Choices(_Schema):
@@ -420,7 +420,7 @@ def read_predictions(file: Path, subsets: Iterable[str] = ()) -> dict[str, Any]:
     return found
 
 
-def held_out(file: Path) -> tuple[int, int] | None:
+def held_out_checksum(file: Path) -> tuple[int, int] | None:
     """What tells the held-out measurements of a validation.npz apart, without reading them; None where it has none."""
     if is_missing(file):
         return None
