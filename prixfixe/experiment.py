@@ -294,7 +294,7 @@ def bins_of(node: Mapping[str, Any], train: Measurements) -> Bins:
 def _ranges_given(given: Any, train: Measurements) -> tuple[list[np.ndarray], list[Any]]:
     """What was measured of each task, (m,), and the range that `bins.range` gives its bins, or None."""
     columns = measured_columns(train)
-    if given is None or not isinstance(given[0], Sequence):
+    if given is None or not all(isinstance(pair, Sequence) for pair in given):
         return columns, [given] * len(columns)
     if len(given) != len(columns):
         raise InputError(

@@ -232,9 +232,7 @@ class SavedBuffers:
 
     def save(self) -> None:
         buffers = list(self.network.buffers())
-        if list(map(_kind, buffers)) != list(
-            map(_kind, self.copies)
-        ):  # at first, or where a block has put others there
+        if [*map(_kind, buffers)] != [*map(_kind, self.copies)]:  # at first, or where a block has put others there
             self.copies = [torch.empty_like(buffer) for buffer in buffers]
         _copy(buffers, self.copies)
 
