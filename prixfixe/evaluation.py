@@ -21,9 +21,12 @@ Where this differs from the published evaluation:
    weighted scores are moved by how far their mean lies from the score of all rows.
 
 A plain table has no subsets and nothing of the challenge: each task is scored on all rows, nothing is summed up over
-tasks, and a bootstrap sample has as many rows as the table, so that its intervals are the usual ones of 95 %.
+tasks, and a bootstrap sample has as many rows as the table, so that its intervals are the usual ones of 95 %
+(`expanded_percentiles`; none of fewer than 20 rows).
 
-MEASURED
+Measured (benchmarks/statistics, docs/statistics.md): intervals on a test set of 4,000 rows are 0.98 to 1.09 times as wide
+as the range that holds the scores of 95 % of test sets of a tenth of the size, those of the weighted scores 1.01 and
+1.02 times, and hold 93 to 96 % of these scores.
 """
 
 from __future__ import annotations
@@ -232,9 +235,9 @@ def evaluate_table(
                 name=name,
                 column=column,
                 n=len(rows),
-                pearson_r=Score(scores["pearson_r"], _interval(resampled[:, 0])),
+                pearson_r=Score(scores["pearson_r"], _interval(resampled[:, 0], expanded_percentiles(len(rows)))),
                 r_squared=scores["pearson_r"] ** 2,
-                spearman_rho=Score(scores["spearman_rho"], _interval(resampled[:, 1])),
+                spearman_rho=Score(scores["spearman_rho"], _interval(resampled[:, 1], expanded_percentiles(len(rows)))),
                 mse=scores["mse"] if same_scale else None,
                 kl=kl[task] if kl is not None else None,
             )
@@ -440,10 +443,19 @@ def _centred(samples: np.ndarray, score: float, least: float) -> np.ndarray:
     return np.clip(there - there.mean() + score, least, 1.0) if len(there) else there
 
 
-def _interval(samples: np.ndarray) -> Interval | None:
+def expanded_percentiles(n: int) -> tuple[float, float]:
+    """2.5 and 97.5, further out for n rows, as Student's t is wider than the normal distribution: the bootstrap itself
+    is too narrow by sqrt((n - 1) / n) and knows no t (Hesterberg 2015, The American Statistician 69)."""
+    from scipy.stats import norm, t
+
+    low = 100 * float(norm.cdf(math.sqrt(n / (n - 1)) * t.ppf(0.025, n - 1))) if n > 1 else 0.0
+    return low, 100 - low
+
+
+def _interval(samples: np.ndarray, percentiles: tuple[float, float] = INTERVAL_PERCENTILES) -> Interval | None:
     """The percentile interval of one score; samples without a value, which small subsets may give, are passed over."""
     samples = samples[~np.isnan(samples)]
     if not len(samples):
         return None
-    low, high = np.percentile(samples, INTERVAL_PERCENTILES)
+    low, high = np.percentile(samples, percentiles)
     return float(low), float(high)

@@ -60,8 +60,8 @@ def format_tasks(evaluation: TableEvaluation) -> str:
         text.append("In parentheses: the column that the task is compared with.")
     if evaluation.bootstrap_samples:
         text.append(
-            f"In brackets: 2.5th to 97.5th percentile over {evaluation.bootstrap_samples:,} bootstrap samples of "
-            f"as many; none of fewer than {LEAST_DRAWN} rows."
+            f"In brackets: 95 % interval by {evaluation.bootstrap_samples:,} bootstrap samples of as many (expanded "
+            f"percentiles); none of fewer than {LEAST_DRAWN} rows."
         )
     if not errors:
         text.append("Correlations only; --same-scale adds the errors, where units are the same.")

@@ -28,6 +28,7 @@ import grids
 import sides
 import testsets
 from machine import machine
+from measured import as_markdown
 
 from prixfixe.analysis import effects, ranks
 from prixfixe.files import write_json
@@ -178,9 +179,7 @@ def main() -> None:
         parser.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")
     for section in arguments.sections or SECTIONS:
         found = measure(section, quick=arguments.quick)
-        print(section)
-        for name, numbers in found.items():
-            print(f"  {name}: " + ", ".join(f"{key} {value:.3g}" for key, value in numbers.items()), flush=True)
+        print(f"## {section}\n\n{as_markdown({'found': found})}\n", flush=True)
         if arguments.output:
             there = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
             about = machine("numpy", "scipy", "statsmodels")

@@ -178,7 +178,11 @@ def interval(differences: np.ndarray) -> tuple[float, float] | None:
 
     Each limit is the outer one of two: Student's t, which is right for normal values and careful with heavy tails, and
     the bootstrap-t (Efron 1979; 9,999 samples), which follows a skewed distribution; the latter at most WIDEST times as
-    far as the former, since a single value far from all others would send it anywhere. COVERAGE
+    far as the former, since a single value far from all others would send it anywhere.
+
+    Measured (benchmarks/statistics): of 9, 18 and 27 values it covers the mean in 97, 96 and 95 % of cases where they
+    are normal, in 94, 95 and 96 % where they are exponential, in 97, 96 and 96 % where they have Student's t with 3
+    degrees of freedom. (The BCa bootstrap covers 87 to 91 % there, Student's t alone 89 to 92 % of exponential ones.)
     """
     from scipy.stats import t
 
@@ -436,21 +440,25 @@ def _corrected(
     effects: Sequence[PartEffect], shares: Sequence[VarianceShare]
 ) -> tuple[list[PartEffect], list[VarianceShare]]:
     """Both with p_adjusted: Holm's correction over all parts and all interactions that have a p."""
-    from statsmodels.stats.multitest import multipletests
-
-    everything: list[PartEffect | VarianceShare] = [*effects, *shares]
-    tested = [one for one in everything if _is_test(one)]
-    adjusted = multipletests([one.p for one in tested], method="holm")[1] if tested else []
-    corrected = {id(one): float(p) for one, p in zip(tested, adjusted, strict=True)}
+    # main effects of the analysis of variance ask nothing of their own, but what the parts do
+    of_shares = [share.p if " x " in share.term else None for share in shares]
+    adjusted = holm([*(effect.p for effect in effects), *of_shares])
     return (
-        [replace(effect, p_adjusted=corrected.get(id(effect))) for effect in effects],
-        [replace(share, p_adjusted=corrected.get(id(share))) for share in shares],
+        [replace(effect, p_adjusted=p) for effect, p in zip(effects, adjusted, strict=False)],
+        [replace(share, p_adjusted=p) for share, p in zip(shares, adjusted[len(effects) :], strict=True)],
     )
 
 
-def _is_test(one: PartEffect | VarianceShare) -> bool:
-    """Whether it asks something of its own: main effects of the analysis of variance ask what the parts do."""
-    return one.p is not None and not math.isnan(one.p) and (isinstance(one, PartEffect) or " x " in one.term)
+def holm(ps: Sequence[float | None]) -> list[float | None]:
+    """p-values after Holm's correction over all that there are; None and NaN stay None."""
+    from statsmodels.stats.multitest import multipletests
+
+    tested = [index for index, p in enumerate(ps) if p is not None and not math.isnan(p)]
+    adjusted: list[float | None] = [None] * len(ps)
+    if tested:
+        for index, p in zip(tested, multipletests([ps[index] for index in tested], method="holm")[1], strict=True):
+            adjusted[index] = float(p)
+    return adjusted
 
 
 def _slot_effects(rows: Sequence[Row], slot: str, score: str) -> list[PartEffect]:

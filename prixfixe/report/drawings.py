@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 
 from prixfixe import figures
+from prixfixe.analysis.effects import OVERLAP, shares_add_up
 from prixfixe.analysis.results import SCORES, scores_of
 from prixfixe.figures.style import mark_simulated
 from prixfixe.report.content import Content
@@ -42,9 +43,9 @@ def draw(content: Content) -> Iterator[Drawing]:
         yield _marked(content, Drawing(
             "effects",
             f"{label} of each part against the others of its slot",
-            "Mean difference over all contexts in which all of them are done, with a 95 % bootstrap interval. "
+            "Mean difference over all contexts in which all of them are done, with a 95 % interval over contexts. "
             "Filled: p < 0.05 "
-            "(signed-rank test, Holm's correction over all comparisons).",
+            "(signed-rank test, Holm's correction over all comparisons and interactions).",
             "Forest plot: " + "; ".join(f"{e.slot} {e.part} {e.mean:+.3f}" for e in content.effects if e.other == "others"),
             figures.effect_forest(content.effects, score),
         ))  # fmt: skip
@@ -53,8 +54,8 @@ def draw(content: Content) -> Iterator[Drawing]:
             "variance",
             f"Shares of the variance of {label}",
             "Analysis of variance over finished combinations, type II sums of squares; the residual holds "
-            "interactions of three and "
-            "four parts, and chance.",
+            "interactions of three and four parts, and chance."
+            + ("" if shares_add_up(content.shares) else f" {OVERLAP[0].upper()}{OVERLAP[1:]}."),
             "Bars: " + "; ".join(f"{s.term} {s.share:.1%}" for s in content.shares),
             figures.variance_bars(content.shares, score),
         ))  # fmt: skip

@@ -15,10 +15,11 @@ from markupsafe import Markup
 from matplotlib.colors import LogNorm, to_hex
 
 from prixfixe.analysis.costs import pareto_front
-from prixfixe.analysis.effects import p_text
+from prixfixe.analysis.effects import holm, p_text
 from prixfixe.analysis.grid import SYMBOLS, lay_out
 from prixfixe.analysis.results import LOWER_IS_BETTER, SCORES, Row, combination, scores_of
 from prixfixe.analysis.tables import signed
+from prixfixe.analysis.views import CHOSEN
 from prixfixe.common.version import version_of
 from prixfixe.counting import counted
 from prixfixe.figures.costs import AXES
@@ -97,6 +98,7 @@ def page(content: Content, drawings: Sequence[Drawing], title: str, own_command:
             if _front(rows, content.score, cost)
         ],
         facts=_facts(content),
+        chosen=CHOSEN,
         ranks=content.ranks,
         sampled=sampled(content.ranks) if content.ranks else "",
         versions=[(name, ", ".join(values)) for name, values in content.versions.items()]
@@ -254,12 +256,13 @@ def _rank_sentences(content: Content) -> list[str]:
     if len(pairs) <= MOST_PAIRS and len(pairs) > len(beside_first):
         sentences.append("These are " + "; ".join(f"{names[i]} and {names[j]}" for i, j in pairs) + ".")
     sentences += [f"Not ranked: {_listed(ranks.left_out)}."] if ranks.left_out else []
-    sentences += [
-        f"The {slot.partition(':')[0]} choices differ in average rank over {one.blocks} {one.over} "
-        f"({p_text(one.p)}, Friedman)."
-        for slot, one in content.differences.items()
-        if one.p is not None and one.p < 0.05 and not slot.startswith("combinations")
-    ]
+    slots = {slot: one for slot, one in content.differences.items() if not slot.startswith("combinations")}
+    for (slot, one), p in zip(slots.items(), holm([one.p for one in slots.values()]), strict=True):
+        if p is not None and p < 0.05:
+            sentences.append(
+                f"The {slot.partition(':')[0]} choices differ in average rank over {one.blocks} {one.over} "
+                f"({p_text(p)} after correction, Friedman)."
+            )
     return sentences
 
 
