@@ -115,7 +115,15 @@ def reader(args: argparse.Namespace) -> Reader:
         raise InputError(
             f"{path} is a plain table, which the public leaderboard has no part in: leave out --without-leaderboard"
         )
-    return functools.cache(lambda columns: read_test_table(path, sequence=args.sequence, expression=columns))
+
+    @functools.cache
+    def read_table(columns: tuple[str, ...] | None) -> TestSet:
+        test_set = read_test_table(path, sequence=args.sequence, expression=columns)
+        for remark in test_set.remarks:
+            print(f"warning: {path}: {remark}", file=sys.stderr)
+        return test_set
+
+    return read_table
 
 
 def evaluate_one(

@@ -663,7 +663,7 @@ def _blocks(table: _Table, columns: _Columns, rejected: list[str] | None, tally:
             numbers = np.empty((len(lengths), len(columns.numbers)))
             for position, column in enumerate(columns.numbers):
                 numbers[:, position] = _numbers(table, column, cells[column])
-            folds = np.empty(0) if columns.fold is None else _fold_names(cells[columns.fold])
+            folds: np.ndarray = np.empty(0, dtype="<U1") if columns.fold is None else _fold_names(cells[columns.fold])
             usable = lengths > 0
             usable[np.searchsorted(np.cumsum(lengths), np.flatnonzero(flat == INVALID), side="right")] = False
             doubtful = ~usable | ~np.isfinite(numbers).all(axis=1)
