@@ -295,7 +295,7 @@ def test_one_long_record_takes_no_more_memory_than_its_letters(one_task: Path, t
 def test_predictions_that_are_not_finite_are_refused(one_task: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     names = write_table(tmp_path / "input")
     values = np.where(np.arange(len(names)) == 3, np.nan, 1.0)
-    monkeypatch.setattr(Model, "predict_chunks", lambda *args, **options: map(lambda _: values, args[1]))
+    monkeypatch.setattr(Model, "predict_chunks", lambda *args, **options: (values for _ in args[1]))
     output = tmp_path / "out.tsv"
     assert main(["predict", str(one_task), str(tmp_path / "input"), "--device=cpu", "-o", str(output)]) == 2
     assert "values that are not finite, the first for 3" in capsys.readouterr().err
