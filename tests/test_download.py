@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import gzip
 import hashlib
 import io
 import json
+import shutil
 import tarfile
 import threading
 import zipfile
@@ -413,3 +415,130 @@ def test_command(
     output, progress = capsys.readouterr()
     assert output == f"{tmp_path / 'data' / 'train.txt'}\n"
     assert progress.splitlines()[-1] == "train.txt: 100 %"
+
+
+def endless(handler: Handler, content: bytes) -> None:
+    handler.send_response(200)
+    handler.end_headers()
+    handler.close_connection = True
+    try:
+        while True:
+            handler.wfile.write(b" " * (1 << 16))
+    except OSError:  # the client has seen enough
+        pass
+
+
+def test_a_record_without_end_is_refused(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
+    trial.zenodo.tricks["record"] = [endless]
+    with pytest.raises(InputError, match=r"api/records/\d+: the answer does not end after 1\d(\.\d)? MB"):
+        trial()
+    monkeypatch.setattr(module, "LONGEST_RECORD_SECONDS", 0.0)  # however slowly it comes
+    trial.zenodo.tricks["record"] = [lambda handler, content: handler.answer(content)]
+    with pytest.raises(InputError, match="does not end"):
+        trial()
+    (trial.folder / RECORD_FILE).write_bytes(b" " * (module.LARGEST_RECORD + 1))
+    with pytest.raises(InputError, match="larger than"):
+        trial()
+
+
+@pytest.mark.parametrize(
+    "alteration",
+    [
+        {"key": "n" * 300},
+        {"key": "é" * 150},
+        {"key": "a\x1b[2Jb"},
+        {"key": "a\nb"},
+        {"key": "\udc80"},
+        {"key": "...zip"},
+        {"key": f"{RECORD_FILE}.zip"},
+        {"size": True},
+        {"size": -1},
+        {"size": 1.5},
+        {"size": 10**400},
+        {"links": {"self": "http://[bad"}},
+        {"links": None},
+    ],
+    ids=str,
+)
+def test_names_and_sizes_that_no_file_can_have_are_refused(trial: Trial, alteration: dict[str, Any]) -> None:
+    trial.zenodo.altered["train.txt"] = alteration
+    with pytest.raises(InputError) as error:
+        trial()
+    assert str(error.value).isprintable() and len(str(error.value)) < 1000
+    assert trial.names() == set()
+
+
+@pytest.mark.parametrize("answer", [b'{"id": 1, "files": "\xff"}', b"[" * 100_000, b"null", b'{"files": [1]}'])
+def test_records_of_another_form_are_refused(trial: Trial, answer: bytes) -> None:
+    trial.zenodo.tricks["record"] = [lambda handler, _: handler.answer(answer)]
+    with pytest.raises(InputError, match="not a Zenodo record") as error:
+        trial()
+    assert str(error.value).isprintable() and len(str(error.value)) < 1000
+
+
+@pytest.mark.parametrize("other", ["a", "a.tar.gz", "a.tgz"])
+def test_an_archive_and_what_has_the_name_of_its_folder(trial: Trial, other: str) -> None:
+    content = zipped({"x.txt": b"x"}) if other.endswith("zip") else tar_gz({"x.txt": b"x"})
+    trial.zenodo.files = {"a.zip": zipped({"x.txt": b"x"}), other: content}
+    with pytest.raises(InputError, match=r"would be unpacked into a, where a(\.zip|\.tar\.gz|\.tgz)? belongs"):
+        trial()
+    assert trial.names() == set()
+
+
+def compressed(method: int) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as archive:
+        archive.writestr("a.txt", bytes(range(256)) * 200)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_every_damaged_byte_of_an_archive_is_refused_or_harmless(method: int, tmp_path: Path) -> None:
+    sound = compressed(method)
+    archives = {"a.zip": sound, "b.tar.gz": tar_gz({"a.txt": bytes(range(256)) * 200})}
+    for name, content in archives.items():
+        for position in range(0, len(content), max(1, len(content) // 60)):
+            for damage in (bytes([content[position] ^ 0x55]), b"\xff"):
+                (tmp_path / name).write_bytes(content[:position] + damage + content[position + 1 :])
+                target = tmp_path / "target"
+                try:
+                    unpack(tmp_path / name, target)
+                except InputError as error:
+                    assert name in str(error) and str(error).isprintable()
+                    assert not target.exists()
+                else:
+                    shutil.rmtree(target)
+    assert {path.name for path in tmp_path.iterdir()} == set(archives)
+
+
+def test_a_bomb_is_bounded_by_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: usage._replace(free=module.SPARE_BYTES + (1 << 20)))
+    zeros = bytes(8 << 20)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("zeros", zeros)
+    liar = bytearray(buffer.getvalue())
+    size = len(zeros).to_bytes(4, "little")
+    liar[:] = liar.replace(size, (1).to_bytes(4, "little"))  # says that it holds one byte
+    for name, content in (("a.zip", buffer.getvalue()), ("b.zip", bytes(liar)), ("c.tar.gz", tar_gz({"zeros": zeros}))):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError, match=r"does not fit on the disk|cannot be unpacked"):
+            unpack(tmp_path / name, tmp_path / "target")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.zip", "b.zip", "c.tar.gz"]
+
+
+def test_a_header_of_any_size_is_not_read_into_memory(tmp_path: Path) -> None:
+    header = tarfile.TarInfo("x")
+    header.type, header.size = tarfile.XHDTYPE, 1 << 33
+    (tmp_path / "a.tar.gz").write_bytes(gzip.compress(header.tobuf() + bytes(1 << 20)))
+    with pytest.raises(InputError, match="cannot be unpacked"):
+        unpack(tmp_path / "a.tar.gz", tmp_path / "a")
+
+
+@pytest.mark.parametrize("name", ["n" * 300, "a/" * 3000 + "b"])
+def test_members_that_no_file_can_be_named_like(name: str, tmp_path: Path) -> None:
+    (tmp_path / "a.tar.gz").write_bytes(tar_gz({name: b"x"}))
+    with pytest.raises(InputError, match=r"a\.tar\.gz") as error:
+        unpack(tmp_path / "a.tar.gz", tmp_path / "a")
+    assert str(error.value).isprintable() and not (tmp_path / "a").exists()

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from prixfixe.cli import main
-from prixfixe.errors import OutputError
-from prixfixe.files import write_arrays, write_json, write_text
+from prixfixe.errors import InputError, OutputError
+from prixfixe.files import format_by_ending, keep_inputs, write_arrays, write_json, write_text
 
 
 def test_a_link_stays_and_what_it_names_is_replaced(tmp_path: Path) -> None:
@@ -127,3 +127,85 @@ def test_a_link_in_a_run_folder_is_replaced(tmp_path: Path) -> None:
         write_text(tmp_path / name, "new", follow=False)
         assert (tmp_path / name).read_text() == "new"
     assert (tmp_path / "mine").read_text() == "mine"
+
+
+@pytest.mark.parametrize("kind", ["itself", "relative", "link", "hard link", "link of the input"])
+def test_an_output_that_is_an_input_is_refused(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table, output = tmp_path / "table.tsv", tmp_path / "output.tsv"
+    table.write_text("ACGT\t1\n")
+    given = table
+    if kind == "itself":
+        output = table
+    elif kind == "relative":
+        (tmp_path / "folder").mkdir()
+        monkeypatch.chdir(tmp_path / "folder")
+        output = Path("../folder/../table.tsv")
+    elif kind == "link":
+        output.symlink_to(table)
+    elif kind == "hard link":
+        output.hardlink_to(table)
+    else:
+        given = tmp_path / "given.tsv"
+        given.symlink_to(table)
+        output = table
+    with pytest.raises(InputError, match=r"-o .* is an input, too"):
+        keep_inputs(output, tmp_path / "absent", given)
+    keep_inputs(tmp_path / "new.tsv", given)
+    keep_inputs(None, given)
+
+
+def test_files_of_a_run_and_of_a_test_set_are_inputs(tmp_path: Path) -> None:
+    for name in ("a/config.yaml", "a/weights.safetensors", "high.csv", "test_sequences.tsv", "results.csv"):
+        write_text(tmp_path / "folder" / name, "")
+    for name in ("a/config.yaml", "a/weights.safetensors", "high.csv", "test_sequences.tsv"):
+        with pytest.raises(InputError, match="is an input, too"):
+            keep_inputs(tmp_path / "folder" / name, tmp_path / "folder")
+    keep_inputs(tmp_path / "folder" / "results.csv", tmp_path / "folder")
+    keep_inputs(tmp_path / "folder" / "a" / "config.yaml", tmp_path / "elsewhere")
+
+
+def test_every_command_keeps_its_inputs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "runs" / "a"
+    write_text(run / "config.yaml", "seed: 0\n")
+    write_text(tmp_path / "t.tsv", "ACGT\t1\n")
+    config, table = str(run / "config.yaml"), str(tmp_path / "t.tsv")
+    for arguments in (
+        ["predict", str(run), table, "-o", table],
+        ["predict", str(run), table, "-o", config],
+        ["evaluate", table, table, "-o", table],
+        ["evaluate", str(run), table, "-o", config],
+        ["results", str(tmp_path / "runs"), "-o", config],
+        ["results", str(tmp_path), "--against", str(run), "-o", config],
+        ["report", str(tmp_path / "runs"), "-o", config],
+        ["study", "proformer_ablation", str(tmp_path / "runs"), "-o", config],
+    ):
+        assert main(arguments) == 2, arguments
+        assert "is an input, too" in capsys.readouterr().err, arguments
+    assert (run / "config.yaml").read_text() == "seed: 0\n" and Path(table).read_text() == "ACGT\t1\n"
+
+
+def test_the_ending_says_the_format(tmp_path: Path) -> None:
+    formats = {".tsv": "tsv", ".csv": "csv", ".csv.gz": "packed", ".gz": "other"}
+    for name, kind in (("a.tsv", "tsv"), ("a.b.CSV", "csv"), ("a.csv.gz", "packed"), ("a.gz", "other")):
+        assert format_by_ending(tmp_path / name, formats, "tsv") == kind
+    assert format_by_ending(None, formats, "tsv") == format_by_ending(Path("/dev/null"), formats, "tsv") == "tsv"
+    for name in ("a", "a.xlsx", "tsv"):
+        with pytest.raises(InputError, match=r"no format; end it with one of .tsv, .csv, .csv.gz, .gz"):
+            format_by_ending(tmp_path / name, formats, "tsv")
+
+
+def test_every_command_refuses_an_ending_that_it_cannot_write(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_text(tmp_path / "t.tsv", "ACGT\t1\n")
+    output = ["-o", str(tmp_path / "out.xlsx")]
+    for arguments in (
+        ["predict", str(tmp_path), str(tmp_path / "t.tsv")],
+        ["evaluate", str(tmp_path / "t.tsv"), str(tmp_path / "t.tsv")],
+        ["results", str(tmp_path)],
+        ["report", str(tmp_path)],
+        ["study", "proformer_ablation", str(tmp_path)],
+    ):
+        assert main([*arguments, *output]) == 2
+        assert "its ending says no format; end it with one of" in capsys.readouterr().err
+    assert not (tmp_path / "out.xlsx").exists()

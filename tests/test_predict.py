@@ -250,3 +250,54 @@ def test_a_reader_that_has_seen_enough_is_no_error(one_task: Path, tmp_path: Pat
     command = f"{sys.executable} -m prixfixe predict {one_task} {table} --batch-size 64 | head -n 2"
     process = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True)
     assert process.stdout.count("\n") == 2 and process.stderr == "" and process.returncode == 141
+
+
+NASTY = ['"quoted"', "a\tb", "c\nd\r\ne", "=cmd|' /C calc'!A0", "f,g", "\x1b[2J", "plain", "-1"]
+
+
+@pytest.mark.parametrize("ending", [".tsv", ".csv", ".tsv.gz", ".csv.gz", ".parquet", ".txt"])
+def test_the_ending_says_the_format_and_names_break_nothing(ending: str, two_tasks: Path, tmp_path: Path) -> None:
+    names = NASTY * 4
+    pq.write_table(pa.table({"id": names, "sequence": STRINGS[: len(names)]}), tmp_path / "input")
+    output = tmp_path / f"out{ending}"
+    arguments = ["predict", str(two_tasks), str(tmp_path / "input"), "--device=cpu", "--batch-size=5"]
+    assert main([*arguments, "-o", str(output)]) == 0
+    if ending == ".parquet":
+        frame = pd.read_parquet(output)
+    else:
+        content = gzip.decompress(output.read_bytes()) if ending.endswith("gz") else output.read_bytes()
+        assert content.count(b"\n") == 1 + len(names) and b"\r" not in content and b"\x1b" not in content
+        frame = pd.read_csv(output, sep="," if "csv" in ending else "\t", dtype={"name": str})
+    assert list(frame.columns) == ["name", "sequence", "prediction_Dev", "prediction_Hk"]
+    assert frame["sequence"].tolist() == STRINGS[: len(names)]
+    guard = "'" if "csv" in ending else ""
+    expected = ['"quoted"', r"a\tb", r"c\nd\r\ne", f"{guard}{NASTY[3]}", "f,g", r"\x1b[2J", "plain", f"{guard}-1"]
+    assert frame["name"].tolist() == expected * 4
+    predicted = prixfixe.load(two_tasks, device="cpu").predict(STRINGS[: len(names)], batch_size=5)
+    np.testing.assert_allclose(frame.iloc[:, 2:].to_numpy(), predicted, rtol=1e-5)
+
+
+def test_one_long_record_takes_no_more_memory_than_its_letters(one_task: Path, tmp_path: Path) -> None:
+    table = tmp_path / "mixed.fa"
+    short = "".join(f">s{row}\n{string}\n" for row, string in enumerate(random_strings(1500)))
+    peaks = []
+    for length in (80, 1_500_000):
+        table.write_text(short + ">long\n" + "ACGT" * (length // 4) + "\n")
+        code = (
+            "import resource, sys; from prixfixe.cli import main; main(sys.argv[1:]);"
+            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
+        )
+        arguments = ["predict", str(one_task), str(table), "--device=cpu", "-o", str(tmp_path / "out.tsv")]
+        process = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+        peaks.append(int(process.stderr.split()[-1]) / 1024)
+    assert peaks[1] - peaks[0] < 150, peaks  # MB; padded to the longest it was 7,000
+
+
+def test_predictions_that_are_not_finite_are_refused(one_task: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    names = write_table(tmp_path / "input")
+    values = np.where(np.arange(len(names)) == 3, np.nan, 1.0)
+    monkeypatch.setattr(Model, "predict_chunks", lambda *args, **options: (values for _ in args[1]))
+    output = tmp_path / "out.tsv"
+    assert main(["predict", str(one_task), str(tmp_path / "input"), "--device=cpu", "-o", str(output)]) == 2
+    assert "values that are not finite, the first for 3" in capsys.readouterr().err
+    assert not output.exists()

@@ -78,7 +78,7 @@ def test_fast_and_slow_ways_are_one_definition(cells, mark):
     slow = list(module.records("x", block[:sound], 1, mark, last=False, looks_like_row=lambda row: False))
     slow = [([b""] * 3 if cells == [b""] else cells, line) for cells, line, _ in slow]  # an empty line
     assert [row[0] for row in slow if len(row[0]) == 3] == [
-        list(row) for row in zip(*map(pa.Array.to_pylist, fast.cells))
+        list(row) for row in zip(*map(pa.Array.to_pylist, fast.cells), strict=True)
     ]
     assert [row[1] for row in slow if len(row[0]) == 3] == fast.lines.tolist()
     assert [row[1] for row in slow if len(row[0]) != 3] == [line for line, _ in fast.misfits]

@@ -310,7 +310,7 @@ def test_parquet_problems(tmp_path):
     pq.write_table(pa.table({"seq": ["ACGT", "AC"], "expression": [1.0, None]}), path)
     assert len(read_measurements(path)) == 1
     pq.write_table(pa.table({"seq": [[1], [2]], "expression": [1.0, 2.0]}), path)
-    with pytest.raises(InputError, match="column 'seq' is of type list<.*int64>, which cannot be read"):
+    with pytest.raises(InputError, match=r"column 'seq' is of type list<.*int64>, which cannot be read"):
         read_measurements(path)
     pq.write_table(pa.table({"seq": pa.array([], pa.string()), "expression": pa.array([], pa.float64())}), path)
     with pytest.raises(InputError, match="no rows"):
@@ -463,7 +463,7 @@ def test_a_header_is_judged_by_the_rows_below(header, tmp_path):
 def test_a_header_with_a_number(tmp_path):
     path = write(tmp_path, "oligo\tlog2\t2\ttrue\n" + lines_of(PROMOTERS, *[range(40)] * 3))
     assert read_measurements(path, sequence="oligo", expression="2").tasks == ("2",)
-    with pytest.raises(InputError, match="no column is named sequence.*the columns are: oligo, log2, 2, true"):
+    with pytest.raises(InputError, match=r"no column is named sequence.*the columns are: oligo, log2, 2, true"):
         read_measurements(path)
 
 

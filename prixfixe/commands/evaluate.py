@@ -136,13 +136,16 @@ def reader(args: argparse.Namespace) -> Reader:
         )
 
     @functools.cache
-    def read(columns: tuple[str, ...] | None) -> TestSet:
+    def read_table(columns: tuple[str, ...] | None) -> TestSet:
         try:
-            return read_test_table(path, sequence=args.sequence, expression=columns)
+            test_set = read_test_table(path, sequence=args.sequence, expression=columns)
         except InputError as error:
             raise TestSetError(str(error)) from error
+        for remark in test_set.remarks:
+            print(f"warning: {printable(path)}: {remark}", file=sys.stderr)
+        return test_set
 
-    return read
+    return read_table
 
 
 def evaluate_one(

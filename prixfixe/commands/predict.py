@@ -78,8 +78,8 @@ def run(args: argparse.Namespace) -> int:
 def predict_file(
     model: Model, path: Path, output: Path | None, *, sequence: str | None = None, batch_size: int | None = None
 ) -> int:
-    """Writes the predictions for a table or FASTA: name, sequence and one column a task, in the format that the output's
-    ending says. Memory does not grow with the file. Returns how many there are.
+    """Writes the predictions for a table or FASTA: name, sequence and one column a task, in the format that the
+    output's ending says. Memory does not grow with the file. Returns how many there are.
 
     output: None is standard output, as TSV. The file is read twice: first to find any row that cannot be used, before
     anything is written and time is spent. While a GPU computes one chunk, the one before is written and the next one
@@ -167,7 +167,8 @@ def readable_twice(path: Path) -> Iterator[Path]:
         except OSError as error:
             where = tempfile.gettempdir()
             raise InputError(
-                f"{printable(path)} cannot be copied to {where} ({error.strerror}): set TMPDIR to a folder with more space"
+                f"{printable(path)} cannot be copied to {where} ({error.strerror}): set TMPDIR to a folder with more "
+                "space"
             ) from error
         try:
             yield Path(copy.name)
@@ -180,7 +181,8 @@ Write = Callable[[list[str], "Sequences", "np.ndarray"], object]
 
 @contextmanager
 def writer(output: Path | None, header: list[str]) -> Iterator[Write]:
-    """What writes predictions to standard output, or to a file that is there whole when all is written, or not at all."""
+    """What writes predictions to standard output, or to a file that is there whole when all is written, or not at
+    all."""
     if output is None:
         sys.stdout.write("\t".join(header) + "\n")
         yield lambda *rows: sys.stdout.write(_text_of("tsv", *rows))
@@ -195,7 +197,7 @@ def writer(output: Path | None, header: list[str]) -> Iterator[Write]:
             return
         kind, _, compression = kind.partition(".")
         mark = {"tsv": "\t", "csv": ","}[kind]
-        with (gzip.open if compression else open)(temporary, "wt", encoding="utf-8") as out:  # type: ignore[operator]
+        with (gzip.open if compression else open)(temporary, "wt", encoding="utf-8") as out:
             out.write(mark.join(map(csv_cell, header) if kind == "csv" else header) + "\n")
             yield lambda *rows: out.write(_text_of(kind, *rows))
 

@@ -173,7 +173,8 @@ def _parse_file(entry: dict[str, Any], source: str) -> RecordFile:
     )
     if taken or any(mark in name for mark in "/\\:") or printable(name) != name or len(name.encode()) > LONGEST_NAME:
         raise InputError(
-            f"{source}: refused a file named {printable(name, 300)!r}: it would not lie in the folder under its own name"
+            f"{source}: refused a file named {printable(name, 300)!r}: it would not lie in the folder under its own "
+            "name"
         )
     if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
         raise InputError(f"{source}: refused the address {printable(url, 300)!r} of {name}: not http or https")
@@ -228,7 +229,8 @@ class _Client:
                         content += chunk
                         if len(content) > LARGEST_RECORD or time.monotonic() - started > LONGEST_RECORD_SECONDS:
                             raise InputError(
-                                f"{url}: the answer does not end after {_bytes(len(content))}, which no list of files has"
+                                f"{url}: the answer does not end after {_bytes(len(content))}, which no list of files "
+                                "has"
                             )
                     if response.length:
                         raise _RetryError(f"the connection ended {response.length} bytes early")
@@ -370,9 +372,9 @@ def _unpack_all(files: list[RecordFile], folder: Path, reporter: Reporter) -> li
 def unpack(archive: Path, target: Path) -> None:
     """Unpacks a tar.gz or zip archive into the new folder `target`, whole or not at all.
 
-    Only files and folders that lie inside: an absolute path, a path with .., a link or a device raises InputError, and so
-    does content that would not leave `SPARE_BYTES` of the disk free. A folder that wraps the whole content is dropped,
-    and so are the companion files of macOS (._NAME, __MACOSX).
+    Only files and folders that lie inside: an absolute path, a path with .., a link or a device raises InputError, and
+    so does content that would not leave `SPARE_BYTES` of the disk free. A folder that wraps the whole content is
+    dropped, and so are the companion files of macOS (._NAME, __MACOSX).
     """
     with tempfile.TemporaryDirectory(prefix=".unpacking.", dir=target.parent) as temporary:
         content = Path(temporary) / "content"
@@ -434,11 +436,11 @@ def _archive_files(archive: Path, room: int) -> Iterator[tuple[str, IO[bytes]]]:
     else:
         with _Gzip(archive) as unzipped:
             with _damage(archive):
-                tar = tarfile.open(fileobj=unzipped, mode="r:")  # noqa: SIM115
+                tar = tarfile.TarFile(fileobj=unzipped)
             for number in range(MOST_MEMBERS + 1):
                 with _damage(archive):
                     member = tar.next()
-                tar.members = []  # which tarfile would keep for ever
+                tar.members = []  # type: ignore[attr-defined]  # which tarfile would keep for ever
                 if member is None:
                     return
                 if not (member.isfile() or member.isdir()):

@@ -55,7 +55,7 @@ def standard_deviation(values: np.ndarray) -> float:
 
 
 def check_expression(measurements: Measurements, where: str) -> None:
-    """Raises InputError, which names task, value and row, where float32 cannot hold the measurements or tell them apart.
+    """Raises InputError, which names task, value and row, where float32 cannot hold the values or tell them apart.
 
     Networks compute in float32. Values may be as large as its square root allows; their standard deviation, likewise,
     must not be too small; and rounding to float32 must change no value by more than a hundredth of it. A task that is
@@ -69,20 +69,20 @@ def check_expression(measurements: Measurements, where: str) -> None:
         what = f"{where}: {task} is {values[row]:.10g} in row {row + 1} of the {len(values):,} that are used"
         if abs(values[row]) > LARGEST:
             raise InputError(
-                f"{what}, and float32, in which networks compute, holds values up to {LARGEST:.0e} squared: correct it, "
-                "or measure in other units."
+                f"{what}. Networks compute in float32, which holds the squares of values up to {LARGEST:.0e}: correct "
+                "it, or use other units."
             )
         deviation = standard_deviation(values)
         if deviation == 0:
             continue
         if deviation < SMALLEST_DEVIATION:
             raise InputError(
-                f"{what}, the largest, and the standard deviation is {deviation:.3g}: float32, in which networks compute, "
-                f"needs at least {SMALLEST_DEVIATION:.0e}: measure in other units."
+                f"{what}, the largest, and the standard deviation is {deviation:.3g}. Networks compute in float32, "
+                f"which needs at least {SMALLEST_DEVIATION:.0e}: use other units."
             )
         error = np.nanmax(np.abs(values - values.astype(np.float32)))
         if error > COARSEST * deviation:
             raise InputError(
-                f"{what}, and the standard deviation is {deviation:.3g}: float32, in which networks compute, cannot tell "
-                "such values apart: subtract a constant, such as their mean."
+                f"{what}, the largest, and the standard deviation is {deviation:.3g}. Networks compute in float32, "
+                "which cannot tell such values apart: subtract a constant, such as their mean."
             )

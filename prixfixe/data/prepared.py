@@ -78,7 +78,7 @@ def content_hash(path: str | Path, cache_dir: str | Path | None = None) -> str:
         note = cache / "content" / hashlib.sha256(json.dumps(before).encode()).hexdigest()[:32]
         if (known := _noted(note)) is not None:
             return known
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # it is a buffered file
         after = _stamp(path)
     if before != after:
         raise InputError(f"{printable(path)} changed while it was read: start again when it is complete.")

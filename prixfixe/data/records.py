@@ -1,8 +1,8 @@
 """What a row of a text table is: the one definition, for CSV as RFC 4180 has it, for other marks with one exception.
 
-A line is a row. A cell that begins with a quote is quoted: it ends at the quote that stands before the mark between cells or
-the line's end, quotes inside it are doubled, and it may hold marks and line breaks. A quote anywhere else is a letter like
-any other.
+A line is a row. A cell that begins with a quote is quoted: it ends at the quote that stands before the mark between
+cells or the line's end, quotes inside it are doubled, and it may hold marks and line breaks. A quote anywhere else is a
+letter like any other.
 
 A quote that is opened and not closed like this would swallow the rows below. In CSV (`,` and `;`) it is refused, by the
 line where it opens. Where tabs or spaces stand between cells, files that quote nothing are common; there it is taken as
@@ -34,8 +34,8 @@ BLANK_ROW = "the sequence is empty"  # what is wrong with a blank line
 
 @dataclass
 class Rows:
-    """Neighbouring rows: the chosen columns' cells as bytes, the line that each row begins in, int64 (n,); and the rows of
-    another width that are left out, as (line, what is wrong)."""
+    """Neighbouring rows: the chosen columns' cells as bytes, the line that each row begins in, int64 (n,); and the rows
+    of another width that are left out, as (line, what is wrong)."""
 
     cells: list[pa.Array]
     lines: np.ndarray
@@ -107,8 +107,8 @@ def records(
 ) -> Iterator[tuple[list[bytes] | None, int, int]]:
     """The cells of each record of a block, the line that it begins in, and where in the block it ends.
 
-    last: whether the text ends with the block. Where it does not, and the block ends inside a quoted cell, the last that
-    comes is None, the cell's line, and where its record begins.
+    last: whether the text ends with the block. Where it does not, and the block ends inside a quoted cell, the last
+    that comes is None, its record's line, and where that begins.
     """
     at = 0
     while at < len(block):
@@ -138,7 +138,8 @@ def _quoted_record(
     last: bool,
     looks_like_row: Callable[[list[bytes]], bool],
 ) -> tuple[list[bytes], int] | None:
-    """The cells of the record that starts there, and where the next one starts; None where it goes on after the block."""
+    """The cells of the record that starts there, and where the next one starts; None where it goes on after the
+    block."""
     cells: list[bytes] = []
     at = start
     while True:
@@ -188,14 +189,15 @@ def _expect_no_row(
         if looks_like_row(text.split(mark)):
             raise InputError(
                 f"{printable(path)}:{line}: a quote opens in this line and is closed in line "
-                f"{line + count_lines(block[at:after])} only; line {line + number} between them looks like a row of the "
-                "table, and would be lost: close the quote, or remove it."
+                f"{line + count_lines(block[at:after])} only; line {line + number} between them looks like a row of "
+                "the table, and would be lost: close the quote, or remove it."
             )
 
 
 def _sound_part(block: bytes, mark: bytes, width: int) -> tuple[int, np.ndarray]:
-    """How many bytes of a block hold whole records whose quotes are all closed as they should be, and in which of the block's
-    lines, from 0, each of these records begins. Before a quoted cell with so many marks that a row may be in it, it ends."""
+    """How many bytes of a block hold whole records whose quotes are all closed as they should be, and in which of the
+    block's lines, from 0, each of these records begins. A quoted cell with so many marks that a row may be in it is no
+    more among them."""
     starts, stops, unsound = [], [], len(block)
     for match in _quoted_cell(mark).finditer(block):
         start, stop = match.span()

@@ -62,7 +62,7 @@ def open_text(path: str | Path) -> Iterator[Stream]:
         stream: io.BufferedReader | gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile = file  # type: ignore[assignment]
         head = _peek(stream)
         if head.startswith(b"\x1f\x8b"):
-            stream = gzip.GzipFile(fileobj=file)
+            stream = gzip.GzipFile(fileobj=file)  # noqa: SIM115 - the file itself is closed
         elif head.startswith(b"BZh"):
             stream = bz2.BZ2File(file)
         elif head.startswith(b"\xfd7zXZ\0"):
@@ -99,8 +99,8 @@ def explained(path: str | Path) -> Iterator[None]:
 def line_blocks(path: str | Path, *, size: int | None = None, blank: bytes = b" \t\r\n") -> Iterator[tuple[bytes, int]]:
     """The text in blocks of whole lines, about `size` bytes each, with the number of each block's first line.
 
-    Lines end with LF, CR LF or CR. Lines of `blank` characters at the end of the text are left out. Raises InputError, which names
-    the line, for what is no text in UTF-8, and as `open_text`.
+    Lines end with LF, CR LF or CR. Lines of `blank` characters at the end of the text are left out. Raises InputError,
+    which names the line, for what is no text in UTF-8, and as `open_text`.
     """
     size = size or BLOCK_BYTES
     held, line, more = b"", 1, True

@@ -1,8 +1,8 @@
 """Tables of sequences and measurements: TSV, CSV and Parquet; and sequences from FASTA, for prediction.
 
-What a text file is (compression, mark between cells, header) is found by looking into it, never by its name. Cells are read
-batch by batch and encoded from pyarrow's buffers, so that 6.7 million rows cost seconds and little more than their codes.
-What a row of text is, is said in `records`.
+What a text file is (compression, mark between cells, header) is found by looking into it, never by its name. Cells are
+read batch by batch and encoded from pyarrow's buffers, so that 6.7 million rows cost seconds and little more than their
+codes. What a row of text is, is said in `records`.
 """
 
 from __future__ import annotations
@@ -47,8 +47,10 @@ UNNAMED = re.compile(r"|unnamed: \d+|__index_level_\d+__", re.IGNORECASE)  # how
 
 # What stands for a measurement that was not made, in lower case: pandas' words, and VCF's point.
 MISSING = frozenset(
-    ("", ".", "na", "n/a", "nan", "-nan", "<na>", "#na", "#n/a", "#n/a n/a", "null", "none")
-    + ("1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan")
+    (
+        *("", ".", "na", "n/a", "nan", "-nan", "<na>", "#na", "#n/a", "#n/a n/a", "null", "none"),
+        *("1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan"),
+    )
 )
 
 # What to do where a column is not found: "{}" stands for sequence or expression.
@@ -80,8 +82,8 @@ def read_measurements(
     letters). Several expression columns make several tasks.
     Where a genome's chromosome, start and end stand in columns named so, they are read as `regions`.
     Without a header the first column is the sequence and the second the expression.
-    fold: the name of the column of folds; True is the one named as in `FOLD_NAMES` or, without a header, the third, if there
-    is such a one. Otherwise no column is read as folds, and one so named is told of in the remarks.
+    fold: the name of the column of folds; True is the one named as in `FOLD_NAMES` or, without a header, the third, if
+    there is such a one. Otherwise no column is read as folds, and one so named is told of in the remarks.
 
     Returns sequences in file order, expression of shape (n,) or (n, tasks), and the fold where it is asked for. A
     measurement that is missing (`MISSING`) is NaN; a row without any is left out and counted in the remarks. Where
@@ -120,8 +122,8 @@ def read_measurements(
 def read_texts(
     path: str | Path, choices: Sequence[tuple[str, ...]]
 ) -> tuple[tuple[str, ...], Iterator[tuple[int, list[str]]]]:
-    """The first of the choices of columns that a CSV with a header has all of; and the lines of its rows, with the cells of
-    these columns. Raises InputError where it has none of them, or where a row has another number of cells."""
+    """The first of the choices of columns that a CSV with a header has all of; and the lines of its rows, with the
+    cells of these columns. Raises InputError where it has none of them, or where a row has another number of cells."""
     head, complete = _head(Path(path))
     table = _Text(Path(path), head, complete, "", marks=",")
     table.take_header()
@@ -226,7 +228,8 @@ class _Text:
         if not body.strip():
             raise InputError(f"{printable(path)} is empty: expected a table of sequences.")
         samples = {mark: _sample(path, body, mark, complete) for mark in marks}
-        # the mark that makes a cell a sequence or its column's name, or else the one that most lines hold; the first of equals
+        # the mark that makes a cell a sequence or its column's name, or else the one that most lines hold; the first of
+        # equals
         self._mark = max(samples, key=lambda mark: _fitness(samples[mark]))
         self.first, self._header_lines = samples[self._mark][0]
         rows = [row for row, _ in samples[self._mark]]
@@ -242,7 +245,8 @@ class _Text:
             self.sample = rows
 
     def take_header(self) -> None:
-        """The first row names the columns. R leaves out the name of its row names, others that of a last empty column."""
+        """The first row names the columns. R leaves out the name of its row names, others that of a last empty
+        column."""
         if self.has_header:
             return
         self.has_header = True
@@ -298,8 +302,9 @@ class _Parquet:
         for column in columns:
             if pa.types.is_nested(self.types[column]) or pa.types.is_temporal(self.types[column]):
                 raise InputError(
-                    f"{printable(self.path)}: column {printable(self.first[column])!r} is of type {self.types[column]}, "
-                    "which cannot be read: a row needs one sequence or one number. Make a column of these, or choose another."
+                    f"{printable(self.path)}: column {printable(self.first[column])!r} is of type "
+                    f"{self.types[column]}, which cannot be read: a row needs one sequence or number. Make a "
+                    "column of these, or choose another."
                 )
         names, start = [self.first[column] for column in columns], 1
         with open_input(self.path) as source, pa.parquet.ParquetFile(source) as file:
@@ -380,7 +385,8 @@ def _sample(path: Path, body: bytes, mark: str, complete: bool) -> list[tuple[li
 
 
 def _fitness(sample: list[tuple[list[str], int]]) -> tuple[bool, int, int]:
-    """Whether a mark leaves the sequence column's name whole, how many letters of sequences, and how many rows it divides."""
+    """Whether a mark leaves the sequence column's name whole, how many letters of sequences, and how many rows it
+    divides."""
     named = any(cell.lower() in SEQUENCE_NAMES for cell in sample[0][0])
     letters = sum(max((len(cell) for cell in row if _is_nucleotides(cell)), default=0) for row, _ in sample)
     return named, letters, sum(len(row) > 1 for row, _ in sample)
@@ -405,7 +411,8 @@ class _Columns:
         return list(dict.fromkeys((self.sequence, *self.numbers, *self.region, *others)))
 
     def looks_like_row(self, cells: list[bytes], width: int) -> bool:
-        """Whether cells split off at every mark may be a row: as many, a sequence where it belongs, and a measurement."""
+        """Whether cells split off at every mark may be a row: as many, a sequence where it belongs, and a
+        measurement."""
         if len(cells) != width:
             return False
         sequence = cells[self.sequence].strip(b' \t"')
@@ -553,8 +560,8 @@ def _only(table: _Table, found: list[int]) -> int:
     if len(found) > 1:
         places = ", ".join(str(at + 1) for at in found)
         raise InputError(
-            f"{printable(table.path)}: {len(found)} columns are named {printable(table.first[found[0]])!r} (columns {places}): "
-            "rename all but one, or remove them."
+            f"{printable(table.path)}: {len(found)} columns are named {printable(table.first[found[0]])!r} (columns "
+            f"{places}): rename all but one, or remove them."
         )
     return found[0]
 
@@ -675,8 +682,8 @@ def _sequence_blocks(path: Path, sequence: str | None) -> Iterator[tuple[Sequenc
 def _blocks(table: _Table, columns: _Columns, rejected: list[str] | None, tally: _Tally) -> Iterator[_Block]:
     """All rows, block by block.
 
-    Rows that cannot be used raise InputError, or are left out and described in `rejected` where that is a list. Rows without
-    a measurement are left out and counted.
+    Rows that cannot be used raise InputError, or are left out and described in `rejected` where that is a list. Rows
+    without a measurement are left out and counted.
     """
     chosen = columns.chosen()
     described: list[str] = []
@@ -688,7 +695,7 @@ def _blocks(table: _Table, columns: _Columns, rejected: list[str] | None, tally:
             numbers = np.empty((len(lengths), len(columns.numbers)))
             for position, column in enumerate(columns.numbers):
                 numbers[:, position] = _numbers(table, column, cells[column])
-            folds = np.empty(0) if columns.fold is None else _fold_names(cells[columns.fold])
+            folds: np.ndarray = np.empty(0, dtype="<U1") if columns.fold is None else _fold_names(cells[columns.fold])
             usable = lengths > 0
             usable[np.searchsorted(np.cumsum(lengths), np.flatnonzero(flat == INVALID), side="right")] = False
             doubtful = ~usable | ~np.isfinite(numbers).all(axis=1)
@@ -769,8 +776,8 @@ def _numbers(table: _Table, column: int, cells: pa.Array) -> np.ndarray:
         return np.array([_number(_text(value)) for value in cells.to_pylist()])
     except pa.ArrowException as error:
         raise InputError(
-            f"{printable(table.path)}: column {printable(table.first[column], 100)!r} is of type {cells.type}, which holds no "
-            "numbers: choose another."
+            f"{printable(table.path)}: column {printable(table.first[column], 100)!r} is of type {cells.type}, which "
+            "holds no numbers: choose another."
         ) from error
 
 
@@ -837,8 +844,8 @@ def _problem(
     for column, role in zip((columns.sequence, *columns.numbers), ("sequence", *columns.tasks), strict=True):
         if isinstance(table, _Text) and ("\n" in texts[column] or "\r" in texts[column]):
             raise InputError(
-                f"{table.place(line)}: the {printable(role, 100)} holds a line break: its quote opens in this line and is not "
-                "closed there."
+                f"{table.place(line)}: the {printable(role, 100)} holds a line break: its quote opens in this line and "
+                "is not closed there."
             )
     if not sequence:
         return "the sequence is empty"

@@ -91,7 +91,7 @@ class TestSet:
             for rows in padded_chunks(np.full(len(self), longest), letters=HASHED_AT_ONCE, rows=len(self)):
                 digest.update(self.sequences[rows].padded(longest).tobytes())
         else:
-            digest.update(np.ascontiguousarray(self.sequences.letters))
+            digest.update(np.ascontiguousarray(self.sequences.letters).data)
         digest.update(np.ascontiguousarray(self.expression).tobytes())
         return digest.hexdigest()
 
