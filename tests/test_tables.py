@@ -553,6 +553,7 @@ def test_compressions_and_encodings(pack, encoding, fasta, tmp_path):
         (tar_of("table.tsv", b"ACGT\t1\n"), "a tar archive"),
         (b"ACGT\t1\n" * 300_000 + b"\0", ":300001: zero bytes"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "file",  # gzip's bytes hold the time
 )
 def test_other_files_are_named_for_what_they_are(content, message, tmp_path):
     for read in (read_measurements, read_sequences):
