@@ -63,13 +63,17 @@ def _broken_rules(config: Mapping[str, Mapping[str, Any]], recipe: Recipe, netwo
     loss.backward()
     for name, parameter in network.named_parameters():
         if parameter.requires_grad and (parameter.grad is None or not parameter.grad.any()):
-            yield f"parameter {name} {tuple(parameter.shape)} gets no gradient: nothing that it computes reaches the loss"
+            shape = tuple(parameter.shape)
+            yield f"parameter {name} {shape} gets no gradient: nothing that it computes reaches the loss"
 
     together = expressions(network, recipe, samples, SEQUENCES)
     twin = build(recipe, config, targets(), origin=OWN)
     twin.load_state_dict(copy.deepcopy(network.state_dict()))
     if not torch.equal(together, expressions(twin, recipe, samples, SEQUENCES)):
-        yield "the state dict does not hold all that decides a prediction: a network that loads it predicts something else"
+        yield (
+            "the state dict does not hold all that decides a prediction: a network that loads it predicts something "
+            "else"
+        )
     if not torch.allclose(together, expressions(network, recipe, samples, 1), rtol=1e-3, atol=1e-3):
         yield "in eval mode a sequence's prediction depends on the other sequences of its batch"
 

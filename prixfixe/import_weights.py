@@ -128,9 +128,15 @@ def differing(choices: dict[str, str]) -> Iterable[str]:
 def notes(choices: dict[str, str]) -> Iterable[str]:
     """What the predictions of these weights are, where it is not the expression of the assay."""
     if choices["recipe"] == "bhi" and choices["final"] == "mlp":
-        yield "predictions are standardised, (expression - 11) / deviation; the file does not hold the deviation of its training set"
+        yield (
+            "predictions are standardised, (expression - 11) / deviation; the file does not hold the deviation of its "
+            "training set"
+        )
     if choices["recipe"] == "unlockdna":
-        yield "predictions are standardised, (expression - mean) / deviation; the file does not hold those of its training set"
+        yield (
+            "predictions are standardised, (expression - mean) / deviation; the file does not hold those of its "
+            "training set"
+        )
 
 
 def read_state_dict(file: Path) -> dict[str, Tensor]:

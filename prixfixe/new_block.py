@@ -75,7 +75,8 @@ class {cls}(Recipe):
         self.inputs = InputSpec(4, length)
 
     def window(self, codes: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        return place(codes, lengths, torch.zeros_like(lengths), self.inputs.length), lengths.clamp(max=self.inputs.length)
+        width = self.inputs.length
+        return place(codes, lengths, torch.zeros_like(lengths), width), lengths.clamp(max=width)
 
     def encode(self, samples: Samples, rows: Tensor, reverse: Tensor, generator: torch.Generator | None) -> Batch:
         return {{"x": one_hot(samples.codes.index_select(0, rows), 4)}}

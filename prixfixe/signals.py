@@ -33,9 +33,8 @@ def stop_request() -> Iterator[StopRequest]:
 
     def note(number: int, frame: FrameType | None) -> None:
         request.signal = signal.Signals(number)
-        if (
-            number == signal.SIGINT
-        ):  # a scheduler may send its own to every process and to the whole group, but who presses Ctrl-C twice means it
+        # a scheduler may send its own to every process and to the whole group, but who presses Ctrl-C twice means it
+        if number == signal.SIGINT:
             signal.signal(number, before[signal.SIGINT])
 
     before = {number: signal.getsignal(number) for number in STOPPING}

@@ -33,7 +33,9 @@ INTERACTIONS = {("proformer", "expression_heads"): 0.04}
 
 # as much text as a real config.yaml
 CONFIG = """\
-recipe: {{_target_: blocks.recipe.{recipe}.Recipe, length: 150, widths: [1, 2, 3], published: {{_target_: torch.optim.AdamW, lr: 0.005}}}}
+recipe:
+  {{_target_: blocks.recipe.{recipe}.Recipe, length: 150, widths: [1, 2, 3],
+    published: {{_target_: torch.optim.AdamW, lr: 0.005}}}}
 first:
   _target_: blocks.first.{first}.First
   channels: 256

@@ -107,7 +107,8 @@ def test_many_rows_and_many_settings_take_one_line(tmp_path: Path) -> None:
 def test_other_data_are_named_by_their_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fly, human = sweep_on(tmp_path / "fly", on("fly.tsv")), sweep_on(tmp_path / "human", on("human.tsv"), seed=1)
     settings = "dataset.path (fly.tsv, human.tsv)"
-    line = f"beware: these runs are scored on different data, as they differ in {settings}: their scores cannot be compared"
+    different = f"beware: these runs are scored on different data, as they differ in {settings}"
+    line = f"{different}: their scores cannot be compared"
     assert said(fly, human) == [line]
     assert said(fly) == said(human) == []
     assert main(["results", str(fly), "--against", str(human)]) == 0

@@ -138,7 +138,8 @@ def test_what_does_not_fit_even_with_one_sample_is_named(slot: str, name: str, m
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
 
     monkeypatch.setattr(getattr(network, slot), "forward", no_memory)
-    message = rf"out of memory with one sample at a time: {slot} block {name}, given an input of shape {re.escape(shapes[slot])}"
+    where = f"{slot} block {name}, given an input of shape {re.escape(shapes[slot])}"
+    message = rf"out of memory with one sample at a time: {where}"
     with pytest.raises(TrainingError, match=message):
         backward(network, batch, None, torch.float32, share=1.0, seed=0)
 

@@ -151,7 +151,8 @@ def test_a_file_where_the_folder_belongs_is_replaced(table, tmp_path):
 def test_jobs_that_start_together(table, tmp_path):
     """Several processes and no cache; then several threads and a damaged one, all arriving at the same moment."""
     cache = tmp_path / "cache"
-    code = "import sys; from prixfixe.data.prepared import prepare; print(float(prepare(sys.argv[1], {}, sys.argv[2])[0].expression.sum()))"
+    code = "import sys; from prixfixe.data.prepared import prepare; "
+    code += "print(float(prepare(sys.argv[1], {}, sys.argv[2])[0].expression.sum()))"
     jobs = [
         subprocess.Popen([sys.executable, "-c", code, table, cache], stdout=subprocess.PIPE, text=True)
         for _ in range(3)

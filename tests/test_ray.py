@@ -45,7 +45,8 @@ def test_a_sweep_through_ray(tmp_path: Path) -> None:
     (tmp_path / "blocks" / "core").mkdir(parents=True)
     (tmp_path / "conf" / "core" / "mortal.yaml").write_text("_target_: blocks.core.mortal.Mortal\n")
     (tmp_path / "blocks" / "core" / "mortal.py").write_text(MORTAL)
-    sweep = "train -m experiment=demo recipe=bhi first=conv core=mortal dataset.size=200 hydra/launcher=ray hydra.launcher.address=null"
+    sweep = "train -m experiment=demo recipe=bhi first=conv core=mortal dataset.size=200"
+    sweep += " hydra/launcher=ray hydra.launcher.address=null"
     done = prixfixe_command(
         *sweep.split(), "hydra.launcher.num_cpus=1", "hydra.launcher.num_gpus=0", cwd=tmp_path, check=1
     )

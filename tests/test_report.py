@@ -167,7 +167,8 @@ def test_one_run_and_a_sweep_that_has_not_begun(tmp_path: Path) -> None:
 
 def test_command_writes_figures_without_torch(tmp_path: Path) -> None:
     make_grid(tmp_path / "grid", choices=SMALL, n=30)
-    code = "import sys; from prixfixe.cli import main; code = main(sys.argv[1:]); print('torch' in sys.modules); sys.exit(code)"
+    code = "import sys; from prixfixe.cli import main; code = main(sys.argv[1:]); "
+    code += "print('torch' in sys.modules); sys.exit(code)"
     arguments = [
         "report",
         "grid",
@@ -241,7 +242,8 @@ def column(browser: Any, name: str, visible: bool = True) -> list[str]:
     script = """
         const table = document.getElementById("runs");
         const place = [...table.tHead.rows[0].cells].findIndex((cell) => cell.dataset.column === arguments[0]);
-        return [...table.tBodies[0].rows].filter((row) => !arguments[1] || row.offsetParent).map((row) => row.cells[place].dataset.value);
+        const rows = [...table.tBodies[0].rows].filter((row) => !arguments[1] || row.offsetParent);
+        return rows.map((row) => row.cells[place].dataset.value);
     """
     return list(browser.execute_script(script, name, visible))
 
@@ -368,7 +370,9 @@ def test_wide_things_scroll_in_their_box_on_a_phone(browser: Any) -> None:
 def test_paper_gets_all_of_it_in_black_on_white(browser: Any) -> None:
     script = """
         window.opened = 0;
-        window.addEventListener("beforeprint", () => { window.opened = document.querySelectorAll("details[open]").length });
+        window.addEventListener("beforeprint", () => {
+            window.opened = document.querySelectorAll("details[open]").length;
+        });
     """
     browser.execute_script(script)
     features = [{"name": "prefers-color-scheme", "value": "dark"}]

@@ -143,7 +143,8 @@ def test_one_command_names_just_the_open_ones(tmp_path: Path, capsys: pytest.Cap
     square = make_grid(
         tmp_path / "square", choices=FEW, n=10, missing=["bhi+conv+bilstm+mlp", "bhi+conv+proformer+mlp"]
     )
-    command = f"prixfixe train -m recipe=bhi first=conv core=bilstm,proformer final=mlp experiment=demo hydra.sweep.dir={square}"
+    command = "prixfixe train -m recipe=bhi first=conv core=bilstm,proformer final=mlp experiment=demo"
+    command += f" hydra.sweep.dir={square}"
     assert f"To run just these:\n  {command}\n" in shown(capsys, square)
 
 

@@ -136,7 +136,8 @@ def narrowed_command(plan: Plan, names: Sequence[str]) -> str | None:
     ):
         return None
     overrides = [f"{key}={','.join(some)}" for key, some in values.items()]
-    return f"prixfixe train -m {shlex.join([*plan.launched_with, *overrides, f'hydra.sweep.dir={quoted(str(plan.folder))}'])}"
+    words = [*plan.launched_with, *overrides, f"hydra.sweep.dir={quoted(str(plan.folder))}"]
+    return f"prixfixe train -m {shlex.join(words)}"
 
 
 def effects(results: Results, score: str) -> list[Table]:
@@ -158,7 +159,8 @@ def effects(results: Results, score: str) -> list[Table]:
             [asdict(effect) for effect in found.effects],
             [
                 *found.findings,
-                "from, to: 95 % interval over contexts (the outer one of Student's t and bootstrap-t; none of fewer than "
+                "from, to: 95 % interval over contexts (the outer one of Student's t and bootstrap-t; none of "
+                "fewer than "
                 f"{MIN_INTERVAL} pairs); p: signed-rank test, corrected for all tests of parts and of pairs of slots "
                 "(Holm).",
             ],

@@ -8,9 +8,9 @@ from pathlib import Path
 HELP = "say what is in a table, what is wrong with it, and what it shares with another"
 
 DESCRIPTION = """\
-Reads a table of sequences and expression and reports rows, lengths, alphabet, flanks, repeated and conflicting sequences,
-and the distribution of expression; with --against, also how many rows stand in another table, as they are, as reverse
-complements or nearly so. Exits with 0 when the file can be read as a table, whatever is reported of it.
+Reads a table of sequences and expression and reports rows, lengths, alphabet, flanks, repeated and conflicting
+sequences, and the distribution of expression; with --against, also how many rows stand in another table, as they are,
+as reverse complements or nearly so. Exits with 0 when the file can be read as a table, whatever is reported of it.
 """
 
 

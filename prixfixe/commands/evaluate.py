@@ -29,10 +29,10 @@ HELP = "score a run, a sweep, or a table of predictions, on a test set or a plai
 
 DESCRIPTION = """\
 Scores a run folder, or any program's table of sequence and prediction. On a plain table of sequence and expression:
-Pearson r, r squared and Spearman rho over all rows, for each task of a run with several. On the folder of a test set: those
-of each subset (of pairs: of the differences in expression), and the weighted Pearson and Spearman scores. Weights are
-renormalised over the subsets that the test set has. A run's scores and predictions are also kept in its folder, as
-evaluation.json and test.npz: `prixfixe results` shows and compares them.
+Pearson r, r squared and Spearman rho over all rows, for each task of a run with several. On the folder of a test set:
+those of each subset (of pairs: of the differences in expression), and the weighted Pearson and Spearman scores.
+Weights are renormalised over the subsets that the test set has. A run's scores and predictions are also kept in its
+folder, as evaluation.json and test.npz: `prixfixe results` shows and compares them.
 """
 
 FORMATS = ("table", "csv", "json")
@@ -61,7 +61,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--config-dir",
         type=Path,
         metavar="DIR",
-        help="a conf folder of your own, whose packages a run's classes may be of; default: conf/ in the current folder",
+        help="a conf folder of your own, whose packages a run's classes may be of; default: conf/ in this folder",
     )
     parser.add_argument(
         "--without-leaderboard", action="store_true", help="leave out what the public leaderboard showed"
@@ -278,7 +278,9 @@ def _expression_columns(args: argparse.Namespace, path: Path, tasks: tuple[str, 
             if tasks
             else "a table of predictions holds one task"
         )
-        given = f"{len(asked)} column{'s' * (len(asked) > 1)} of expression {'are' if len(asked) > 1 else 'is'} given ({', '.join(asked)})"
+        several = len(asked) > 1
+        columns = f"{len(asked)} column{'s' * several} of expression {'are' if several else 'is'} given"
+        given = f"{columns} ({', '.join(asked)})"
         raise InputError(f"{path}: {what}, and {given}: give --expression COLUMN once for each task")
     if wrong := [
         column

@@ -8,7 +8,8 @@ from pathlib import Path
 HELP = "turn published PyTorch weights into a run folder"
 
 DESCRIPTION = """\
-Reads a model_best.pth of the published weights archive (Rafi et al. 2024, Zenodo record 10633252) without executing anything in it, and
+Reads a model_best.pth of the published weights archive (Rafi et al. 2024, Zenodo record 10633252) without executing
+anything in it, and
 writes a run folder that predict and evaluate take.
 """
 
@@ -20,8 +21,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--model",
         required=True,
         metavar="NAME",
-        help="dream_cnn, dream_rnn, dream_attn, or a folder of the archive, i_j_k_l: the recipe, first, core and final layers, "
-        "0 Autosome.org, 1 BHI, 2 Unlock_DNA",
+        help="dream_cnn, dream_rnn, dream_attn, or a folder of the archive, i_j_k_l: the recipe, first, core and final "
+        "layers, 0 Autosome.org, 1 BHI, 2 Unlock_DNA",
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="RUN", help="the run folder to write")
 

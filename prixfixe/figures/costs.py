@@ -108,7 +108,8 @@ def _number_points(axes: Axes, front: Sequence[Row], drawn: Sequence[Row], cost:
         taken.append(box)
         far = offset not in OFFSETS[: len(DIRECTIONS)]
         axes.annotate(
-            str(number), (row[cost], row[score]), offset, textcoords="offset points", ha="center", va="center", fontsize=7, weight="bold",
+            str(number), (row[cost], row[score]), offset,
+                textcoords="offset points", ha="center", va="center", fontsize=7, weight="bold",
             zorder=5, arrowprops={"arrowstyle": "-", "lw": 0.5, "shrinkA": 3, "shrinkB": 2} if far else None,
         )  # fmt: skip
 

@@ -46,7 +46,8 @@ def draw(content: Content) -> Iterator[Drawing]:
             "Mean difference over all contexts in which all of them are done, with a 95 % interval over contexts. "
             "Filled: p < 0.05 "
             "(signed-rank test, Holm's correction over all comparisons and interactions).",
-            "Forest plot: " + "; ".join(f"{e.slot} {e.part} {e.mean:+.3f}" for e in content.effects if e.other == "others"),
+            "Forest plot: "
+            + "; ".join(f"{e.slot} {e.part} {e.mean:+.3f}" for e in content.effects if e.other == "others"),
             figures.effect_forest(content.effects, score),
         ))  # fmt: skip
     if content.shares:
@@ -87,7 +88,8 @@ def draw(content: Content) -> Iterator[Drawing]:
             "Critical-difference diagrams",
             "Average ranks, 1 the best; what a bar joins cannot be told apart (Friedman and Nemenyi, 5 %).",
             "; ".join(
-                f"{title}: " + ", ".join(f"{name} {rank:.2f}" for name, rank in zip(one.names, one.average_rank, strict=True))
+                f"{title}: "
+                + ", ".join(f"{name} {rank:.2f}" for name, rank in zip(one.names, one.average_rank, strict=True))
                 for title, one in content.differences.items()
             ),
             figures.critical_difference(content.differences),

@@ -96,7 +96,8 @@ class LineView(Watcher):
     def say_end(self, index: int, metrics: Mapping[str, Any] | None, reason: str | None) -> None:
         """A job's last line, with its number among all; and the time left, where it has scores."""
         total = len(self.names)
-        line = f"[{len(self.over):>{len(str(total))}}/{total}] {end_line(self.names[index].ljust(self.name_width), metrics, reason)}"
+        ended = end_line(self.names[index].ljust(self.name_width), metrics, reason)
+        line = f"[{len(self.over):>{len(str(total))}}/{total}] {ended}"
         if metrics is not None:
             left = (time.monotonic() - self.start) / max(len(self.over), 1) * (total - len(self.over))
             line += f"  left {duration(left)}"
