@@ -345,3 +345,19 @@ def test_what_hides_the_frameworks_blocks_is_named(place: str, tmp_path: Path, m
 def test_a_missing_class_is_a_class(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="core=3: a class and its values"):
         factory(3, object, where="core")  # type: ignore[arg-type]
+
+
+def test_a_checkout_that_is_not_installed_has_a_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    import tomllib
+    from importlib.metadata import PackageNotFoundError
+
+    from prixfixe.common import version as module
+    from prixfixe.run_folder import versions
+
+    def missing(package: str) -> str:
+        raise PackageNotFoundError(package)
+
+    monkeypatch.setattr(module, "version", missing)
+    project = tomllib.loads((Path(__file__).resolve().parents[1] / "pyproject.toml").read_text())["project"]
+    assert versions()["prixfixe"] == project["version"]
+    assert versions()["torch"] == "unknown"
