@@ -25,7 +25,7 @@ class GridSweeper(BasicSweeper):
         """Raises SweepError where not all is done at the end, and SystemExit (130, 143) where the sweep was told to
         stop."""
         from prixfixe.common.text import printable
-from prixfixe.simulated import is_simulated, mark
+        from prixfixe.simulated import is_simulated, mark
         from prixfixe.sweeps.hydra_job import RememberedFiles
         from prixfixe.sweeps.plan import plan_sweep, resolved
 
