@@ -62,11 +62,11 @@ def open_text(path: str | Path) -> Iterator[Stream]:
         stream: io.BufferedReader | gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile = file  # type: ignore[assignment]
         head = _peek(stream)
         if head.startswith(b"\x1f\x8b"):
-            stream = gzip.GzipFile(fileobj=file)  # noqa: SIM115 - the file itself is closed
+            stream = gzip.GzipFile(fileobj=file)
         elif head.startswith(b"BZh"):
             stream = bz2.BZ2File(file)
         elif head.startswith(b"\xfd7zXZ\0"):
-            stream = lzma.LZMAFile(file)
+            stream = lzma.LZMAFile(file)  # noqa: SIM115  # the file itself is closed
         if stream is not file:
             head = _peek(stream)
             if head.startswith(PARQUET):
