@@ -16,7 +16,7 @@ as reverse complements or nearly so. Exits with 0 when the file can be read as a
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
-    parser.add_argument("file", metavar="FILE", type=Path, help="TSV, CSV (plain or gzip) or Parquet")
+    parser.add_argument("file", metavar="FILE", type=Path, help="TSV, CSV (plain or compressed) or Parquet")
     parser.add_argument("--against", metavar="OTHER", type=Path, help="another table, such as the one trained on")
     parser.add_argument(
         "--mismatches",

@@ -66,7 +66,7 @@ def open_text(path: str | Path) -> Iterator[Stream]:
         elif head.startswith(b"BZh"):
             stream = bz2.BZ2File(file)
         elif head.startswith(b"\xfd7zXZ\0"):
-            stream = lzma.LZMAFile(file)  # noqa: SIM115 - the file itself is closed
+            stream = lzma.LZMAFile(file)  # noqa: SIM115  # the file itself is closed
         if stream is not file:
             head = _peek(stream)
             if head.startswith(PARQUET):
