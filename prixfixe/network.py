@@ -192,8 +192,8 @@ def _construct(make: Callable[..., Any], *arguments: Any, slot: str, name: str) 
 
 
 def _check_size(make: Callable[..., Any], *arguments: Any, slot: str, name: str) -> None:
-    """Raises InputError for a block whose weights are more than this machine's memory. They are counted on meta tensors,
-    which hold nothing."""
+    """Raises InputError for a block whose weights are more than this machine's memory. They are counted on meta
+    tensors, which hold nothing."""
     try:
         with torch.device("meta"):
             block = make(*arguments)
@@ -202,8 +202,8 @@ def _check_size(make: Callable[..., Any], *arguments: Any, slot: str, name: str)
         return
     if size > MEMORY:
         raise InputError(
-            f"{slot} block {name} would have {size / 1e9:,.0f} GB of weights, and this machine has {MEMORY / 1e9:,.0f} GB "
-            f"of memory; choose smaller values of {slot}, or a shorter input"
+            f"{slot} block {name} would have {size / 1e9:,.0f} GB of weights, and this machine has "
+            f"{MEMORY / 1e9:,.0f} GB of memory; choose smaller values of {slot}, or a shorter input"
         )
 
 

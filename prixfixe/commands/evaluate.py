@@ -56,7 +56,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--config-dir",
         type=Path,
         metavar="DIR",
-        help="a conf folder of your own, whose packages a run's classes may be of; default: conf/ in the current folder",
+        help="a conf folder of your own, whose packages a run's classes may be of; default: conf/ in this folder",
     )
     parser.add_argument(
         "--without-leaderboard", action="store_true", help="leave out what the public leaderboard showed"

@@ -42,7 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--config-dir",
         type=Path,
         metavar="DIR",
-        help="a conf folder of your own, whose packages a run's classes may be of; default: conf/ in the current folder",
+        help="a conf folder of your own, whose packages a run's classes may be of; default: conf/ in this folder",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N; default: %(default)s")
     parser.add_argument(

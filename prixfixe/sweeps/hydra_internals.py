@@ -13,8 +13,8 @@ __all__ = ["BasicSweeper", "ConfigRepository", "Hydra", "create_config_search_pa
 
 
 def __getattr__(name: str) -> Any:
-    """BasicSweeper only where it is asked for: Hydra executes its module once more when it looks for plugins, and a class
-    of before is another one."""
+    """BasicSweeper only where it is asked for: Hydra executes its module once more when it looks for plugins, and a
+    class of before is another one."""
     if name == "BasicSweeper":
         from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 

@@ -214,7 +214,7 @@ def _context() -> Any:
 def _safe_path() -> Iterator[None]:
     """Python started inside does not search the current folder first, where anything may lie. A checkout that is not
     installed is found only there."""
-    if os.environ.get("PYTHONSAFEPATH") or FRAMEWORK == Path.cwd():
+    if os.environ.get("PYTHONSAFEPATH") or Path.cwd() == FRAMEWORK:
         yield
         return
     os.environ["PYTHONSAFEPATH"] = "1"

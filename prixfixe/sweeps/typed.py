@@ -73,8 +73,8 @@ def _parsed(word: str) -> Override:
 
 
 def _texts(value: str) -> str:
-    """Names of columns, one, several in a list, or several with commas, in quotes where Hydra would take them for numbers
-    or for true and false."""
+    """Names of columns, one, several in a list, or several with commas, in quotes where Hydra would take them for
+    numbers or for true and false."""
     if re.search(r"""["'\\(){}$]""", value):
         return value  # quoted already, or for the parser to judge
     if value.startswith("[") and value.endswith("]") and "[" not in value[1:]:
