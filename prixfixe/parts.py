@@ -104,7 +104,7 @@ def judged(target: Any, origin: Origin, where: str = "_target_") -> str:
     if not origin.allows(target):
         raise InputError(
             f"{where}: {shown} is not imported: of a run folder only names in prixfixe, blocks and torch.optim are, "
-            f"and those in packages that a conf folder of your own names; if you trust {names[0]}, name it in a YAML in "
+            f"and those in packages that a conf folder of yours names; if you trust {names[0]}, name it in a YAML in "
             "conf/ of the current folder, or of the folder that --config-dir names"
         )
     return target
