@@ -145,14 +145,12 @@ def refuse_unused(overrides: Sequence[str], *, sweeps: bool, asked: bool) -> Non
             why = "" if asked else " (its experiment says so; hydra.mode=RUN runs one combination)"
             raise InputError(
                 f"{printable(override)}: that is the folder of a single run, and this is a sweep{why}; choose a "
-                "sweep's "
-                f"with sweep=NAME, which is runs/NAME, or with hydra.sweep.dir={printable(value)}"
+                f"sweep's with sweep=NAME, which is runs/NAME, or with hydra.sweep.dir={printable(value)}"
             )
         if not sweeps and key in ("hydra.sweep.dir", "hydra.sweep.subdir"):
             raise InputError(
-                f"{printable(override)}: that is the folder of a sweep, and this is a single run; choose its "
-                "folder with "
-                f"hydra.run.dir=FOLDER, or make it a sweep with -m"
+                f"{printable(override)}: that is the folder of a sweep, and this is a single run; choose its folder "
+                f"with hydra.run.dir=FOLDER, or make it a sweep with -m"
             )
 
 

@@ -203,8 +203,7 @@ def _check_size(make: Callable[..., Any], *arguments: Any, slot: str, name: str)
     if size > MEMORY:
         raise InputError(
             f"{slot} block {name} would have {size / 1e9:,.0f} GB of weights, and this machine has "
-            f"{MEMORY / 1e9:,.0f} GB "
-            f"of memory; choose smaller values of {slot}, or a shorter input"
+            f"{MEMORY / 1e9:,.0f} GB of memory; choose smaller values of {slot}, or a shorter input"
         )
 
 

@@ -103,11 +103,9 @@ def judged(target: Any, origin: Origin, where: str = "_target_") -> str:
         raise InputError(f"{where}: {shown} is of Python's own library, which has no parts")
     if not origin.allows(target):
         raise InputError(
-            f"{where}: {shown} is not imported: of a run folder only names in prixfixe, blocks and torch.optim "
-            "are, and "
-            f"those in packages that a conf folder of your own names; if you trust {names[0]}, name it in a YAML "
-            "in conf/ "
-            "of the current folder, or of the folder that --config-dir names"
+            f"{where}: {shown} is not imported: of a run folder only names in prixfixe, blocks and torch.optim are, "
+            f"and those in packages that a conf folder of yours names; if you trust {names[0]}, name it in a YAML in "
+            "conf/ of the current folder, or of the folder that --config-dir names"
         )
     return target
 

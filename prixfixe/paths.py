@@ -85,7 +85,7 @@ def say_hidden(conf: Path | None) -> None:
 
         names = printable(", ".join(hidden[:5]) + (f" and {len(hidden) - 5} more" if len(hidden) > 5 else ""))
         print(
-            f"warning: not used, since the framework has parts of the same name: {names}; give yours names of "
-            "their own",
+            f"warning: not used, since the framework has parts of the same name: {names}; "
+            "give yours names of their own",
             file=sys.stderr,
         )

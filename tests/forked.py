@@ -52,12 +52,13 @@ def _train(config: dict[str, Any], folder: Path, environment: dict[str, str], er
     import torch
 
     from prixfixe.experiment import run
+    from prixfixe.parts import OWN
 
     os.environ.update(environment)
     torch.set_num_threads(1)
     with errors.open("a", buffering=1) as sys.stderr:
         try:
-            run(config, folder, show_progress=True)
+            run(config, folder, show_progress=True, origin=OWN)
         except BaseException:
             traceback.print_exc()
             sys.stderr.flush()

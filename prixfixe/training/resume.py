@@ -34,9 +34,8 @@ def plain_configuration(run: Path) -> dict[str, Any]:
     for key in ELSEWHERE:
         if logger.get(key) is not None:
             raise InputError(
-                f"{printable(file)}: logger.{key}={printable(logger[key], 200)} names a place outside of the "
-                "run; to log "
-                f"there, train it by its first command, or else set it to null in this file"
+                f"{printable(file)}: logger.{key}={printable(logger[key], 200)} names a place outside of the run; to "
+                f"log there, train it by its first command, or else set it to null in this file"
             )
     return config
 
