@@ -428,7 +428,7 @@ def test_foreign_configuration_executes_nothing(promoters: Path, tmp_path: Path)
         prixfixe.load(tmp_path / "run")
     assert not marker.exists()
     file.write_text("core: !!python/object/apply:os.mkdir ['" + str(marker) + "']\n")
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="it has a tag"):
         prixfixe.load(tmp_path / "run")
     assert not marker.exists()
 

@@ -184,7 +184,7 @@ def test_what_is_no_run_folder(one_task, tmp_path, capsys):
     assert "is no run folder: it has no config.yaml" in capsys.readouterr().err
     (tmp_path / "config.yaml").write_bytes(b"seed: \xff\n")
     assert main(["predict", str(tmp_path), str(tmp_path / "input")]) == 2
-    assert f"{tmp_path / 'config.yaml'} cannot be read" in capsys.readouterr().err
+    assert f"{tmp_path / 'config.yaml'} is damaged" in capsys.readouterr().err
 
 
 def test_the_advice_on_columns_is_the_commands_own(one_task, tmp_path, capsys):
