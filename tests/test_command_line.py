@@ -182,7 +182,7 @@ REFUSED = {
     "another block's setting": (["core=bilstm", "core.widths=[8]"], ["no such setting: core.widths", "core.hidden"]),
     "wrong type": (["core=bilstm", "core.hidden=abc"], ["core.hidden='abc'", "takes int"]),
     "no path": ([TABLE], ["dataset.path has no value"]),
-    "missing file": ([TABLE, "dataset.path=nowhere.tsv"], ["nowhere.tsv", "does not exist"]),
+    "missing file": ([TABLE, "dataset.path=nowhere.tsv"], ["nowhere.tsv", "there is no such file"]),
     "bad letter": ([TABLE, "dataset.path=bad_letter.tsv"], ["bad_letter.tsv", "12"]),
     "no number": ([TABLE, "dataset.path=bad_number.tsv"], ["bad_number.tsv", "12"]),
     "empty file": ([TABLE, "dataset.path=empty.tsv"], ["empty.tsv"]),
