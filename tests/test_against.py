@@ -50,7 +50,8 @@ def test_a_change_beyond_the_noise_is_told_from_one_within(tmp_path: Path) -> No
     assert {row["change"] for row in compare(old, new, "pearson_r")} == {"one seed", "within noise"}
 
 
-def test_with_seeds_on_both_sides_a_change_is_better_or_worse(tmp_path: Path) -> None:
+def test_with_seeds_on_both_sides_a_change_is_better_or_worse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prixfixe.analysis.ranks.RANKED_AT_MOST", 0)  # by Pearson r only
     level = {"bilstm": 0.7, "proformer": 0.601}
     settings: dict[str, Any] = {"choices": FEW, "n": 1000, "noise": 0.001}
     old = collect([make_grid(tmp_path / "old", **settings, seeds=(0, 1, 2), planted=lambda c: 0.6)])
