@@ -35,7 +35,9 @@ def compare(new: Results, old: Results, score: str) -> list[Row]:
     training again: a difference beyond the noise of the sequences is then called `one seed`, never better or worse.
     unknown: no noise at all. only new, only old: nothing to compare. The largest improvements come first.
 
-    NULL
+    Measured (benchmarks/statistics): where nothing has changed, better or worse is said of none of 500 changes with one
+    seed a side, of 0.2 % with two and 3.8 % with five; where the runs of one side vary three times as much, of none,
+    2.8 % and 5.2 %. The noise of the sequences alone would have said it of 28 % and 61 % with one seed.
     """
     sides = _by_combination(new, score), _by_combination(old, score)
     resampled = _from_predictions(sides[0], sides[1], score)

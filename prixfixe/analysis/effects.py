@@ -17,7 +17,8 @@ and their differences averaged: runs of the same parts are no independent witnes
 An effect holds for the contexts, validation sequences and training length of these runs. With one seed a context's
 difference contains the chance of two trainings; over the contexts it averages out, and it is part of the interval.
 
-What was measured (benchmarks/statistics, docs/statistics.md) of grids of 81 without any effect: FWER
+Measured (benchmarks/statistics, docs/statistics.md): of 400 grids of 81 without any effect, 3.5 % get a false sentence,
+of parts or of interactions; with three sweeps or three seeds 2.0 %, with skewed scores 4.0 %.
 """
 
 from __future__ import annotations
