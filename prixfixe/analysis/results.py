@@ -24,19 +24,15 @@ from prixfixe.sweeps.plan import Plan
 
 __all__ = ["LOWER_IS_BETTER", "SCORES"]
 
+MEASURED = (
+    *("kl", "pearson_r", "spearman_rho", "mse", "n"),
+    *("parameters", "samples_per_second", "training_seconds", "best_epoch"),
+)
 COLUMNS = (
     *SLOTS,
     "seed",
     "state",
-    "kl",
-    "pearson_r",
-    "spearman_rho",
-    "mse",
-    "n",
-    "parameters",
-    "samples_per_second",
-    "training_seconds",
-    "best_epoch",
+    *MEASURED,
     "simulated",
     "reason",
     "run",
@@ -63,17 +59,7 @@ SO_FAR_COLUMNS = ("epoch", *(f"{score}_so_far" for score in ("kl", "pearson_r", 
 # what is averaged over seeds
 NUMBERS = frozenset(
     (
-        *(
-            "kl",
-            "pearson_r",
-            "spearman_rho",
-            "mse",
-            "n",
-            "parameters",
-            "samples_per_second",
-            "training_seconds",
-            "best_epoch",
-        ),
+        *MEASURED,
         *("gpu_memory_bytes", "inference_per_second"),
         *EVALUATION_COLUMNS,
         *TEST_COLUMNS,
