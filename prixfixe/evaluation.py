@@ -24,8 +24,8 @@ A plain table has no subsets and nothing of the challenge: each task is scored o
 tasks, and a bootstrap sample has as many rows as the table, so that its intervals are the usual ones of 95 %
 (`expanded_percentiles`; none of fewer than 20 rows).
 
-Measured (benchmarks/statistics, docs/statistics.md): intervals on a test set of 4,000 rows are 0.98 to 1.09 times as wide
-as the range that holds the scores of 95 % of test sets of a tenth of the size, those of the weighted scores 1.01 and
+Measured (benchmarks/statistics, docs/statistics.md): intervals on a test set of 4,000 rows are 0.98 to 1.09 times as
+wide as the range that holds the scores of 95 % of test sets of a tenth of the size, those of the weighted scores 1.01 and
 1.02 times, and hold 93 to 96 % of these scores.
 """
 

@@ -156,8 +156,8 @@ def effects(results: Results, score: str) -> list[Table]:
             [asdict(effect) for effect in found.effects],
             [
                 *found.findings,
-                "from, to: 95 % interval over contexts (the outer one of Student's t and bootstrap-t; none of fewer than "
-                f"{MIN_INTERVAL} pairs); p: signed-rank test, corrected for all tests of parts and of pairs of slots "
+                "from, to: 95 % interval over contexts (the outer one of Student's t and bootstrap-t; none of fewer "
+                f"than {MIN_INTERVAL} pairs); p: signed-rank test, corrected for all tests of parts and of pairs of slots "
                 "(Holm).",
             ],
             labels=headings,
@@ -300,8 +300,8 @@ def against(new: Results, old: Results, score: str) -> list[Table]:
         )
     if counts["better"] or counts["worse"] or counts["within noise"]:
         remarks.append(
-            "noise: half the width of a 95 % interval, so that of combinations in which nothing has changed one in "
-            "twenty is beyond it. Within it, a change is not shown; that there is none is not shown either."
+            "noise: half the width of a 95 % interval. Where seeds are in it, one in twenty combinations in which "
+            "nothing has changed is beyond it. Within it, a change is not shown; that there is none is not shown either."
         )
     if any(row["noise_from"] == "sequences" for row in rows):
         remarks.append(
