@@ -25,8 +25,8 @@ tasks, and a bootstrap sample has as many rows as the table, so that its interva
 (`expanded_percentiles`; none of fewer than 20 rows).
 
 Measured (benchmarks/statistics, docs/statistics.md): intervals on a test set of 4,000 rows are 0.98 to 1.09 times as
-wide as the range that holds the scores of 95 % of test sets of a tenth of the size, those of the weighted scores 1.01 and
-1.02 times, and hold 93 to 96 % of these scores.
+wide as the range that holds the scores of 95 % of test sets of a tenth of the size, those of the weighted scores 1.01
+and 1.02 times, and hold 93 to 96 % of these scores.
 """
 
 from __future__ import annotations

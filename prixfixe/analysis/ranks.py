@@ -8,8 +8,8 @@ Friedman's test (scipy) and Nemenyi's critical difference are a few lines here: 
 give p-values of pairs, from which the difference that the diagrams draw would have to be worked out again.
 
 Measured (benchmarks/statistics): of 6 equally good models on 2,000 sequences, ranks over samples of a tenth tell no
-pair apart, and 99.7 % of the ranks on a fresh tenth lie in their interval; Friedman's test and the critical difference, over
-disjoint parts of the sequences, find a difference in 6 of 100 cases.
+pair apart, and 99.7 % of the ranks on a fresh tenth lie in their interval; Friedman's test and the critical difference,
+over disjoint parts of the sequences, find a difference in 6 of 100 cases.
 
 How this takes seconds for 81 models and 71,103 sequences: a sample is a vector of counts, and a correlation needs
 nothing but sums over the sample. So a matrix of counts (samples, n) times a matrix of the models' values, squares and

@@ -157,8 +157,8 @@ def effects(results: Results, score: str) -> list[Table]:
             [
                 *found.findings,
                 "from, to: 95 % interval over contexts (the outer one of Student's t and bootstrap-t; none of fewer "
-                f"than {MIN_INTERVAL} pairs); p: signed-rank test, corrected for all tests of parts and of pairs of slots "
-                "(Holm).",
+                f"than {MIN_INTERVAL} pairs); p: signed-rank test, corrected for all tests of parts and of pairs of "
+                "slots (Holm).",
             ],
             labels=headings,
             simulated=any_simulated(results),
