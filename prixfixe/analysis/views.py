@@ -301,7 +301,7 @@ def against(new: Results, old: Results, score: str) -> list[Table]:
     if counts["better"] or counts["worse"] or counts["within noise"]:
         remarks.append(
             "noise: half the width of a 95 % interval. Where seeds are in it, one in twenty combinations in which "
-            "nothing has changed is beyond it. Within it, a change is not shown; that there is none is not shown either."
+            "nothing has changed is beyond it. Within it, no change is shown, nor that there is none."
         )
     if any(row["noise_from"] == "sequences" for row in rows):
         remarks.append(
