@@ -159,10 +159,9 @@ def effects(results: Results, score: str) -> list[Table]:
             [asdict(effect) for effect in found.effects],
             [
                 *found.findings,
-                "from, to: 95 % interval over contexts (the outer one of Student's t and bootstrap-t; none of "
-                "fewer than "
-                f"{MIN_INTERVAL} pairs); p: signed-rank test, corrected for all tests of parts and of pairs of slots "
-                "(Holm).",
+                "from, to: 95 % interval over contexts (the outer one of Student's t and bootstrap-t; none of fewer "
+                f"than {MIN_INTERVAL} pairs); p: signed-rank test, corrected for all tests of parts and of pairs of "
+                "slots (Holm).",
             ],
             labels=headings,
             simulated=any_simulated(results),
@@ -304,8 +303,8 @@ def against(new: Results, old: Results, score: str) -> list[Table]:
         )
     if counts["better"] or counts["worse"] or counts["within noise"]:
         remarks.append(
-            "noise: half the width of a 95 % interval, so that of combinations in which nothing has changed one in "
-            "twenty is beyond it. Within it, a change is not shown; that there is none is not shown either."
+            "noise: half the width of a 95 % interval. Where seeds are in it, one in twenty combinations in which "
+            "nothing has changed is beyond it. Within it, no change is shown, nor that there is none."
         )
     if any(row["noise_from"] == "sequences" for row in rows):
         remarks.append(
