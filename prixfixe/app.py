@@ -10,7 +10,8 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,8 @@ def train(arguments: list[str]) -> None:
         else:
             shown = [] if own is None or args.config_dir else ["--config-dir", str(own)]
             sys.argv = ["prixfixe train", *shown, *(typed.get(word, word) for word in arguments)]
-            hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="train")(job)()
+            with choices_named(args.overrides):
+                hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="train")(job)()
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(explain(error, args.overrides)) from error
 
@@ -92,12 +94,10 @@ def start(args: argparse.Namespace, own: Path | None) -> None:
     application = Hydra.create_main_hydra2("app", search_path)
     name, overrides = args.config_name or "train", args.overrides
     try:
-        try:
+        with choices_named(overrides):
             config = application.compose_config(
                 name, overrides, run_mode=RunMode.MULTIRUN, validate_sweep_overrides=False
             )
-        except ValueError as error:  # of a choice that is no name, which Hydra does not tell
-            raise InputError(f"{printable(' '.join(overrides), 400)}: {printable(error)}") from error
         sweeps = args.multirun or config.hydra.mode == RunMode.MULTIRUN
         refuse_accidental_sweeps(overrides, sweeps=sweeps)
         refuse_unused(overrides, sweeps=sweeps, asked=args.multirun)
@@ -113,6 +113,15 @@ def start(args: argparse.Namespace, own: Path | None) -> None:
         single_run(application, name, overrides)
     finally:
         GlobalHydra.instance().clear()
+
+
+@contextmanager
+def choices_named(overrides: Sequence[str]) -> Iterator[None]:
+    """Inside, what Hydra raises for a choice that is no name, as in experiment=3, becomes an InputError."""
+    try:
+        yield
+    except ValueError as error:
+        raise InputError(f"{printable(' '.join(overrides), 400)}: {printable(error)}") from error
 
 
 def single_run(application: Hydra, name: str, overrides: list[str]) -> None:
