@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 from hydra import version
@@ -48,7 +48,9 @@ def train(arguments: list[str]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us as they are
     version.setbase("1.3")
     arguments = [f"force={time.time_ns()}" if argument == "--force" else argument for argument in arguments]
-    args = get_args_parser().parse_args(arguments)
+    parser = get_args_parser()
+    parser.error = refuse_options  # type: ignore[method-assign]
+    args = parser.parse_args(arguments)
     check_options(args)
     own = own_conf(None if args.config_dir is None else Path(args.config_dir))
     say_hidden(own)
@@ -68,6 +70,11 @@ def train(arguments: list[str]) -> None:
                 hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="train")(job)()
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(explain(error, args.overrides)) from error
+
+
+def refuse_options(message: str) -> NoReturn:
+    """Says in one line what argparse finds wrong with options."""
+    raise InputError(f"{printable(message)} (prixfixe train --help shows what there is)")
 
 
 def check_options(args: argparse.Namespace) -> None:
@@ -262,7 +269,8 @@ def nearest(folder: Path) -> Path:
 
 def explain(error: Exception, overrides: Sequence[str]) -> str:
     """Hydra's refusal in one message, with the nearest choices where a name is misspelt."""
-    message = str(error).strip()
+    message = re.sub(r"\b[A-Z]\w*Error raised while", "Something is wrong in", str(error).strip())
+    message = re.sub(r"\b[A-Z]\w*Error\((['\"])(.*)\1\)", r"\2", message)
     cause = f" ({error.__cause__})" if error.__cause__ and str(error.__cause__) not in message else ""
     if isinstance(error, ConfigCompositionException) and (match := re.search(r"Could not override '([^']+)'", message)):
         keys = configuration_keys(overrides, of_hydra=match[1].startswith("hydra."))
