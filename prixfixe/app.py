@@ -10,9 +10,10 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 from hydra import version
@@ -47,7 +48,9 @@ def train(arguments: list[str]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us as they are
     version.setbase("1.3")
     arguments = [f"force={time.time_ns()}" if argument == "--force" else argument for argument in arguments]
-    args = get_args_parser().parse_args(arguments)
+    parser = get_args_parser()
+    parser.error = refuse_options  # type: ignore[method-assign]
+    args = parser.parse_args(arguments)
     check_options(args)
     own = own_conf(None if args.config_dir is None else Path(args.config_dir))
     say_hidden(own)
@@ -63,9 +66,15 @@ def train(arguments: list[str]) -> None:
         else:
             shown = [] if own is None or args.config_dir else ["--config-dir", str(own)]
             sys.argv = ["prixfixe train", *shown, *(typed.get(word, word) for word in arguments)]
-            hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="train")(job)()
+            with choices_named(args.overrides):
+                hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="train")(job)()
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(explain(error, args.overrides)) from error
+
+
+def refuse_options(message: str) -> NoReturn:
+    """Says in one line what argparse finds wrong with options."""
+    raise InputError(f"{printable(message)} (prixfixe train --help shows what there is)")
 
 
 def check_options(args: argparse.Namespace) -> None:
@@ -92,12 +101,10 @@ def start(args: argparse.Namespace, own: Path | None) -> None:
     application = Hydra.create_main_hydra2("app", search_path)
     name, overrides = args.config_name or "train", args.overrides
     try:
-        try:
+        with choices_named(overrides):
             config = application.compose_config(
                 name, overrides, run_mode=RunMode.MULTIRUN, validate_sweep_overrides=False
             )
-        except ValueError as error:  # of a choice that is no name, which Hydra does not tell
-            raise InputError(f"{printable(' '.join(overrides), 400)}: {printable(error)}") from error
         sweeps = args.multirun or config.hydra.mode == RunMode.MULTIRUN
         refuse_accidental_sweeps(overrides, sweeps=sweeps)
         refuse_unused(overrides, sweeps=sweeps, asked=args.multirun)
@@ -113,6 +120,15 @@ def start(args: argparse.Namespace, own: Path | None) -> None:
         single_run(application, name, overrides)
     finally:
         GlobalHydra.instance().clear()
+
+
+@contextmanager
+def choices_named(overrides: Sequence[str]) -> Iterator[None]:
+    """Inside, what Hydra raises for a choice that is no name, as in experiment=3, becomes an InputError."""
+    try:
+        yield
+    except ValueError as error:
+        raise InputError(f"{printable(' '.join(overrides), 400)}: {printable(error)}") from error
 
 
 def single_run(application: Hydra, name: str, overrides: list[str]) -> None:
@@ -253,7 +269,8 @@ def nearest(folder: Path) -> Path:
 
 def explain(error: Exception, overrides: Sequence[str]) -> str:
     """Hydra's refusal in one message, with the nearest choices where a name is misspelt."""
-    message = str(error).strip()
+    message = re.sub(r"\b[A-Z]\w*Error raised while", "Something is wrong in", str(error).strip())
+    message = re.sub(r"\b[A-Z]\w*Error\((['\"])(.*)\1\)", r"\2", message)
     cause = f" ({error.__cause__})" if error.__cause__ and str(error.__cause__) not in message else ""
     if isinstance(error, ConfigCompositionException) and (match := re.search(r"Could not override '([^']+)'", message)):
         keys = configuration_keys(overrides, of_hydra=match[1].startswith("hydra."))

@@ -142,6 +142,8 @@ def find_class(target: str, kind: type[T], origin: Origin = LOADED) -> type[T]:
         ) from error
     if not (isinstance(found, type) and issubclass(found, kind)):
         raise ContractError(f"_target_: {target} is no subclass of {kind.__module__}.{kind.__qualname__}")
+    if missing := ", ".join(sorted(getattr(found, "__abstractmethods__", ()))):
+        raise ContractError(f"_target_: {target} cannot be built, since it has no {missing} of its own")
     return found
 
 
@@ -235,7 +237,7 @@ def factory(
     if "_target_" not in node:
         raise InputError(f"{where}: no _target_; name the class, as in `_target_: blocks.core.bilstm.BiLSTM`")
     target = find_class(node["_target_"], kind, origin)
-    parameters = dict(list(inspect.signature(target).parameters.items())[given:])
+    parameters, hints = _constructor(target, given)
     if unknown := sorted(set(values) - set(parameters)):
         raise InputError(
             f"{where}.{printable(unknown[0], 200)}: {target.__name__} takes no such value; "
@@ -243,7 +245,6 @@ def factory(
         )
     if missing := [n for n, p in parameters.items() if p.default is p.empty and n not in values]:
         raise InputError(f"{where}.{missing[0]}: {target.__name__} needs this value and the configuration has none")
-    hints = typing.get_type_hints(target.__init__, include_extras=True)
     for name, value in values.items():
         if wrong := _unusable(value):
             raise InputError(f"{where}.{name}={printable(repr(value), 200)}: {wrong}")
@@ -252,6 +253,20 @@ def factory(
                 f"{where}.{name}={printable(repr(value), 200)}: {target.__name__} takes {_told(hints[name])} here"
             )
     return functools.partial(target, **values)
+
+
+def _constructor(target: type, given: int) -> tuple[dict[str, inspect.Parameter], dict[str, Any]]:
+    """The named parameters of a class's constructor after the `given` first ones, and the types of all, as far as they
+    can be read. *args and **kwargs have no names."""
+    try:
+        parameters = list(inspect.signature(target).parameters.items())[given:]
+    except (ValueError, TypeError) as error:
+        raise ContractError(f"_target_: {target.__qualname__} does not say which values it takes") from error
+    try:
+        hints = typing.get_type_hints(target.__init__, include_extras=True)
+    except Exception:  # of names that are there for a type checker alone: the class itself judges its values
+        hints = {}
+    return {n: p for n, p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}, hints
 
 
 def _unusable(value: Any) -> str | None:

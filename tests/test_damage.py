@@ -38,6 +38,7 @@ from prixfixe.errors import BusyError, InputError, TrainingError
 from prixfixe.experiment import run
 from prixfixe.lock import RunLock
 from prixfixe.run_folder import RunFolder
+from prixfixe.runs.reader import read_evaluation
 from prixfixe.simulation import simulate
 
 FEW = {
@@ -76,7 +77,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     sweep = make_grid(home / "sweep", choices=FEW, n=30, test=60, failed={"bhi+conv+bilstm+mlp": "killed"})
     shutil.rmtree(sweep / RUN)
     run(config, sweep / RUN, show_progress=False)
-    assert main(["evaluate", str(sweep / RUN), str(promoters), "--bootstrap", "0", "-o", str(home / "out")]) == 0
+    assert main(["evaluate", str(sweep / RUN), str(promoters), "--bootstrap", "0", "-o", str(home / "out.txt")]) == 0
     interrupted(config, home / "begun", 5)
     return Runs(sweep, home / "begun", config, promoters)
 
@@ -392,6 +393,25 @@ def test_targets_that_are_none_are_refused(change: dict[str, Any], runs: Runs) -
         code, _, err = ended("predict", folder, runs.table, "--device", "cpu")
         assert code == 2
         assert f"{file} is damaged" in err
+
+
+def test_targets_of_version_0_1_have_no_deviation_of_the_errors(runs: Runs) -> None:
+    with copied(runs.sweep / RUN) as folder:
+        now = ended("predict", folder, runs.table, "--device", "cpu")
+        file = folder / "targets.json"
+        known = json.loads(file.read_text())
+        del known["residual_sd"]
+        file.write_text(json.dumps(known))
+        assert ended("predict", folder, runs.table, "--device", "cpu") == now
+        assert now[0] == 0
+
+
+@pytest.mark.parametrize("content", ["[" + "[]," * 20_000_000 + "[]]", '{"subsets":[' + "{}," * 20_000_000 + "{}]}"])
+def test_a_file_of_millions_of_values_is_damaged_at_once(content: str, tmp_path: Path) -> None:
+    file = tmp_path / "evaluation.json"
+    file.write_text(content)
+    with in_time(3), pytest.raises(InputError, match="is damaged: it holds more than 2,097,152 values"):
+        read_evaluation(file)
 
 
 FACTS: dict[str, Callable[[dict[str, Any]], Any]] = {

@@ -125,6 +125,49 @@ def test_a_wrong_setting_is_refused_before_anything_is_made(
     assert not (tmp_path.parent / "x").exists() and not (tmp_path.parents[1] / "x").exists()
 
 
+@pytest.mark.parametrize("setting", ["experiment=3", "experiment=null", "sizes=1", "hydra=null", "seed=" + "9" * 5000])
+@pytest.mark.parametrize("mode", [[], ["-m"], ["--cfg", "job"]], ids=["one", "-m", "--cfg"])
+def test_what_is_no_choice_is_refused_however_it_is_asked_for(
+    setting: str, mode: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["prixfixe"])
+    assert main(["train", *mode, *BASE, setting]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and len(err.splitlines()) == 1
+    assert err.startswith("prixfixe: ") and "ValueError" not in err
+    assert not list(tmp_path.rglob("*"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--nope"], "unrecognized arguments: --nope (prixfixe train --help shows"),
+        (["--cfg"], "argument --cfg/-c: expected one argument"),
+        (["--cfg=nope"], "argument --cfg/-c: invalid choice: 'nope'"),
+        (["--force=1"], "argument"),
+        (["--resume"], "argument --resume: expected one argument: give one"),
+        (["training.epochs=${oc.env:NO_SUCH_NAME}"], "Environment variable 'NO_SUCH_NAME' not found"),
+        (["-m", "+hydra.launcher.x=1"], "unexpected keyword argument 'x'"),
+    ],
+    ids=str,
+)
+def test_what_argparse_and_hydra_refuse_is_one_message(
+    words: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["prixfixe"])
+    assert main(["train", *words[:-1], *([] if "--resume" in words else BASE), words[-1]]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and message in err
+    assert err.startswith("prixfixe: ") and "usage:" not in err and "KeyError" not in err and "TypeError" not in err
+    assert not list(tmp_path.rglob("*"))
+
+
 LEAVES = ("seed", "sweep", "variant", "force", "logger")
 GROUPS = ("training", "bins", "optim", "choices", "core", "recipe", "dataset")
 ANYTHING = st.recursive(

@@ -16,13 +16,16 @@ from conftest import demo
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.optim import Optimizer
 
 import prixfixe
 from prixfixe.cli import main
+from prixfixe.datasets import Dataset
 from prixfixe.errors import InputError
 from prixfixe.experiment import run
-from prixfixe.parts import LOADED, OWN, Origin, find_class, judged
+from prixfixe.parts import LOADED, OWN, Origin, factory, find_class, judged
 from prixfixe.paths import packages_named
+from prixfixe.recipe import Recipe
 from prixfixe.run_folder import SLOTS
 from prixfixe.training.resume import plain_configuration
 
@@ -283,6 +286,21 @@ def test_a_target_that_is_no_text(value: Any) -> None:
     for origin in (OWN, LOADED):
         with pytest.raises(InputError, match="is no class's name"):
             judged(value, origin)
+
+
+@pytest.mark.parametrize(
+    ("target", "kind", "values", "message"),
+    [
+        ("prixfixe.datasets.Dataset", Dataset, {}, "cannot be built, since it has no read of its own"),
+        ("prixfixe.recipe.Recipe", Recipe, {}, "cannot be built, since it has no encode of its own"),
+        ("torch.optim.swa_utils.AveragedModel", nn.Module, {"x": 1}, "AveragedModel takes no such value"),
+        ("prixfixe.layers.LSTM", nn.Module, {"kwargs": 3}, "LSTM takes no such value"),
+        ("torch.optim.Optimizer", Optimizer, {}, "Optimizer needs this value"),
+    ],
+)
+def test_a_class_that_is_no_part_is_refused(target: str, kind: type, values: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        factory({"_target_": target, **values}, kind, where="core", given=int(kind in (nn.Module, Optimizer)))
 
 
 def test_packages_of_a_conf_folder(tmp_path: Path) -> None:

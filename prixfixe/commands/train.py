@@ -64,10 +64,13 @@ def run(args: argparse.Namespace) -> int:
 def resume(words: list[str]) -> int:
     from prixfixe.errors import InputError
 
-    parser = argparse.ArgumentParser(prog="prixfixe train", add_help=False, allow_abbrev=False)
+    parser = argparse.ArgumentParser(prog="prixfixe train", add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--resume", type=Path, required=True)
     parser.add_argument("--config-dir", "-cd", type=Path)
-    known, others = parser.parse_known_args(words)
+    try:
+        known, others = parser.parse_known_args(words)
+    except argparse.ArgumentError as error:
+        raise InputError(f"{error}: give one, as in prixfixe train --resume runs/single/NAME") from error
     if others:
         raise InputError(
             f"--resume goes on with a run as it is, and takes no settings: {printable(' '.join(others), 200)}"

@@ -24,6 +24,7 @@ SafeLoader = getattr(
 )  # the same in C, ten times as fast, where PyYAML was built with it
 MOST_NESTED = 32  # dictionaries and lists in each other
 LARGEST_INTEGER = 2**64
+MOST_VALUES = 2**21  # of a JSON file, counted by its commas and brackets, text's own included
 LONGEST_NUMBER = 400  # letters of it in YAML: those of more take long to read
 LARGEST_ARRAYS = 2**32 - 1  # bytes of an npz file: beyond it, the directory at its end has another form
 LARGEST_DIRECTORY = 2**16  # bytes of that directory; a member takes about 60
@@ -38,6 +39,8 @@ def damaged(file: Path, reason: object) -> InputError:
 def load_json(file: Path, limit: int) -> Any:
     """The content of a JSON file of at most `limit` bytes; a key that comes twice is damage."""
     content = read_bytes(file, limit=limit)
+    if sum(map(content.count, (b",", b"[", b"{"))) > MOST_VALUES:
+        raise damaged(file, f"it holds more than {MOST_VALUES:,} values")
     try:
         return checked(json.loads(content, object_pairs_hook=_unique, parse_int=_integer))
     except RecursionError:

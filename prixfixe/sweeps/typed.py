@@ -69,7 +69,10 @@ def refuse_accidental_sweeps(overrides: Sequence[str], *, sweeps: bool) -> None:
 
 
 def _parsed(word: str) -> Override:
-    return OverridesParser.create().parse_override(word)
+    try:
+        return OverridesParser.create().parse_override(word)
+    except ValueError as error:  # of a number of thousands of digits
+        raise InputError(f"{printable(word, 200)}: the number in it has too many digits") from error
 
 
 def _texts(value: str) -> str:
