@@ -260,7 +260,8 @@ def read_targets(file: Path) -> dict[str, Any]:
         raise InputError(f"{printable(file)} is missing: train the run again")
     targets = validated(Targets, content, file)
     bins = targets["bins"]
-    lists = [targets[name] for name in ("tasks", "mean", "std", "residual_sd")] + [bins["low"], bins["high"]]
+    lists = [targets[name] for name in ("tasks", "mean", "std")] + [bins["low"], bins["high"]]
+    lists.append(targets.get("residual_sd"))  # which a run of version 0.1 has not
     if len({len(values) for values in lists if isinstance(values, list)}) > 1:
         raise damaged(file, "its tasks, means, deviations and bins are not as many")
     if len(set(targets["tasks"])) < len(targets["tasks"]):
