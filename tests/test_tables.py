@@ -168,7 +168,10 @@ def corrupted(content: bytes, position: int, change: int) -> bytes:
         ("ACGT\t1\n  \nACGT\t2\n", ":2: the sequence is empty"),
         ("ACGT\t1\nACGT\tlow\n", ":2: the expression 'low' is not a finite number"),
         ("ACGT\t1\nACGT\t-inf\n", ":2: the expression '-inf' is not a finite number"),
-        ("ACGT\t1\nACGT\t\u0661\u0662\n", ":2: the expression '\u0661\u0662' is not a finite number; .* the digits 0 to 9"),
+        (
+            "ACGT\t1\nACGT\t\u0661\u0662\n",
+            ":2: the expression '\u0661\u0662' is not a finite number; .* the digits 0 to 9",
+        ),
         ("ACGT\t1\nACGT\t\u22121.5\n", ":2: the expression '\u22121.5' is not a finite number; .* a plain -"),
         ("ACGT\t1\nACGT\t1e999\n", ":2: the expression '1e999' is not a finite number"),
         ("ACGT\t1\nACGT\n", ":2: 1 columns where 2 were expected"),

@@ -597,10 +597,10 @@ def _remarks(table: _Table, columns: _Columns, tally: _Tally, rows: int) -> tupl
             name = f"a column {printable(table.first[at], 100)}" if table.has_header else "a third column"
             some = ", ".join(printable(label, 30) for label in labels[:4]) + (", ..." if len(labels) > 4 else "")
             held_out = next((label for label in labels if label.lower() in VALIDATION_NAMES), labels[0])
-            found.append(
-                f"{printable(table.path)} has {name} ({some}), which is not used: {override('dataset.fold', held_out)} "
-                "validates on one of its folds, and trains on the others"
-            )
+            use = f"{override('dataset.fold', held_out)} validates on one of its folds, and trains on the others"
+            if len(labels) == 1:  # of the first rows
+                use = "where it holds several folds, dataset.fold=NAME validates on one of them"
+            found.append(f"{printable(table.path)} has {name} ({some}), which is not used: {use}")
     return tuple(found)
 
 
