@@ -136,6 +136,8 @@ class Table(Dataset):
         check_expression(measurements, self.path)
         said = list(measurements.remarks)
         if self.folds is not None:
+            own, without = " validates on one of its folds", f", without dataset.folds={self.folds},"
+            said = [remark.replace(own, without + own) for remark in said]
             made = cluster_folds(measurements, self.folds, seed=self.split_seed)
             measurements = replace(measurements, fold=made)
         rows, test = np.arange(len(measurements)), None

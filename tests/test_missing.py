@@ -206,7 +206,7 @@ class Given(Dataset):
 
 @pytest.mark.parametrize("final", ["soft_bins kl", "mlp"])
 def test_a_run_trains_and_scores_what_was_measured(final: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(experiment, "dataset", lambda config: Given())
+    monkeypatch.setattr(experiment, "dataset", lambda config, origin: Given())
     config = table(combination(final), tmp_path / "none.tsv", epochs=8, batch_size=16)
     found = run(config, tmp_path / "run", show_progress=False)
     folder = RunFolder(tmp_path / "run")
@@ -245,7 +245,7 @@ class Naive(ScalarFinalBlock):
 def test_a_block_that_does_not_leave_them_out_is_told_which_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(experiment, "dataset", lambda config: Given())
+    monkeypatch.setattr(experiment, "dataset", lambda config, origin: Given())
     config = table(combination("mlp"), tmp_path / "none.tsv", epochs=1, batch_size=16)
     config["final"] = {"_target_": f"{__name__}.Naive"}
     with pytest.raises(TrainingError, match=r"at step 1; .*batch\['y'\] is NaN where .*contract\.mean_over_measured"):

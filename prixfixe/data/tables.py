@@ -597,7 +597,9 @@ def _remarks(table: _Table, columns: _Columns, tally: _Tally, rows: int) -> tupl
             name = f"a column {printable(table.first[at], 100)}" if table.has_header else "a third column"
             some = ", ".join(printable(label, 30) for label in labels[:4]) + (", ..." if len(labels) > 4 else "")
             held_out = next((label for label in labels if label.lower() in VALIDATION_NAMES), labels[0])
-            use = f"{override('dataset.fold', held_out)} validates on one of its folds, and trains on the others"
+            number = re.fullmatch("[0-9]{1,15}", held_out) is not None  # which needs no quotes
+            chosen = f"dataset.fold={held_out}" if number else override("dataset.fold", held_out)
+            use = f"{chosen} validates on one of its folds, and trains on the others"
             if len(labels) == 1:  # of the first rows
                 use = "where it holds several folds, dataset.fold=NAME validates on one of them"
             found.append(f"{printable(table.path)} has {name} ({some}), which is not used: {use}")
