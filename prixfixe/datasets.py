@@ -136,6 +136,8 @@ class Table(Dataset):
         check_expression(measurements, self.path)
         said = list(measurements.remarks)
         if self.folds is not None:
+            own, without = " validates on one of its folds", f", without dataset.folds={self.folds},"
+            said = [remark.replace(own, without + own) for remark in said]
             made = cluster_folds(measurements, self.folds, seed=self.split_seed)
             measurements = replace(measurements, fold=made)
         rows, test = np.arange(len(measurements)), None
@@ -175,7 +177,9 @@ class Table(Dataset):
         enough(validation, self.validation or f"dataset.fold={self.fold} of {self.path}", "validate")
         if test is not None:
             enough(test, self.test or f"dataset.test_fold={self.test_fold} of {self.path}", "test")
-        split = Split(train, validation, content=content, warnings=tuple(said), test=test)
+        said += _too_few_measured(validation, "validation")
+        said += [] if test is None else _too_few_measured(test, "test")
+        split = Split(train, validation, content=content, warnings=tuple(dict.fromkeys(said)), test=test)
         return self._with_leaks(split)
 
     def _other_table(self, path: str, measurements: Measurements, said: list[str]) -> tuple[Measurements, str]:
@@ -232,22 +236,24 @@ class Table(Dataset):
             if both := found["both"]:
                 said.append(
                     f"{both} of the {len(held_out)} {part} sequences stand in training as well (or as their reverse "
-                    f"complement, their insert on either strand, or a window that overlaps){self._advice()}"
+                    f"complement, their insert on either strand, or a window that overlaps){self._advice(part)}"
                 )
             if near.count > both:
                 said.append(
                     f"{near.text(f'{part} sequence')} share a stretch of {STRETCH} nt or more with a training "
-                    f"sequence, so that their scores tell of memory as well{self._advice()}"
+                    f"sequence, so that their scores tell of memory as well{self._advice(part)}"
                 )
         share = NearDuplicates(**counts["validation"]["near"]).share
         return replace(split, warnings=tuple(said), near_duplicates=share)
 
-    def _advice(self) -> str:
+    def _advice(self, part: str) -> str:
         """What to type so that similar sequences stand on one side."""
+        others = [name for name in ("validation", "test") if getattr(self, name) is not None]
         if self.folds is not None:
-            return ""
-        instead = "" if self.validation is None else " instead of dataset.validation"
-        return f"; with dataset.folds=10 dataset.fold=0{instead}, similar sequences stand on one side"
+            return "; dataset.test_fold=N instead of dataset.test tests on another of the folds" if others else ""
+        tested = " dataset.test_fold=1" if part == "test" or self.test_fold is not None else ""
+        instead = f" instead of {' and '.join(f'dataset.{name}' for name in others)}" if others else ""
+        return f"; with dataset.folds=10 dataset.fold=0{tested}{instead}, similar sequences stand on one side"
 
 
 def enough(measurements: Measurements, where: str, purpose: str) -> None:
@@ -258,6 +264,26 @@ def enough(measurements: Measurements, where: str, purpose: str) -> None:
         raise InputError(
             f"{where}: too few sequences to {purpose} on ({len(measurements)}); at least {FEWEST_VALIDATION} are needed"
         )
+
+
+def _too_few_measured(held_out: Measurements, part: str) -> list[str]:
+    """Which of several tasks add nothing to the scores, a sentence each."""
+    from prixfixe.metrics import FEWEST_MEASURED
+
+    if held_out.expression.ndim == 1:
+        return []
+    counts = (~np.isnan(held_out.expression)).sum(axis=0).tolist()
+    if max(counts) < FEWEST_MEASURED:
+        raise InputError(
+            f"no task is measured in {FEWEST_MEASURED} or more of the {len(held_out)} {part} sequences: hold out "
+            "others, or more of them"
+        )
+    return [
+        f"{printable(task, 100)} is measured in {count} of the {len(held_out)} {part} sequences, too few to score: "
+        "Pearson r, Spearman rho and MSE are of the other tasks"
+        for task, count in zip(held_out.tasks, counts, strict=True)
+        if count < FEWEST_MEASURED
+    ]
 
 
 def checked_fraction(training_fraction: float) -> float:
@@ -278,7 +304,9 @@ def training_share(rows: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     return rows[np.sort(drawn)]
 
 
-def expression_range(expression: np.ndarray, given: tuple[float, float] | None) -> tuple[float, float]:
+def expression_range(
+    expression: np.ndarray, given: tuple[float, float] | None, task: str = "expression"
+) -> tuple[float, float]:
     """The expressions that stand for the first and the last bin, in the measurement's own units.
 
     expression: (n,), of one task, without missing ones.
@@ -297,6 +325,7 @@ def expression_range(expression: np.ndarray, given: tuple[float, float] | None) 
     low, high = float(expression.min()), float(expression.max())
     if low == high:
         raise InputError(
-            f"every training sequence has the expression {low}: there is nothing to learn; check the expression column"
+            f"{printable(task, 100)} is {low:.6g} wherever it was measured in training "
+            f"({counted(len(expression), 'sequence')}): there is nothing to learn; check that column, or choose another"
         )
     return low, high

@@ -269,14 +269,14 @@ def own_range_remark(train: Measurements) -> str | None:
     if not ranges:
         return None
     more = f"; and so on for {len(ranges) - 3} more tasks" if len(ranges) > 3 else ""
-    return f"bins: the first and the last stand for {'; '.join(ranges[:3])}{more} (bins.range=[LOW,HIGH] sets others)"
+    others = "[LOW,HIGH]" if len(train.tasks) == 1 else "[[LOW,HIGH],[LOW,HIGH]], a pair a task,"
+    return f"bins: the first and the last stand for {'; '.join(ranges[:3])}{more} (bins.range={others} sets others)"
 
 
 def bins_of(node: Mapping[str, Any], train: Measurements) -> Bins:
     """The bins of a training set: of several tasks, each has its own range."""
-    ranges = [
-        expression_range(column, given) for column, given in zip(*_ranges_given(node["range"], train), strict=True)
-    ]
+    columns, given = _ranges_given(node["range"], train)
+    ranges = [expression_range(*one) for one in zip(columns, given, train.tasks, strict=True)]
     lows, highs = zip(*ranges, strict=True)
     one = len(ranges) == 1
     try:

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
+FEWEST_MEASURED = 3  # of one row there is no correlation, and of two it is 1 or -1
+
 
 def pearson_r(measured: ArrayLike, predicted: ArrayLike) -> float:
     """Pearson correlation, the mean over tasks."""
@@ -57,13 +59,14 @@ def scores(measured: ArrayLike, predicted: ArrayLike, *, missing: bool = False) 
 
     Of (n, tasks) each is the plain mean of the tasks' own scores, for MSE also where their units differ, and `n` counts
     a sequence once, not once a task. `scores_by_task` keeps the tasks apart.
-    missing: a measurement that is NaN was not made. A task that was measured in no row adds nothing to the means, and
-    `n` counts the sequences of which a task was.
+    missing: a measurement that is NaN was not made. A task that was measured in fewer than `FEWEST_MEASURED` rows adds
+    nothing to the means, unless all were, and `n` counts the sequences of which a task was.
     """
     truth, guess = _by_task(measured, predicted)
     if missing and np.isnan(truth).any():
         kept = [_measured(*task) for task in zip(truth, guess, strict=True)]
-        by_task = [scores(*task) for task in kept if len(task[0])]
+        enough = [task for task in kept if len(task[0]) >= FEWEST_MEASURED]
+        by_task = [scores(*task) for task in enough or kept if len(task[0])]
         names = ("pearson_r", "spearman_rho", "mse")
         means = {name: float(np.mean([found[name] for found in by_task])) if by_task else np.nan for name in names}
         return {**means, "n": int((~np.isnan(truth)).any(axis=0).sum())}

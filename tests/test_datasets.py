@@ -11,7 +11,7 @@ from conftest import demo, random_strings, reverse_complement
 import prixfixe
 from prixfixe.datasets import Simulated, Table, expression_range
 from prixfixe.errors import InputError
-from prixfixe.experiment import run
+from prixfixe.experiment import bins_of, run
 from prixfixe.simulation import simulate
 
 
@@ -104,7 +104,7 @@ def test_a_set_column_is_named_and_its_test_rows_are_never_trained_on(promoters:
     frame.loc[5, "set"] = ""
     frame.to_csv(promoters, sep="\t", index=False)
     assert len(table(promoters).read().train) == 108  # a gap is no error where no fold is asked for
-    with pytest.raises(InputError, match="1 of 120 rows have no fold"):
+    with pytest.raises(InputError, match=r":[0-9]+: the fold is empty"):
         table(promoters, fold="val").read()
 
 
@@ -268,3 +268,38 @@ def test_real_promoters_train(real_data: Path, tmp_path: Path) -> None:
     )
     assert metrics["n"] == 637
     assert metrics["pearson_r"] > 0.3
+
+
+def sparse(path: Path, measured: list[int]) -> Path:
+    """Two tasks, the second of which is measured in some rows only; five folds."""
+    frame = columns(path).rename(columns={"expression": "a"}).assign(fold=lambda f: np.arange(len(f)) % 5)
+    frame["b"] = frame.a.where(np.isin(np.arange(len(frame)), measured))
+    frame.to_csv(path, sep="\t", index=False)
+    return path
+
+
+def test_a_task_measured_in_too_few_held_out_rows_is_named(promoters: Path) -> None:
+    path = sparse(promoters, [0, *range(1, 120, 5)])
+    split = table(path, fold=0, expression=["a", "b"]).read()
+    assert "b is measured in 1 of the 24 validation sequences, too few to score" in " ".join(split.warnings)
+    assert not any("too few" in warning for warning in table(path, fold=1, expression=["a", "b"]).read().warnings)
+    columns(path).assign(a=lambda f: f.a.where(f.fold != 0)).to_csv(path, sep="\t", index=False)
+    with pytest.raises(InputError, match="too few sequences to validate"):
+        table(path, fold=0, expression=["a", "b"]).read()
+
+
+def test_a_task_that_is_the_same_in_every_row_is_named(promoters: Path) -> None:
+    split = table(sparse(promoters, [7]), expression=["a", "b"], fold=0).read()
+    with pytest.raises(InputError, match=r"b is .* wherever it was measured in training \(1 sequence\)"):
+        bins_of({"number": 18, "shift": 0.5, "sd": 0.5, "range": None}, split.train)
+
+
+def test_advice_on_a_test_set_that_stands_in_training_makes_a_test_fold(promoters: Path) -> None:
+    said = " ".join(table(promoters, test=str(promoters)).read().warnings)
+    assert "dataset.folds=10 dataset.fold=0 dataset.test_fold=1 instead of dataset.test, similar sequences" in said
+
+
+def test_a_fold_column_with_one_fold_is_named_without_untrue_advice(promoters: Path) -> None:
+    columns(promoters).assign(set="Train").to_csv(promoters, sep="\t", index=False)
+    (said,) = table(promoters).read().warnings
+    assert "a column set (Train), which is not used: where it holds several folds, dataset.fold=NAME" in said

@@ -1,6 +1,7 @@
 """`prixfixe predict`: the text that it writes, chunk by chunk, and nothing of it where the input is bad."""
 
 import gzip
+import json
 import os
 import shutil
 import subprocess
@@ -185,6 +186,19 @@ def test_what_is_no_run_folder(one_task, tmp_path, capsys):
     (tmp_path / "config.yaml").write_bytes(b"seed: \xff\n")
     assert main(["predict", str(tmp_path), str(tmp_path / "input")]) == 2
     assert f"{tmp_path / 'config.yaml'} is damaged" in capsys.readouterr().err
+
+
+def test_a_run_of_version_0_1_which_kept_no_residuals_predicts(two_tasks, tmp_path, capsys):
+    old = shutil.copytree(two_tasks, tmp_path / "old")
+    targets = json.loads((old / "targets.json").read_text())
+    del targets["residual_sd"]
+    targets["bins"] |= {"low": 0.0, "high": 17.0}
+    (old / "targets.json").write_text(json.dumps(targets))
+    write_table(tmp_path / "t.txt")
+    assert main(["predict", str(old), str(tmp_path / "t.txt")]) == 0
+    found = capsys.readouterr().out
+    assert main(["predict", str(two_tasks), str(tmp_path / "t.txt")]) == 0
+    assert found == capsys.readouterr().out
 
 
 def test_the_advice_on_columns_is_the_commands_own(one_task, tmp_path, capsys):

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prixfixe.construct import LEFT_FLANK, RIGHT_FLANK
+from prixfixe.data import splits
 from prixfixe.data.flanks import flanks, inserts
 from prixfixe.data.measurements import Measurements
 from prixfixe.data.near_duplicates import near_duplicates
@@ -58,6 +59,13 @@ def test_neighbours_by_one_letter_do_not_collide():
     }
     strings = sorted(pairs)
     assert len(np.unique(strand_hash(Sequences.from_strings(strings)))) == len(strings)
+
+
+def test_sequences_hashed_one_by_one_hash_as_many_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    sequences = Sequences.from_strings(["", "A", "ACGTNAC", *random_strings(4, 100), "ACGTACGT" * 1000])
+    one_by_one = strand_hash(sequences)
+    monkeypatch.setattr(splits, "FEW_ROWS", 0)
+    np.testing.assert_array_equal(one_by_one, strand_hash(sequences))
 
 
 def test_no_sequence_stands_on_both_sides():

@@ -168,6 +168,11 @@ def corrupted(content: bytes, position: int, change: int) -> bytes:
         ("ACGT\t1\n  \nACGT\t2\n", ":2: the sequence is empty"),
         ("ACGT\t1\nACGT\tlow\n", ":2: the expression 'low' is not a finite number"),
         ("ACGT\t1\nACGT\t-inf\n", ":2: the expression '-inf' is not a finite number"),
+        (
+            "ACGT\t1\nACGT\t\u0661\u0662\n",
+            ":2: the expression '\u0661\u0662' is not a finite number; .* the digits 0 to 9",
+        ),
+        ("ACGT\t1\nACGT\t\u22121.5\n", ":2: the expression '\u22121.5' is not a finite number; .* a plain -"),
         ("ACGT\t1\nACGT\t1e999\n", ":2: the expression '1e999' is not a finite number"),
         ("ACGT\t1\nACGT\n", ":2: 1 columns where 2 were expected"),
         ("ACGT\t1\nACGT\t1\t2\n", ":2: 3 columns where 2 were expected"),
@@ -195,6 +200,13 @@ def corrupted(content: bytes, position: int, change: int) -> bytes:
 def test_bad_input_is_refused_with_its_place(content, message, tmp_path):
     with pytest.raises(InputError, match=message):
         read_measurements(write(tmp_path, content))
+
+
+@pytest.mark.parametrize("names", [["12345678901234567890", "1"], ["\u0661", "1"]], ids=["20-digits", "arabic"])
+def test_folds_of_digits_that_are_no_number_keep_their_names(names, tmp_path):
+    rows = "".join(f"ACGT\t1\t{names[row % 2]}\n" for row in range(6))
+    read = read_measurements(write(tmp_path, "seq\texpression\tfold\n" + rows), fold=True)
+    assert np.asarray(read.fold).tolist() == names * 3
 
 
 def test_a_problem_far_into_a_large_file_has_its_line(tmp_path, monkeypatch):

@@ -31,7 +31,7 @@ from prixfixe.data.tables import read_measurements
 from prixfixe.errors import InputError
 from prixfixe.files import write_json
 
-FORMAT = 4  # counts up when what is kept, or what the reader makes of a file, changes
+FORMAT = 5  # counts up when what is kept, or what the reader makes of a file, changes
 KEPT = ("tasks", "remarks", "files")  # of a manifest, beside its checksum
 CHUNK_BYTES = 1 << 16
 SETTLED_SECONDS = 5.0  # a file changed less than this ago may change again without a new time stamp

@@ -27,6 +27,8 @@ KMER = 20  # in the largest sets (5e8 k-mers) chance alone shares few of them
 KMER_WINDOW = 5  # one k-mer is kept of this many neighbours
 NO_KMER = np.uint64(2**64 - 1)
 FOLDS_SHOWN = 20
+FEW_ROWS = 8  # hashed one by one
+MULTIPLIER = 0x9E3779B97F4A7C15  # of a hash
 
 
 @dataclass(frozen=True)
@@ -346,11 +348,23 @@ def _hashed(sequences: Sequences) -> np.ndarray:
     letters = sequences.padded(-(-sequences.longest // 8) * 8)
     np.bitwise_xor(letters, np.uint8(N), out=letters)  # padding becomes 0
     words = letters.view("<u8").T.copy()
-    hashes = np.zeros(len(sequences), dtype=np.uint64)
-    for word in words[::-1]:  # from the end, so that words of padding leave the hash at 0
-        hashes = (hashes ^ word) * np.uint64(0x9E3779B97F4A7C15)
-        hashes ^= hashes >> np.uint64(32)
+    if len(sequences) <= FEW_ROWS:
+        hashes = np.array([_hashed_words(row) for row in words.T.tolist()], dtype=np.uint64)
+    else:
+        hashes = np.zeros(len(sequences), dtype=np.uint64)
+        for word in words[::-1]:  # from the end, so that words of padding leave the hash at 0
+            hashes = (hashes ^ word) * np.uint64(MULTIPLIER)
+            hashes ^= hashes >> np.uint64(32)
     return _mix(hashes ^ _mix(sequences.lengths.astype(np.uint64)))
+
+
+def _hashed_words(words: list[int]) -> int:
+    """The same for one sequence: of a few long ones, numpy takes longer for each word than Python does."""
+    value = 0
+    for word in reversed(words):
+        value = (value ^ word) * MULTIPLIER & 0xFFFFFFFFFFFFFFFF
+        value ^= value >> 32
+    return value
 
 
 def _mix(values: np.ndarray) -> np.ndarray:

@@ -597,10 +597,12 @@ def _remarks(table: _Table, columns: _Columns, tally: _Tally, rows: int) -> tupl
             name = f"a column {printable(table.first[at], 100)}" if table.has_header else "a third column"
             some = ", ".join(printable(label, 30) for label in labels[:4]) + (", ..." if len(labels) > 4 else "")
             held_out = next((label for label in labels if label.lower() in VALIDATION_NAMES), labels[0])
-            found.append(
-                f"{printable(table.path)} has {name} ({some}), which is not used: {override('dataset.fold', held_out)} "
-                "validates on one of its folds, and trains on the others"
-            )
+            number = re.fullmatch("[0-9]{1,15}", held_out) is not None  # which needs no quotes
+            chosen = f"dataset.fold={held_out}" if number else override("dataset.fold", held_out)
+            use = f"{chosen} validates on one of its folds, and trains on the others"
+            if len(labels) == 1:  # of the first rows
+                use = "where it holds several folds, dataset.fold=NAME validates on one of them"
+            found.append(f"{printable(table.path)} has {name} ({some}), which is not used: {use}")
     return tuple(found)
 
 
@@ -634,8 +636,10 @@ DECIMAL_COMMA = "a comma is no part of a number here: write a decimal point, and
 
 def _number(cell: str) -> float:
     """The number that a cell holds; NaN where it holds none."""
+    if not cell.isascii() or set(cell) & set("_\r\n"):  # Python alone reads 1_0 and digits of other scripts
+        return math.nan
     try:
-        return math.nan if set(cell) & set("_\r\n") else float(cell)  # Python alone reads 1_0 as a number
+        return float(cell)
     except ValueError:
         return math.nan
 
@@ -824,7 +828,8 @@ def _chromosome_number(name: str) -> int:
 def _as_folds(names: np.ndarray) -> np.ndarray:
     """int64 where every fold is a whole number, or else the names as they are."""
     different = np.unique(names).tolist()
-    return names.astype(np.int64) if all(re.fullmatch(r"-?\d+", name) for name in different) else names
+    numbers = all(re.fullmatch(r"-?[0-9]{1,16}", name) for name in different)  # others are names, whatever their digits
+    return names.astype(np.int64) if numbers else names
 
 
 def _text(value: Any) -> str:
@@ -858,6 +863,7 @@ def _problem(
             return f"the {role} is empty"
         if not _is_number(texts[column]) and not (unmeasured and _is_missing(texts[column])):
             advice = f"; {DECIMAL_COMMA}" if _has_decimal_comma(texts[column]) else ""
+            advice = advice if text.isascii() else "; write it with the digits 0 to 9, a plain - and a decimal point"
             return f"the {role} {text!r} is not a finite number{advice}"
     if columns.fold is not None:
         if not texts[columns.fold] and needs_fold:

@@ -71,12 +71,16 @@ class Training(Group):
     device: str = Field(description="choose auto, cpu, cuda or cuda:N")
 
 
+Pair = Annotated[list[float], Field(min_length=2, max_length=2)]
+
+
 class BinSettings(Group):
     number: int = Field(ge=2, le=10_000, description="a whole number, at least 2")
     shift: float = Field(ge=-1e6, le=1e6, description="a number of bins")
     sd: float = Field(gt=0, le=1e6, description="a number above 0")
-    range: Annotated[list[float], Field(min_length=2, max_length=2)] | None = Field(
-        description="the expressions of the first and the last bin, the lower one first, as [0,17], or null"
+    range: Pair | Annotated[list[Pair], Field(min_length=1)] | None = Field(
+        description="the expressions of the first and the last bin, the lower one first, as [0,17], a list of such "
+        "pairs, one a task, as [[0,17],[-2,2]], or null"
     )
 
 
@@ -123,9 +127,10 @@ def check_settings(config: Mapping[str, Any], origin: Origin) -> None:
     _validated(Settings, config, "")
     judge_all(config, origin)
     find_device(config["training"]["device"])
-    low_high = config["bins"]["range"]
-    if low_high is not None and not low_high[0] < low_high[1]:
-        raise InputError(f"bins.range={low_high}: the first number must be the lower one")
+    given = config["bins"]["range"] or []
+    for low, high in given if all(isinstance(pair, list) for pair in given) else [given]:
+        if not low < high:
+            raise InputError(f"bins.range={given}: the first number must be the lower one")
     name = run_name(config["choices"], config["seed"], config.get("variant"))
     if len(name.encode()) > LONGEST_FOLDER:
         raise InputError(f"{printable(name, 300)}: no folder can be called that; choose a shorter variant")
