@@ -184,7 +184,7 @@ def test_the_settings_of_a_split_are_those_of_the_dataset() -> None:
     known = {f"dataset.{name}" for name in inspect.signature(Table).parameters}
     assert set(SPLIT) < known
     assert known - set(SPLIT) == {
-        f"dataset.{name}" for name in ("path", "validation", "test", "sequence", "expression")
+        f"dataset.{name}" for name in ("path", "validation", "test", "sequence", "expression", "training_fraction")
     }
 
 

@@ -472,7 +472,7 @@ def test_command_scores_a_run(
     with pytest.raises(InputError, match="no run folder"):
         call(run, folder)
     (run / "config.yaml").write_text("")
-    monkeypatch.setattr("prixfixe.load", lambda path: Model(), raising=False)
+    monkeypatch.setattr("prixfixe.load", lambda path, **_: Model(), raising=False)
     assert call(run, folder, "--bootstrap", 10, "--format", "json") == 0
     assert json.loads(capsys.readouterr().out) == json.loads((run / "evaluation.json").read_text())
     kept = np.load(run / "test.npz", allow_pickle=False)
@@ -489,7 +489,7 @@ def test_command_scores_a_sweep(
     class Model:
         recipe = SimpleNamespace(longest=10**6)
 
-        def __init__(self, path: Path) -> None:
+        def __init__(self, path: Path, **_: object) -> None:
             self.position = 0 if path.name == "a" else 1
 
         def predict_sequences(self, sequences: Sequences) -> np.ndarray:
@@ -523,7 +523,7 @@ def test_command_refuses_what_is_not_there(tmp_path: Path) -> None:
 def test_a_sweep_passes_over_runs_that_cannot_be_scored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def load(path: Path) -> SimpleNamespace:
+    def load(path: Path, **_: object) -> SimpleNamespace:
         if path.name == "b":
             raise InputError(f"{path / 'weights.safetensors'} is damaged\x1b[2J")
         return SimpleNamespace(

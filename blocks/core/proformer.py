@@ -30,7 +30,7 @@ class Proformer(Block):
         self,
         inputs: InputSpec,
         *,
-        blocks: Annotated[int, Ge(1), Le(1000)],
+        blocks: Annotated[int, Ge(0), Le(1000)],
         heads: int,
         head_width: int | None,
         expansion: int,

@@ -3,17 +3,6 @@ cell."""
 
 from __future__ import annotations
 
-import unicodedata
-
-UNPRINTABLE = (
-    "Cc",
-    "Cf",
-    "Cs",
-    "Co",
-    "Cn",
-    "Zl",
-    "Zp",
-)  # controls, invisible and direction marks, lone surrogates, line ends
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for the beginning of a formula
 
 
@@ -24,9 +13,7 @@ def printable(value: object, limit: int = 2000) -> str:
     """
     text = str(value)
     text = text if len(text) <= limit else text[:limit] + "..."
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(map(_visible, text))
+    return text if text.isprintable() else "".join(map(_visible, text))
 
 
 def printable_lines(value: object, limit: int = 1_000_000) -> str:
@@ -48,5 +35,5 @@ def csv_cell(value: object) -> object:
 
 
 def _visible(character: str) -> str:
-    hidden = unicodedata.category(character) in UNPRINTABLE
-    return character.encode("unicode_escape").decode() if hidden else character
+    """Controls, invisible and direction marks, lone surrogates, line ends and odd spaces by their number."""
+    return character if character.isprintable() else character.encode("unicode_escape").decode()
