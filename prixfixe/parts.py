@@ -255,7 +255,7 @@ def factory(
     return functools.partial(target, **values)
 
 
-def _constructor(target: type, given: int) -> tuple[dict[str, inspect.Parameter], dict[str, Any]]:
+def _constructor(target: type[Any], given: int) -> tuple[dict[str, inspect.Parameter], dict[str, Any]]:
     """The named parameters of a class's constructor after the `given` first ones, and the types of all, as far as they
     can be read. *args and **kwargs have no names."""
     try:

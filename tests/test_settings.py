@@ -171,6 +171,19 @@ def test_what_argparse_and_hydra_refuse_is_one_message(
     assert not list(tmp_path.rglob("*"))
 
 
+def test_a_sweep_finds_yamls_in_a_folder_of_hydras_searchpath(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "more" / "experiment").mkdir(parents=True)
+    (tmp_path / "more" / "experiment" / "mine.yaml").write_text("# @package _global_\nseed: 7\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["prixfixe"])
+    small = ("first.channels=8", "core.widths=[8]", "experiment=mine")
+    code = main(["train", "-m", f"hydra.searchpath=[file://{tmp_path}/more]", *BASE, *small])
+    assert code == 0, capfd.readouterr().err
+    assert (tmp_path / "runs" / "single" / "bhi+conv+efficientnet+mlp+seed7" / "metrics.json").is_file()
+
+
 LEAVES = ("seed", "sweep", "variant", "force", "logger")
 GROUPS = ("training", "bins", "optim", "choices", "core", "recipe", "dataset")
 ANYTHING = st.recursive(

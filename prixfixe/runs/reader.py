@@ -22,7 +22,7 @@ from prixfixe.runs.bounded import array_checksums, damaged, load_arrays, load_js
 from prixfixe.simulated import is_simulated
 
 SMALL, LARGE = 2**20, 2**26  # bytes: of a file of settings or scores; of a sweep's plan or a history
-CONFIG = 2**20  # bytes of a config.yaml, which has about a thousand
+CONFIG = 2**18  # bytes of a config.yaml, which has about a thousand
 NUMERIC = frozenset("fiu")  # kinds of numpy's types
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from hydra import version
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
 from hydra.core.utils import JobStatus, run_job, setup_globals
 from hydra.plugins.config_source import ConfigResult
 from hydra.types import HydraContext, TaskFunction
@@ -70,6 +71,8 @@ def run_hydra_job(
     does."""
     setup_globals()
     version.setbase("1.3")
+    if any(word.startswith("hydra.searchpath=") for word in config.hydra.overrides.hydra):
+        Plugins.instance()  # which know the kinds of folders; a worker of the pool has none yet
     job_config = context.config_loader.load_sweep_config(config, list(overrides))
     with open_dict(job_config):
         job_config.hydra.job.id = str(number)
