@@ -418,7 +418,8 @@ def test_a_fold_column_is_read_where_it_is_asked_for(folds, tmp_path):
     path = write(tmp_path, "sequence\texpression\tsplit\n" + lines_of(PROMOTERS, range(40), folds))
     read = read_measurements(path)
     assert len(read) == 40 and read.fold is None
-    assert read.remarks[0].startswith("column 'split' (") and "dataset.fold=NAME" in read.remarks[0]
+    assert " has a column split (" in read.remarks[0]
+    assert f"which is not used: dataset.fold={'val' if 'val' in folds else '0'} validates" in read.remarks[0]
     if "" in folds:
         with pytest.raises(InputError, match=r":5: the fold is empty"):
             read_measurements(path, fold=True)
@@ -434,7 +435,10 @@ def test_a_third_column_without_a_header_is_left_alone(tmp_path):
     path = write(tmp_path, lines_of(PROMOTERS, range(40), third))
     assert len(read_measurements(path)) == 40
     path = write(tmp_path, lines_of(PROMOTERS, range(40), [row % 7 for row in range(40)]))
-    assert read_measurements(path).remarks[0].startswith("the third column (0, 1, 2, ...) looks like folds")
+    assert (
+        " has a third column (0, 1, 2, 3, ...), which is not used: dataset.fold=0 "
+        in read_measurements(path).remarks[0]
+    )
     np.testing.assert_array_equal(read_measurements(path, fold=True).fold, np.arange(40) % 7)
 
 
