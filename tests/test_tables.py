@@ -21,6 +21,7 @@ from prixfixe.data import streams, tables
 from prixfixe.data.check import check
 from prixfixe.data.measurements import Measurements, check_expression, standard_deviation
 from prixfixe.data.sequences import Sequences
+from prixfixe.data.splits import in_fold
 from prixfixe.data.tables import count_sequences, first_row, read_measurements, read_sequence_chunks, read_sequences
 from prixfixe.errors import InputError
 
@@ -426,7 +427,7 @@ def test_a_fold_column_is_read_where_it_is_asked_for(folds, tmp_path):
     else:
         read = read_measurements(path, fold="split")
         assert read.fold.tolist() == folds and read.remarks == ()
-        assert read.in_fold(1).tolist() == read.in_fold("1").tolist() == [fold == "1" for fold in folds]
+        assert in_fold(read, 1).tolist() == in_fold(read, "1").tolist() == [fold == "1" for fold in folds]
     assert read_measurements(path, fold=True, rejected=[]).fold.tolist() == folds
 
 
