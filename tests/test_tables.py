@@ -21,6 +21,7 @@ from prixfixe.data import streams, tables
 from prixfixe.data.check import check
 from prixfixe.data.measurements import Measurements, check_expression, standard_deviation
 from prixfixe.data.sequences import Sequences
+from prixfixe.data.splits import in_fold
 from prixfixe.data.tables import count_sequences, first_row, read_measurements, read_sequence_chunks, read_sequences
 from prixfixe.errors import InputError
 
@@ -418,14 +419,15 @@ def test_a_fold_column_is_read_where_it_is_asked_for(folds, tmp_path):
     path = write(tmp_path, "sequence\texpression\tsplit\n" + lines_of(PROMOTERS, range(40), folds))
     read = read_measurements(path)
     assert len(read) == 40 and read.fold is None
-    assert read.remarks[0].startswith("column 'split' (") and "dataset.fold=NAME" in read.remarks[0]
+    assert " has a column split (" in read.remarks[0]
+    assert f"which is not used: dataset.fold={'val' if 'val' in folds else '0'} validates" in read.remarks[0]
     if "" in folds:
         with pytest.raises(InputError, match=r":5: the fold is empty"):
             read_measurements(path, fold=True)
     else:
         read = read_measurements(path, fold="split")
         assert read.fold.tolist() == folds and read.remarks == ()
-        assert read.in_fold(1).tolist() == read.in_fold("1").tolist() == [fold == "1" for fold in folds]
+        assert in_fold(read, 1).tolist() == in_fold(read, "1").tolist() == [fold == "1" for fold in folds]
     assert read_measurements(path, fold=True, rejected=[]).fold.tolist() == folds
 
 
@@ -434,7 +436,10 @@ def test_a_third_column_without_a_header_is_left_alone(tmp_path):
     path = write(tmp_path, lines_of(PROMOTERS, range(40), third))
     assert len(read_measurements(path)) == 40
     path = write(tmp_path, lines_of(PROMOTERS, range(40), [row % 7 for row in range(40)]))
-    assert read_measurements(path).remarks[0].startswith("the third column (0, 1, 2, ...) looks like folds")
+    assert (
+        " has a third column (0, 1, 2, 3, ...), which is not used: dataset.fold=0 "
+        in read_measurements(path).remarks[0]
+    )
     np.testing.assert_array_equal(read_measurements(path, fold=True).fold, np.arange(40) % 7)
 
 
