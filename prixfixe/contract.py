@@ -22,15 +22,20 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor, nn
 
 from prixfixe.bins import Bins
 
 Batch = dict[str, Tensor]
 BASE_KEYS = ("x", "y", "y_probs")
+
+# What hyperparameters are, for a block's constructor: a value out of these bounds is refused before anything is built.
+Count = Annotated[int, Ge(1), Le(100_000)]  # of channels, units, positions of a kernel
+Share = Annotated[float, Ge(0), Le(1)]  # of what dropout leaves out
 
 
 @dataclass(frozen=True)

@@ -328,6 +328,8 @@ def _told(hint: Any) -> str:
         return ", ".join([_told(kind), *words])
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return " | ".join(map(_told, typing.get_args(hint)))
+    if typing.get_origin(hint) is list:
+        return f"list[{', '.join(map(_told, typing.get_args(hint)))}]"
     if hint is type(None):
         return "null"
     return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)

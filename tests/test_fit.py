@@ -424,7 +424,7 @@ def test_foreign_configuration_executes_nothing(promoters: Path, tmp_path: Path)
         .replace("blocks.core.efficientnet.EfficientNet", "os.mkdir")
         .replace("widths:", f"path: {marker}\n  widths:")
     )
-    with pytest.raises(InputError, match="os.mkdir is of Python's own library"):
+    with pytest.raises(InputError, match=r"os\.mkdir is of Python's own library"):
         prixfixe.load(tmp_path / "run")
     assert not marker.exists()
     file.write_text("core: !!python/object/apply:os.mkdir ['" + str(marker) + "']\n")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from prixfixe.contract import Block, InputSpec
+from prixfixe.contract import Block, Count, InputSpec, Share
 from prixfixe.layers import LSTM, Dropout, ParallelConvs
 
 
@@ -26,11 +26,11 @@ class BiLSTM(Block):
         self,
         inputs: InputSpec,
         *,
-        hidden: int,
-        channels: int,
-        kernel_sizes: list[int],
-        conv_dropout: float,
-        dropout: float,
+        hidden: Count,
+        channels: Count,
+        kernel_sizes: list[Count],
+        conv_dropout: Share,
+        dropout: Share,
     ) -> None:
         super().__init__()
         self.out_channels = channels

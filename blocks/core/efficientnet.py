@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from prixfixe.contract import Block, InputSpec
+from prixfixe.contract import Block, Count, InputSpec
 from prixfixe.initialise import autosome_
 from prixfixe.layers import BatchNorm1d, Conv1d, GroupedConv, concatenate
 
@@ -35,14 +35,16 @@ class EfficientNet(Block):
         self,
         inputs: InputSpec,
         *,
-        widths: list[int],
-        kernel_size: int,
-        expansion: int,
-        group_width: int,
+        widths: list[Count],
+        kernel_size: Count,
+        expansion: Count,
+        group_width: Count,
         squeeze_excitation: bool | Literal["bilinear"],
-        se_reduction: int,
+        se_reduction: Count,
         residual: Literal["concatenate", "add"],
     ) -> None:
+        if not widths:
+            raise ValueError("widths has no stage: give at least one")
         super().__init__()
         self.out_channels = widths[-1]
         stages: list[nn.Module] = []

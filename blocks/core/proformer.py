@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from annotated_types import Ge, Le
 from torch import Tensor, nn
 
-from prixfixe.contract import Block, InputSpec
+from prixfixe.contract import Block, Count, InputSpec, Share
 from prixfixe.layers import Conv1d, Dropout, GroupedConv
 
 
@@ -31,11 +31,11 @@ class Proformer(Block):
         inputs: InputSpec,
         *,
         blocks: Annotated[int, Ge(0), Le(1000)],
-        heads: int,
-        head_width: int | None,
-        expansion: int,
-        kernel_size: int,
-        dropout: float,
+        heads: Count,
+        head_width: Count | None,
+        expansion: Count,
+        kernel_size: Count,
+        dropout: Share,
         double_residual: bool,
         position_embedding: bool,
     ) -> None:

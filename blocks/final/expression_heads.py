@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prixfixe.contract import Batch, InputSpec, Prediction, ScalarFinalBlock, TargetSpec, mean_over_measured
+from prixfixe.contract import Batch, InputSpec, Prediction, ScalarFinalBlock, Share, TargetSpec, mean_over_measured
 from prixfixe.layers import Dropout
 
 
@@ -23,7 +23,7 @@ class ExpressionHeads(ScalarFinalBlock):
     expression_heads = "heads"
 
     def __init__(
-        self, inputs: InputSpec, targets: TargetSpec, *, heads: int, dropout: float, glu: bool = False
+        self, inputs: InputSpec, targets: TargetSpec, *, heads: int, dropout: Share, glu: bool = False
     ) -> None:
         super().__init__(targets)  # glu: a run of version 0.1 has none
         self.glu = glu

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prixfixe.contract import Batch, InputSpec, Prediction, ScalarFinalBlock, TargetSpec, mean_over_measured
+from prixfixe.contract import Batch, Count, InputSpec, Prediction, ScalarFinalBlock, TargetSpec, mean_over_measured
 
 
 class MLP(ScalarFinalBlock):
@@ -18,7 +18,7 @@ class MLP(ScalarFinalBlock):
     are not centred, as behind Proformer's residual stream. Without it the block is as published.
     """
 
-    def __init__(self, inputs: InputSpec, targets: TargetSpec, *, hidden: int, normalise: bool) -> None:
+    def __init__(self, inputs: InputSpec, targets: TargetSpec, *, hidden: Count, normalise: bool) -> None:
         super().__init__(targets)
         features = inputs.channels * inputs.length
         self.layers = nn.Sequential(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from prixfixe.contract import Block, InputSpec
+from prixfixe.contract import Block, Count, InputSpec
 from prixfixe.initialise import autosome_
 from prixfixe.layers import BatchNorm1d, Conv1d
 
@@ -12,7 +12,7 @@ from prixfixe.layers import BatchNorm1d, Conv1d
 class Conv(Block):
     """(B, C, L) -> (B, channels, L): convolution without bias, batch norm, SiLU."""
 
-    def __init__(self, inputs: InputSpec, *, channels: int, kernel_size: int) -> None:
+    def __init__(self, inputs: InputSpec, *, channels: Count, kernel_size: Count) -> None:
         super().__init__()
         self.out_channels = channels
         self.block = nn.Sequential(

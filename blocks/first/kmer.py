@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prixfixe.contract import Block, InputSpec
+from prixfixe.contract import Block, Count, InputSpec
 from prixfixe.layers import Conv1d
 
 
@@ -21,7 +21,7 @@ class Kmer(Block):
     Deviation: with one strand only, the published strand embedding would be a constant; it is left out then.
     """
 
-    def __init__(self, inputs: InputSpec, *, channels: int, k: int, stride: int) -> None:
+    def __init__(self, inputs: InputSpec, *, channels: Count, k: Count, stride: Count) -> None:
         super().__init__()
         self.out_channels = channels
         self.padding = ((k - 1) // 2, k // 2)

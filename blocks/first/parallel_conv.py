@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from prixfixe.contract import Block, InputSpec
+from prixfixe.contract import Block, Count, InputSpec, Share
 from prixfixe.layers import ParallelConvs
 
 
 class ParallelConv(Block):
     """(B, C, L) -> (B, channels, L): convolutions of several kernel sizes side by side, each with ReLU and dropout."""
 
-    def __init__(self, inputs: InputSpec, *, channels: int, kernel_sizes: list[int], dropout: float) -> None:
+    def __init__(self, inputs: InputSpec, *, channels: Count, kernel_sizes: list[Count], dropout: Share) -> None:
         super().__init__()
         self.out_channels = channels
         self.convs = ParallelConvs(inputs.channels, channels, kernel_sizes, dropout)
