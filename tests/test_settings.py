@@ -88,7 +88,6 @@ NOT_SETTINGS = {
     "core.kernel_size=0": "core.kernel_size=0: EfficientNet takes int, at least 1",
     "core.kernel_size=1000000": "core.kernel_size=1000000: EfficientNet takes int, at least 1",
     "core.widths=[0]": "core.widths=[0]: EfficientNet takes list[int, at least 1",
-    "core.widths=[]": "widths has no stage: give at least one",
     "core.widths=[8,true]": "core.widths=[8, True]: ",
     "core.widths=8": "core.widths=8: ",
     "dataset.size=1000000000000": "dataset.size=1000000000000: Simulated takes int, at most 100,000,000 here",
