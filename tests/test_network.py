@@ -211,8 +211,8 @@ def test_a_block_is_tried_with_keys_of_their_own_type() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("hidden", "abc", "takes int here"),
-        ("hidden", 1.5, "takes int here"),
+        ("hidden", "abc", "takes int, at least 1"),
+        ("hidden", 1.5, "takes int, at least 1"),
         ("kernel_sizes", [9, "x"], "takes list"),
         ("hiden", 3, "takes no such value; it takes hidden, channels"),
     ],

@@ -83,7 +83,7 @@ NOT_SETTINGS = {
     "recipe.length=1000000000": "both must be 1 to 1,048,576",
     "recipe.length=0": "both must be 1 to 1,048,576",
     "recipe.length=null": "recipe.length=None: ",
-    "first.channels=1000000000": "GB of weights, and this machine has",
+    "core.widths=[100000,100000]": "GB of weights, and this machine has",
     "core.kernel_size=nan": "core.kernel_size=nan: ",
     "core.kernel_size=0": "core.kernel_size=0: EfficientNet takes int, at least 1",
     "core.kernel_size=1000000": "core.kernel_size=1000000: EfficientNet takes int, at least 1",
@@ -119,7 +119,7 @@ def test_a_wrong_setting_is_refused_before_anything_is_made(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["prixfixe"])
     words = ["train", *(["-m"] if sweep else []), *BASE, setting]
-    late = ("+optim.optimizer.lr=-1", "first.channels=1000000000", "recipe.length=0", "recipe.length=1000000000")
+    late = ("+optim.optimizer.lr=-1", "core.widths=[100000,100000]", "recipe.length=0", "recipe.length=1000000000")
     if sweep and setting in late:
         pytest.skip("found where the network is built, by the job, whose reason it is")
     assert main(words) == 2
