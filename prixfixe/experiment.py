@@ -33,7 +33,7 @@ from prixfixe.network import Network, build, learning_rate_groups
 from prixfixe.optim import Schedule
 from prixfixe.parts import LOADED, Origin, factory
 from prixfixe.processes import Processes, processes
-from prixfixe.recipe import Recipe, singletons_are_told
+from prixfixe.recipe import Recipe, integers_mark_singletons
 from prixfixe.run_folder import RunFolder, identity, versions
 from prixfixe.run_log import NoLog, open_log
 from prixfixe.runs.targets import load_targets, save_targets
@@ -60,7 +60,7 @@ def run(config: Mapping[str, Any], path: Path, *, show_progress: bool, origin: O
     settings = training_settings(config["training"])
     split = dataset(config, origin).read()
     folder = RunFolder(path)
-    config = settled(config, folder, split.content, settings["precision"])
+    config = with_precision_used(config, folder, split.content, settings["precision"])
     recipe = build_recipe(config, origin)
     taken = training_rows(recipe, split)
     targets = target_spec(split.train, bins_of(config["bins"], split.train), taken)
@@ -250,7 +250,7 @@ def remarks(config: Mapping[str, Any], split: Split, origin: Origin = LOADED) ->
 
 def singletons_remark(recipe: Recipe, expression: np.ndarray) -> str | None:
     """That a recipe is asked for the channel is_singleton where integers do not mean singletons."""
-    if not getattr(recipe, "is_singleton", False) or singletons_are_told(expression):
+    if not getattr(recipe, "is_singleton", False) or integers_mark_singletons(expression):
         return None
     share = float((expression == np.round(expression)).mean())
     return (
@@ -325,7 +325,7 @@ def target_spec(train: Measurements, bins: Bins, rows: np.ndarray | None = None)
     return TargetSpec(tuple(train.tasks), tuple(float(column.mean()) for column in columns), tuple(std), bins)
 
 
-def settled(config: Mapping[str, Any], folder: RunFolder, content: str, precision: str) -> dict[str, Any]:
+def with_precision_used(config: Mapping[str, Any], folder: RunFolder, content: str, precision: str) -> dict[str, Any]:
     """The configuration with a precision in place of `auto`, so that a run's identity says what its numbers come from.
 
     It is the one that a run of otherwise this configuration was begun with in the folder, on whatever device that was;

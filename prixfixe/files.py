@@ -21,7 +21,7 @@ FULL = {  # what says, wherever it comes from while a file is written, that ther
 }
 
 # The files of a run, of a sweep and of a test set that commands read.
-KEPT = re.compile(
+RUN_AND_TEST_SET_FILES = re.compile(
     r"(config\.yaml|(status|metrics|targets|evaluation|about|logger)\.json|history\.csv|(validation|test)\.npz"
     r"|log\.jsonl|events\.out.*|.*\.safetensors|checkpoint.*|test_sequences\.tsv|filtered_test_data.*\.txt"
     r"|(high|low|native|random|challenging|SNVs|motif_perturbation|motif_tiling)\.csv|.*_seqs\.csv|.*_indices\.json)"
@@ -111,7 +111,11 @@ def keep_inputs(output: Path | None, *inputs: str | os.PathLike[str]) -> None:
         return
     real = Path(os.path.realpath(output))
     for given in map(Path, inputs):
-        inside = given.is_dir() and Path(os.path.realpath(given)) in real.parents and KEPT.fullmatch(real.name)
+        inside = (
+            given.is_dir()
+            and Path(os.path.realpath(given)) in real.parents
+            and RUN_AND_TEST_SET_FILES.fullmatch(real.name)
+        )
         try:
             same = os.path.samefile(given, output)
         except OSError:

@@ -249,9 +249,8 @@ def factory(
         if wrong := _unusable(value):
             raise InputError(f"{where}.{name}={printable(repr(value), 200)}: {wrong}")
         if name in hints and not _fits(value, hints[name]):
-            raise InputError(
-                f"{where}.{name}={printable(repr(value), 200)}: {target.__name__} takes {_told(hints[name])} here"
-            )
+            wanted = _type_in_words(hints[name])
+            raise InputError(f"{where}.{name}={printable(repr(value), 200)}: {target.__name__} takes {wanted} here")
     return functools.partial(target, **values)
 
 
@@ -320,16 +319,16 @@ def _keeps(value: Any, bound: Any) -> bool:
     return holds(value, getattr(bound, name))
 
 
-def _told(hint: Any) -> str:
+def _type_in_words(hint: Any) -> str:
     """A type as a message names it, with its bounds."""
     if typing.get_origin(hint) is typing.Annotated:
         kind, *bounds = typing.get_args(hint)
         words = [f"{BOUNDS[type(b)][0]} {getattr(b, BOUNDS[type(b)][1]):,}" for b in bounds if type(b) in BOUNDS]
-        return ", ".join([_told(kind), *words])
+        return ", ".join([_type_in_words(kind), *words])
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return " | ".join(map(_told, typing.get_args(hint)))
+        return " | ".join(map(_type_in_words, typing.get_args(hint)))
     if typing.get_origin(hint) is list:
-        return f"list[{', '.join(map(_told, typing.get_args(hint)))}]"
+        return f"list[{', '.join(map(_type_in_words, typing.get_args(hint)))}]"
     if hint is type(None):
         return "null"
     return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)

@@ -161,14 +161,14 @@ def is_singleton(expression: np.ndarray) -> np.ndarray:
     """Whether a sequence was measured in one cell, which leaves an integer (Penzar et al. 2023): bool (n,).
 
     expression: (n,) or (n, tasks), of all that is trained on. None is, where integers do not mean that; see
-    `singletons_are_told`. An unknown task, NaN, is no integer.
+    `integers_mark_singletons`. An unknown task, NaN, is no integer.
     """
-    if not singletons_are_told(expression):
+    if not integers_mark_singletons(expression):
         return np.zeros(len(expression), dtype=bool)
     return np.asarray(expression).reshape(-1) == np.round(expression).reshape(-1)
 
 
-def singletons_are_told(expression: np.ndarray) -> bool:
+def integers_mark_singletons(expression: np.ndarray) -> bool:
     """Whether the integers among the measurements, (n,) or (n, tasks), are the sequences seen in one cell.
 
     They are in a cell-sorting assay of one task in the yeast assay's bins, where a share of them is integers that is

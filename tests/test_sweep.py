@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -411,8 +412,9 @@ def test_settings_of_the_pool_are_checked(setting: str, tmp_path: Path, monkeypa
 
     name, value = setting.split("=")
     settings = {"jobs": None, "jobs_per_gpu": 1, "retries": 1, "timeout_minutes": None, name: yaml.safe_load(value)}
+    launcher: Any = PoolLauncher(**settings)
     with pytest.raises(InputError, match=f"hydra.launcher.{name}="):
-        PoolLauncher(**settings).setup(hydra_context=None, task_function=None, config=OmegaConf.create())  # type: ignore[arg-type]
+        launcher.setup(hydra_context=None, task_function=None, config=OmegaConf.create())
 
 
 def test_a_sweep_on_one_of_several_gpus(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,7 +88,11 @@ def constant_ends(sequences: Sequences) -> tuple[list[str], list[str]]:
     starts = sequences.cut(np.zeros_like(shown), shown)
     ends = sequences.cut(sequences.lengths - shown, shown).reverse_complement()
     left, right = _constant_starts(starts), _constant_starts(ends).reverse_complement()
-    return tuple(sorted(found.to_strings(), key=lambda text: (len(text), text)) for found in (left, right))  # type: ignore[return-value]
+    return _shortest_first(left), _shortest_first(right)
+
+
+def _shortest_first(ends: Sequences) -> list[str]:
+    return sorted(ends.to_strings(), key=lambda text: (len(text), text))
 
 
 def _constant_starts(sequences: Sequences) -> Sequences:

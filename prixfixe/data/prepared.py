@@ -32,7 +32,7 @@ from prixfixe.errors import InputError
 from prixfixe.files import write_json
 
 FORMAT = 5  # counts up when what is kept, or what the reader makes of a file, changes
-KEPT = ("tasks", "remarks", "files")  # of a manifest, beside its checksum
+MANIFEST_KEYS = ("tasks", "remarks", "files")  # of a manifest, beside its checksum
 CHUNK_BYTES = 1 << 16
 SETTLED_SECONDS = 5.0  # a file changed less than this ago may change again without a new time stamp
 ABANDONED_SECONDS = 24 * 3600.0  # a half-built folder of this age belongs to a job that was killed
@@ -136,7 +136,7 @@ def _load(folder: Path) -> Measurements | None:
     """What the folder holds, memory-mapped; None where it is missing, truncated or altered."""
     try:
         manifest = json.loads((folder / "manifest.json").read_bytes())
-        if manifest["checksum"] != _json_checksum([manifest[key] for key in KEPT]):
+        if manifest["checksum"] != _json_checksum([manifest[key] for key in MANIFEST_KEYS]):
             return None
         arrays: dict[str, np.ndarray] = {}
         for name, (size, checksum) in manifest["files"].items():
@@ -201,7 +201,7 @@ def _save(measurements: Measurements, folder: Path) -> None:
         np.save(file, array, allow_pickle=False)
         files[name] = [file.stat().st_size, _checksum(file)]
     manifest = {"tasks": list(measurements.tasks), "remarks": list(measurements.remarks), "files": files}
-    checksum = _json_checksum([manifest[key] for key in KEPT])
+    checksum = _json_checksum([manifest[key] for key in MANIFEST_KEYS])
     write_json(folder / "manifest.json", {**manifest, "checksum": checksum})
 
 

@@ -220,9 +220,8 @@ class GridView(LineView):
         if len(running) > 8:
             names.append(Text(f"  and {len(running) - 8} more", style=STYLES["running"]))
         if self.last_failure:
-            names.append(
-                Text(f"✗ last failure: {self.last_failure}", style=STYLES["failed"], no_wrap=True, overflow="ellipsis")
-            )
+            failure = f"✗ last failure: {self.last_failure}"
+            names.append(Text(failure, style=STYLES["failed"], no_wrap=True, overflow="ellipsis"))
         below = [self.summary(), *names]
         for cell_width in (7, 5, 1):
             grid, grid_width, grid_height = self.grid(cell_width)

@@ -59,7 +59,7 @@ def plan_sweep(
     Every dataset is read once here, so that bad input is refused before anything starts. Raises InputError where two
     combinations would share a folder, or a folder holds a run of another configuration.
     """
-    from prixfixe.experiment import settled
+    from prixfixe.experiment import with_precision_used
     from prixfixe.processes import count_started
 
     if count_started() > 1:
@@ -79,7 +79,7 @@ def plan_sweep(
     for name, overrides, config in zip(names, batch, configs, strict=True):
         content = contents[json.dumps(config["dataset"], sort_keys=True)]
         run = RunFolder(folder / name)
-        config = settled(config, run, content, precision="fp32")  # on whatever device it is done
+        config = with_precision_used(config, run, content, precision="fp32")  # on whatever device it is done
         if not run.is_done(config, identity(config, content)):
             still_open[name] = overrides
     plan = Plan(folder, dict(zip(names, batch, strict=True)), launched_with)
