@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import os
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, replace
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from annotated_types import Ge, Le
@@ -15,7 +16,11 @@ from prixfixe.counting import counted
 from prixfixe.data.measurements import Measurements, check_expression
 from prixfixe.errors import InputError
 
+if TYPE_CHECKING:
+    from prixfixe.data.splits import Draw
+
 TEST = "test"  # the fold that is never trained on where another fold of the same column is validated on
+DRAWS = 1  # counts up when what is drawn for validation changes
 LEAKS = 1  # counts up when what is counted as a leak changes
 
 
@@ -129,7 +134,7 @@ class Table(Dataset):
 
     def read(self) -> Split:
         from prixfixe.data.prepared import prepare
-        from prixfixe.data.splits import cluster_folds, draw, fold_split, in_fold
+        from prixfixe.data.splits import cluster_folds, fold_split, in_fold
 
         own_folds = self.folds is None and (self.fold is not None or self.test_fold is not None)
         measurements, content = prepare(self.path, {**self.columns, "fold": True if own_folds else None})
@@ -162,7 +167,7 @@ class Table(Dataset):
             trained, held_out = fold_split(measurements, self.fold)
             train, validation = measurements[trained], measurements[held_out]
         else:
-            drawn = draw(measurements, validation_fraction=self.validation_fraction, seed=self.split_seed)
+            drawn = self._drawn(measurements, content)
             train, validation = measurements[drawn.train], measurements[drawn.validation]
             content += " groups" if drawn.merged else ""  # a split unlike that of version 0.1
             if 2 * drawn.largest > len(measurements):
@@ -205,6 +210,27 @@ class Table(Dataset):
         if str(self.fold).lower() == TEST or TEST not in [str(name).lower() for name in own]:
             return np.arange(len(measurements))
         return np.flatnonzero(~in_fold(measurements, TEST))
+
+    def _drawn(self, measurements: Measurements, content: str) -> Draw:
+        """`draw` of the rows, cached as one bit a row: of millions it takes half a minute, and every job of a sweep
+        asks. content: a hash of the rows."""
+        from prixfixe.data.prepared import remembered
+        from prixfixe.data.splits import Draw, draw
+
+        fraction, seed = self.validation_fraction, self.split_seed
+
+        def compute() -> dict[str, Any]:
+            drawn = draw(measurements, validation_fraction=fraction, seed=seed)
+            held_out = np.zeros(len(measurements), dtype=bool)
+            held_out[drawn.validation] = True
+            bits = base64.b64encode(np.packbits(held_out).tobytes()).decode()
+            return {"held_out": bits, "merged": drawn.merged, "largest": drawn.largest}
+
+        key = {"draw": DRAWS, "content": content, "columns": self.columns, "fraction": fraction, "seed": seed}
+        found = remembered(key, compute)
+        bits = np.frombuffer(base64.b64decode(found["held_out"]), dtype=np.uint8)
+        held_out = np.unpackbits(bits, count=len(measurements)).astype(bool)
+        return Draw(np.flatnonzero(~held_out), np.flatnonzero(held_out), found["merged"], found["largest"])
 
     def _with_leaks(self, split: Split) -> Split:
         """The split with what is to be said of held-out sequences that training has seen, or nearly so. Cached, since

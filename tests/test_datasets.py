@@ -9,6 +9,8 @@ import pytest
 from conftest import demo, random_strings, reverse_complement
 
 import prixfixe
+from prixfixe.data.splits import split
+from prixfixe.data.tables import read_measurements
 from prixfixe.datasets import Simulated, Table, expression_range
 from prixfixe.errors import InputError
 from prixfixe.experiment import bins_of, run
@@ -303,3 +305,15 @@ def test_a_fold_column_with_one_fold_is_named_without_untrue_advice(promoters: P
     columns(promoters).assign(set="Train").to_csv(promoters, sep="\t", index=False)
     (said,) = table(promoters).read().warnings
     assert "a column set (Train), which is not used: where it holds several folds, dataset.fold=NAME" in said
+
+
+def test_a_draw_is_made_once_and_kept(promoters: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = [table(promoters, split_seed=seed).read() for seed in (0, 1)]
+    drawn = [split(read_measurements(promoters), seed=seed) for seed in (0, 1)]
+    monkeypatch.setattr("prixfixe.data.splits.draw", None)
+    for before, seed, (train, validation) in zip(first, (0, 1), drawn, strict=True):
+        again = table(promoters, split_seed=seed).read()
+        whole = read_measurements(promoters).sequences
+        assert again.train.sequences.to_strings() == whole[train].to_strings() == before.train.sequences.to_strings()
+        assert again.validation.sequences.to_strings() == whole[validation].to_strings()
+        assert again.content == before.content

@@ -89,9 +89,11 @@ def content_hash(path: str | Path, cache_dir: str | Path | None = None) -> str:
 
 
 def remembered(key: Mapping[str, Any], compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What `compute` returns, plain values for JSON: from the cache, where it is noted for as long as the key stays."""
+    """What `compute` returns, plain values for JSON: from the cache, where it is noted for as long as the key and what
+    the reader makes of a file stay."""
     cache = _cache_folder(None)
-    note = cache / "content" / hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
+    name = hashlib.sha256(json.dumps([FORMAT, key], sort_keys=True).encode()).hexdigest()[:32]
+    note = cache / "content" / name
     try:
         content = json.loads(note.read_bytes())
         if content["checksum"] == _json_checksum(content["value"]):
