@@ -156,7 +156,9 @@ KINDS = (
 def damage(file: Path, draw: st.DataObject) -> str:
     """Changes a file, or what has its name, in one way; returns what was done."""
     kind = draw.draw(st.sampled_from(KINDS))
-    content = file.read_bytes() if file.is_file() else b"x"
+    if not file.is_file():
+        file.write_bytes(b"{}")  # of a run that has not come so far
+    content = file.read_bytes()
     if kind == "bytes" and content:
         changed = bytearray(content)
         for place, value in draw.draw(
