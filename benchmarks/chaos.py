@@ -23,8 +23,8 @@ from typing import Any
 
 from machine import machine
 
-from prixfixe.files import write_json
-from prixfixe.lock import holder
+from prixfixe.common.files import write_json
+from prixfixe.runs.lock import holder
 
 SLOTS = {
     "recipe": ("bhi", "autosome", "unlockdna"),

@@ -20,8 +20,8 @@ from machine import machine
 
 from prixfixe.analysis.results import Results, collect
 from prixfixe.cli import main as prixfixe_command
-from prixfixe.files import write_text
-from prixfixe.run_folder import RunFolder
+from prixfixe.common.files import write_text
+from prixfixe.runs.folder import RunFolder
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURES = ("grid_pearson_r", "effects", "costs")

@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 from machine import machine
 
+from prixfixe.analysis.evaluation import BOOTSTRAP_SAMPLES, evaluate
+from prixfixe.common.files import write_json
 from prixfixe.data.sequences import Sequences
 from prixfixe.data.testset import TestSet
-from prixfixe.evaluation import BOOTSTRAP_SAMPLES, evaluate
-from prixfixe.files import write_json
+from prixfixe.dream.testset import WEIGHTS
 
 ROWS = 71_103
 # unique rows and pairs of the published subsets; of the SNV pairs the number in Rafi et al. 2024, Table 1
@@ -34,7 +35,10 @@ def random_test_set(generator: np.random.Generator) -> TestSet:
         subsets[name] = generator.integers(0, ROWS, (size, 2))
     codes = generator.integers(0, 4, (ROWS, 110), dtype=np.uint8)
     return TestSet(
-        Sequences.from_padded(codes, np.full(ROWS, 110, dtype=np.int32)), generator.normal(size=ROWS), subsets
+        Sequences.from_padded(codes, np.full(ROWS, 110, dtype=np.int32)),
+        generator.normal(size=ROWS),
+        subsets,
+        weights=WEIGHTS,
     )
 
 

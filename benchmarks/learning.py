@@ -30,9 +30,9 @@ import numpy as np
 from machine import machine
 
 import prixfixe
-from prixfixe import metrics
-from prixfixe.data.testset import read_test_set
-from prixfixe.files import write_json
+from prixfixe.common.files import write_json
+from prixfixe.dream.testset import read_test_set
+from prixfixe.tasks import metrics
 
 MODELS = ("dream_cnn", "dream_rnn", "dream_attn")
 BATCH = 128

@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 from machine import machine
 
-from prixfixe.construct import LEFT_FLANK, RIGHT_FLANK
-from prixfixe.files import write_json
+from prixfixe.common.files import write_json
+from prixfixe.dream.construct import LEFT_FLANK, RIGHT_FLANK
 
 ROWS_AT_A_TIME = 100_000
 STEPS = {

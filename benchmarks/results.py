@@ -28,13 +28,13 @@ from fabricated_runs import make_grid
 
 from prixfixe.analysis import ranks
 from prixfixe.analysis.effects import analyse
+from prixfixe.analysis.evaluation import BOOTSTRAP_FRACTION
 from prixfixe.analysis.ranks import bootstrap_ranks, bootstrap_scores, draws, model_cd, read_predictions
 from prixfixe.analysis.results import collect
 from prixfixe.analysis.tables import as_text
 from prixfixe.analysis.views import comparison
-from prixfixe.evaluation import BOOTSTRAP_FRACTION
-from prixfixe.files import write_json
-from prixfixe.run_folder import RunFolder
+from prixfixe.common.files import write_json
+from prixfixe.runs.folder import RunFolder
 
 
 def timed(name: str, seconds: dict[str, float], function: Callable[[], Any]) -> Any:

@@ -16,8 +16,8 @@ import numpy as np
 from prixfixe.data.measurements import Measurements
 from prixfixe.data.sequences import N, Sequences
 from prixfixe.data.tables import read_measurements
-from prixfixe.metrics import pearson_r
 from prixfixe.simulation import simulate
+from prixfixe.tasks.metrics import pearson_r
 
 LONGEST = 5
 

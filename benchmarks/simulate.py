@@ -17,7 +17,7 @@ from pathlib import Path
 
 from machine import machine
 
-from prixfixe.files import write_json
+from prixfixe.common.files import write_json
 
 TEST_SIZE = 71_103
 PACKAGES = ("numpy", "scipy", "pyarrow")

@@ -15,7 +15,7 @@ if sys.argv[:1] == ["-m"] and not sys.flags.safe_path:
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from prixfixe.model import Model
+    from prixfixe.inference.model import Model
 
 __all__ = ["__version__", "load"]
 
@@ -37,6 +37,6 @@ def load(
     packages that the run's classes may come from beside `prixfixe` and `blocks`; None is `conf/` in the current folder.
     Raises InputError where the folder cannot be used. Nothing that it names from elsewhere is imported.
     """
-    from prixfixe.model import load as load_model
+    from prixfixe.inference.model import load as load_model
 
     return load_model(run, device=device, config_dir=config_dir)

@@ -11,9 +11,9 @@ import sys
 from contextlib import suppress
 from typing import Any, NoReturn
 
+from prixfixe.common.errors import BusyError, InputError, InterruptedRunError, OutputError, SweepError, TrainingError
+from prixfixe.common.files import FULL, writable
 from prixfixe.common.text import printable, printable_lines
-from prixfixe.errors import BusyError, InputError, InterruptedRunError, OutputError, SweepError, TrainingError
-from prixfixe.files import FULL, writable
 
 COMMANDS = ("train", "results", "study", "report", "predict", "evaluate", "data", "blocks", "import-weights")
 

@@ -28,7 +28,7 @@ import torch
 from annotated_types import Ge, Le
 from torch import Tensor, nn
 
-from prixfixe.bins import Bins
+from prixfixe.tasks.bins import Bins
 
 Batch = dict[str, Tensor]
 BASE_KEYS = ("x", "y", "y_probs")
@@ -67,7 +67,8 @@ class TargetSpec:
     mean, std: of the training targets, one number a task; a scalar final block standardises with them.
     bins: how an expression becomes bin probabilities, and back.
     residual_sd: of a network that is trained and predicts expression alone, the root mean square of its residuals on
-    training rows, one number a task; see `prixfixe.scoring.residual_sd`. None where it is not known or not needed.
+    training rows, one number a task; see `prixfixe.training.scoring.residual_sd`. None where it is not
+    known or not needed.
     """
 
     tasks: tuple[str, ...]
@@ -178,6 +179,6 @@ def rescaled(loss: Tensor, measured: Tensor) -> Tensor:
     return loss * (measured.numel() / measured.sum().clamp(min=1).double()).to(loss.dtype)
 
 
-def describe(shape: tuple[int, ...] | torch.Size | Any) -> str:
+def shape_in_words(shape: tuple[int, ...] | torch.Size | Any) -> str:
     """(2, 256, 150) -> '(batch, 256, 150)', as shapes stand in messages."""
     return "(" + ", ".join(["batch", *map(str, tuple(shape)[1:])]) + ")"

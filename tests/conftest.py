@@ -9,8 +9,8 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from omegaconf import OmegaConf, open_dict
 
-from prixfixe.paths import conf_folder
-from prixfixe.run_folder import SLOTS
+from prixfixe.common.paths import conf_folder
+from prixfixe.runs.folder import SLOTS
 from prixfixe.simulation import simulate
 
 for _number in (

@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
+from prixfixe.analysis.evaluation import evaluate
 from prixfixe.data.sequences import Sequences
 from prixfixe.data.testset import TestSet
-from prixfixe.evaluation import evaluate
-from prixfixe.run_folder import SLOTS, run_name
+from prixfixe.dream.testset import WEIGHTS
+from prixfixe.runs.folder import SLOTS, run_name
 
 CHOICES = {
     "recipe": ("autosome", "bhi", "unlockdna"),
@@ -70,13 +71,13 @@ optim:
     - 0.9
     - 0.999
   schedule:
-    _target_: prixfixe.optim.OneCycle
+    _target_: prixfixe.training.optim.OneCycle
     initial_divisor: 25.0
     warm_up: 0.3
   clip_norm: 1.0
   clip_value: null
 dataset:
-  _target_: prixfixe.datasets.{dataset}
+  _target_: prixfixe.data.datasets.{dataset}
   size: 6500
   seed: 1
   validation: null
@@ -255,7 +256,7 @@ def _test_set(generator: np.random.Generator, n: int) -> TestSet:
     subsets = {"all": np.arange(n), "high": np.arange(0, n, 4), "native": np.arange(1, n, 4)}
     subsets["SNVs"] = np.stack([np.arange(0, n // 2), np.arange(n // 2, n // 2 * 2)], axis=1)
     sequences = Sequences.from_padded(np.zeros((n, 10), dtype=np.uint8), np.full(n, 10, dtype=np.int32))
-    return TestSet(sequences, generator.normal(8.0, 3.0, n), subsets, simulated=True)
+    return TestSet(sequences, generator.normal(8.0, 3.0, n), subsets, simulated=True, weights=WEIGHTS)
 
 
 def _evaluate(path: Path, test_set: TestSet, predicted: np.ndarray, simulated: bool, keep_subsets: bool) -> None:

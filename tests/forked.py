@@ -51,8 +51,8 @@ def ranks(count: int) -> list[dict[str, str]]:
 def _train(config: dict[str, Any], folder: Path, environment: dict[str, str], errors: Path) -> None:
     import torch
 
-    from prixfixe.experiment import run
-    from prixfixe.parts import OWN
+    from prixfixe.networks.parts import OWN
+    from prixfixe.training.experiment import run
 
     os.environ.update(environment)
     torch.set_num_threads(1)

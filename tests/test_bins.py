@@ -7,10 +7,10 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from prixfixe.bins import Bins, spans_sorting_bins
+from prixfixe.data.datasets import expression_range
 from prixfixe.data.tables import read_measurements
-from prixfixe.datasets import expression_range
 from prixfixe.simulation import simulate
+from prixfixe.tasks.bins import Bins, spans_sorting_bins
 
 EXPRESSION = torch.tensor([0.0, 0.3, 7.5, 11.0, 16.9, 17.0, -3.0, 25.0], dtype=torch.float64)
 

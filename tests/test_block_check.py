@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from conftest import demo
 
-from prixfixe.block_check import describe_part, violations
 from prixfixe.cli import main
-from prixfixe.errors import InputError
-from prixfixe.menu import Part, menu
-from prixfixe.parts import OWN, find_class
-from prixfixe.recipe import Recipe
+from prixfixe.common.errors import InputError
+from prixfixe.data.recipe import Recipe
+from prixfixe.menu.check import describe_part, violations
+from prixfixe.menu.parts import Part, menu
+from prixfixe.networks.parts import OWN, find_class
 
 BLOCK = """\
 from torch import nn
@@ -139,7 +139,7 @@ def test_what_a_block_raises_is_a_violation(
 
 
 def test_a_name_that_stands_for_nothing_is_bad_input() -> None:
-    for target in ("nowhere.Mine", "prixfixe.recipe.Absent"):
+    for target in ("nowhere.Mine", "prixfixe.data.recipe.Absent"):
         with pytest.raises(
             InputError, match=f"{target} cannot be imported .*; is its folder the current one or installed"
         ):

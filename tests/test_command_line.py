@@ -14,7 +14,7 @@ from conftest import PUBLISHED_PARTS
 
 import prixfixe
 from prixfixe.cli import main
-from prixfixe.run_folder import RunFolder
+from prixfixe.runs.folder import RunFolder
 
 SMALL = ("first.channels=8", "core.widths=[8]", "training.epochs=1", "training.batch_size=32")
 

@@ -12,7 +12,7 @@ from fabricated_runs import make_grid
 from prixfixe.analysis.comparable import SPLIT, remarks, unlike_data, unlike_seeds
 from prixfixe.analysis.results import collect
 from prixfixe.cli import main
-from prixfixe.datasets import Table
+from prixfixe.data.datasets import Table
 
 BHI = "bhi+conv+bilstm+mlp"
 ONE = {"recipe": ("bhi",), "first": ("conv",), "core": ("bilstm",), "final": ("mlp",)}

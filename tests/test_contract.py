@@ -22,13 +22,13 @@ import yaml
 from conftest import PUBLISHED_PARTS, compose, demo
 from torch import Tensor, nn
 
-from prixfixe.block_check import example, targets, violations
+from prixfixe.common.paths import conf_folder
 from prixfixe.contract import Block, InputSpec
-from prixfixe.experiment import build_optimizer, build_recipe
-from prixfixe.menu import Part, defaults, menu
-from prixfixe.network import build, learning_rate_groups
-from prixfixe.paths import conf_folder
-from prixfixe.run_folder import SLOTS
+from prixfixe.menu.check import example, targets, violations
+from prixfixe.menu.parts import Part, defaults, menu
+from prixfixe.networks.network import build, learning_rate_groups
+from prixfixe.runs.folder import SLOTS
+from prixfixe.training.experiment import build_optimizer, build_recipe
 
 PARTS = menu()
 NAMES = {slot: [part.name for part in PARTS if part.slot == slot] for slot in SLOTS}

@@ -5,7 +5,7 @@ import pytest
 
 from prixfixe.analysis.costs import COSTS, MORE_IS_CHEAPER, pareto_front
 from prixfixe.analysis.results import LOWER_IS_BETTER, Row
-from prixfixe.errors import InputError
+from prixfixe.common.errors import InputError
 
 
 def random_rows(seed: int) -> list[Row]:

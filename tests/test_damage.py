@@ -31,15 +31,15 @@ from hypothesis import strategies as st
 from test_fit import table
 from test_resume import interrupted
 
-from prixfixe import fit
-from prixfixe.checkpoint import checkpoints, load_checkpoint, save_checkpoint
 from prixfixe.cli import main
-from prixfixe.errors import BusyError, InputError, TrainingError
-from prixfixe.experiment import run
-from prixfixe.lock import RunLock
-from prixfixe.run_folder import RunFolder
+from prixfixe.common.errors import BusyError, InputError, TrainingError
+from prixfixe.runs.checkpoint import checkpoints, load_checkpoint, save_checkpoint
+from prixfixe.runs.folder import RunFolder
+from prixfixe.runs.lock import RunLock
 from prixfixe.runs.reader import read_evaluation
 from prixfixe.simulation import simulate
+from prixfixe.training import fit
+from prixfixe.training.experiment import run
 
 FEW = {
     "recipe": ("autosome", "bhi"),

@@ -10,10 +10,10 @@ import pytest
 from conftest import random_strings, reverse_complement
 
 from prixfixe.commands import data_check as command
-from prixfixe.construct import LEFT_FLANK, RIGHT_FLANK
+from prixfixe.common.errors import InputError
 from prixfixe.data.check import check, within_mismatches
 from prixfixe.data.sequences import Sequences
-from prixfixe.errors import InputError
+from prixfixe.dream.construct import LEFT_FLANK, RIGHT_FLANK
 
 
 def mutated(sequence: str, *positions: int) -> str:
@@ -76,12 +76,11 @@ def test_what_is_planted_is_found(tmp_path):
 def test_flanks(tmp_path):
     rows = [(LEFT_FLANK + string + RIGHT_FLANK, 1.0 + row) for row, string in enumerate(random_strings(30))]
     report = check(write(tmp_path / "table", [*rows, (random_strings(1, seed=9)[0], 1.0)]))
-    assert (report.flanks.left, report.flanks.right, report.flanks.yeast_construct) == (LEFT_FLANK, RIGHT_FLANK, True)
+    assert (report.flanks.left, report.flanks.right) == (LEFT_FLANK, RIGHT_FLANK)
     assert report.flanks.rows_without == 1
-    assert "the yeast construct's; 1 row without them" in report.text()
+    assert "shared by most sequences; 1 row without them" in report.text()
     other = check(write(tmp_path / "other", [("GATTACAGATTACA" + string, value) for (string, value) in rows]))
     assert other.flanks.left.startswith("GATTACAGATTACA")
-    assert not other.flanks.yeast_construct
 
 
 def test_what_two_files_share(tmp_path):
@@ -222,7 +221,7 @@ def test_the_public_demo_files_are_found_equal(real_data, tmp_path):
     report = check(validation, against=training)
     assert report.against is not None and report.against.same_content
     assert report.alphabet.rows_with_n == 25
-    assert report.flanks.yeast_construct and report.flanks.rows_without == 0
+    assert report.flanks.left and report.flanks.rows_without == 0
     assert report.expression["expression"].integer_share == pytest.approx(0.58, abs=0.01)
 
 

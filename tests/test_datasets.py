@@ -9,12 +9,12 @@ import pytest
 from conftest import demo, random_strings, reverse_complement
 
 import prixfixe
+from prixfixe.common.errors import InputError
+from prixfixe.data.datasets import Simulated, Table, expression_range
 from prixfixe.data.splits import split
 from prixfixe.data.tables import read_measurements
-from prixfixe.datasets import Simulated, Table, expression_range
-from prixfixe.errors import InputError
-from prixfixe.experiment import bins_of, run
 from prixfixe.simulation import simulate
+from prixfixe.training.experiment import bins_of, run
 
 
 def table(path: Path, **values: Any) -> Table:
@@ -131,7 +131,7 @@ def test_a_test_part_chooses_nothing(promoters: Path, tmp_path: Path) -> None:
 
 def test_the_best_epoch_is_scored_on_the_test_part_once(promoters: Path, tmp_path: Path) -> None:
     columns(promoters).assign(fold=lambda f: np.arange(len(f)) % 4).to_csv(promoters, sep="\t", index=False)
-    node = {"_target_": "prixfixe.datasets.Table", "path": str(promoters), "validation": None}
+    node = {"_target_": "prixfixe.data.datasets.Table", "path": str(promoters), "validation": None}
     node |= {"validation_fraction": 0.1, "split_seed": 0, "sequence": None, "expression": None, "folds": None}
     config = {**demo("bhi", "conv", "efficientnet", "mlp"), "dataset": {**node, "fold": 1, "test_fold": 3}}
     config["training"]["epochs"] = 3
@@ -185,7 +185,7 @@ def test_too_few_sequences_to_validate_on(promoters: Path, tmp_path: Path) -> No
 def test_several_expression_columns_are_several_tasks(promoters: Path, tmp_path: Path) -> None:
     columns(promoters).assign(doubled=lambda f: 2 * f.expression + 1).to_csv(promoters, sep="\t", index=False)
     node = {
-        "_target_": "prixfixe.datasets.Table",
+        "_target_": "prixfixe.data.datasets.Table",
         "path": str(promoters),
         "validation": None,
         "validation_fraction": 0.1,
@@ -253,7 +253,7 @@ def test_a_share_of_the_simulated_training_rows() -> None:
 
 def test_real_promoters_train(real_data: Path, tmp_path: Path) -> None:
     node = {
-        "_target_": "prixfixe.datasets.Table",
+        "_target_": "prixfixe.data.datasets.Table",
         "path": str(real_data / "yeast" / "random_promoters.txt"),
         "validation": None,
     }

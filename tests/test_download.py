@@ -21,9 +21,9 @@ from typing import Any
 import pytest
 
 from prixfixe.commands import data_download
+from prixfixe.common.errors import InputError
 from prixfixe.data import download as module
 from prixfixe.data.download import RECORD_FILE, download, unpack
-from prixfixe.errors import InputError
 
 RECORD = "10633252"
 TEXT = b"ACGT\t1\n" * 20_000

@@ -28,7 +28,7 @@ from prixfixe.analysis.effects import (
     variance_shares,
 )
 from prixfixe.analysis.results import Row
-from prixfixe.run_folder import SLOTS
+from prixfixe.runs.folder import SLOTS
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks" / "statistics"))
 

@@ -13,17 +13,18 @@ import pytest
 import scipy.stats
 from conftest import demo
 
-from prixfixe import evaluation as module
+from prixfixe.analysis import evaluation as module
+from prixfixe.analysis.evaluation import evaluate, evaluate_table, read_predictions
+from prixfixe.analysis.evaluation_views import format_table
 from prixfixe.analysis.results import collect
 from prixfixe.commands import evaluate as command
+from prixfixe.common.errors import InputError
+from prixfixe.common.files import write_text
 from prixfixe.data.sequences import Sequences
-from prixfixe.data.testset import PUBLISHED_FILES, SUBSETS, TestSet, read_test_set, read_test_table
-from prixfixe.errors import InputError
-from prixfixe.evaluation import WEIGHTS, evaluate, evaluate_table, read_predictions
-from prixfixe.evaluation_views import format_table
-from prixfixe.experiment import run as train
-from prixfixe.files import write_text
+from prixfixe.data.testset import TestSet, read_test_table
+from prixfixe.dream.testset import PUBLISHED_FILES, SUBSETS, WEIGHTS, read_test_set
 from prixfixe.simulation import simulate
+from prixfixe.training.experiment import run as train
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks" / "statistics"))
 
@@ -39,7 +40,7 @@ def random_test_set(seed: int = 0) -> TestSet:
     for name in SUBSETS:
         subsets[name] = generator.integers(0, N, (150, 2)) if name in PAIRS else generator.permutation(N)[:80]
     sequences = Sequences.from_padded(generator.integers(0, 4, (N, 40), dtype=np.uint8), np.full(N, 40, dtype=np.int32))
-    return TestSet(sequences, generator.normal(size=N).round(1), subsets)  # rounded: equal values
+    return TestSet(sequences, generator.normal(size=N).round(1), subsets, weights=WEIGHTS)  # rounded: equal values
 
 
 def noisy(test_set: TestSet, seed: int = 1) -> np.ndarray:
@@ -210,7 +211,9 @@ def test_scores_agree_with_scipy() -> None:
 
 def test_absent_subsets_are_named_and_weights_renormalised() -> None:
     full = random_test_set()
-    test_set = TestSet(full.sequences, full.expression, {name: full.subsets[name] for name in ("all", "SNVs")})
+    test_set = TestSet(
+        full.sequences, full.expression, {name: full.subsets[name] for name in ("all", "SNVs")}, weights=WEIGHTS
+    )
     found = evaluate(test_set, noisy(test_set), bootstrap=0)
     every, snvs = found.subsets
     assert found.absent == tuple(name for name in WEIGHTS if name not in ("all", "SNVs"))
@@ -289,14 +292,14 @@ def test_no_interval_of_a_few_drawn_rows() -> None:
     sequences = Sequences.from_padded(np.zeros((n, 1), dtype=np.uint8), np.ones(n, dtype=np.int32))
     truth = generator.normal(size=n)
     predicted = truth + generator.normal(size=n)
-    found = evaluate(TestSet(sequences, truth, subsets), predicted, bootstrap=200)
+    found = evaluate(TestSet(sequences, truth, subsets, weights=WEIGHTS), predicted, bootstrap=200)
     intervals = {subset.name: subset.pearson_r.interval for subset in found.subsets}
     assert [name for name, limits in intervals.items() if limits is None] == ["high", "SNVs"], "of 19 rows or pairs"
     assert all(subset.spearman_rho.interval is None for subset in found.subsets if intervals[subset.name] is None)
     assert found.pearson_score.interval is found.spearman_score.interval is None, "of which they are a part"
     assert "none where a sample has fewer than 20" in format_table(found)
     del subsets["high"], subsets["SNVs"]
-    found = evaluate(TestSet(sequences, truth, subsets), predicted, bootstrap=200)
+    found = evaluate(TestSet(sequences, truth, subsets, weights=WEIGHTS), predicted, bootstrap=200)
     assert None not in (found.pearson_score.interval, found.spearman_score.interval)
     few = TestSet(
         Sequences.from_padded(np.zeros((19, 1), np.uint8), np.ones(19, np.int32)),
@@ -331,7 +334,7 @@ def test_bootstrap_spreads_as_a_tenth_of_the_data_should() -> None:
     truth = generator.normal(size=n)
     predicted = r * truth + np.sqrt(1 - r**2) * generator.normal(size=n)
     sequences = Sequences.from_padded(np.zeros((n, 1), dtype=np.uint8), np.ones(n, dtype=np.int32))
-    test_set = TestSet(sequences, truth, {"all": np.arange(n), "high": np.arange(n)})
+    test_set = TestSet(sequences, truth, {"all": np.arange(n), "high": np.arange(n)}, weights=WEIGHTS)
     subset = evaluate(test_set, predicted, bootstrap=2000).subsets[0]
     assert subset.pearson_r.interval is not None
     low, high = subset.pearson_r.interval

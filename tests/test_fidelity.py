@@ -15,14 +15,14 @@ from pytest import MonkeyPatch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from blocks.core.efficientnet import SqueezeExcitation
-from prixfixe import fit
-from prixfixe.bins import Bins
-from prixfixe.block_check import targets
 from prixfixe.data.measurements import Measurements
 from prixfixe.data.sequences import Sequences
-from prixfixe.experiment import bins_of, build_optimizer, build_recipe, run
-from prixfixe.network import Network, build
-from prixfixe.scoring import predict
+from prixfixe.menu.check import targets
+from prixfixe.networks.network import Network, build
+from prixfixe.tasks.bins import Bins
+from prixfixe.training import fit
+from prixfixe.training.experiment import bins_of, build_optimizer, build_recipe, run
+from prixfixe.training.scoring import predict
 
 # trainable parameters of the published PyTorch code's own modules; Proformer's published TensorFlow model has
 # 47,425,543, and ours 31 expression heads more that are learned one by one, two nucleotides fewer to name, and no

@@ -17,7 +17,7 @@ from prixfixe.analysis.ranks import bootstrap_ranks, cd_groups
 from prixfixe.analysis.results import collect
 from prixfixe.figures.heat_map import colour_scale
 from prixfixe.figures.style import OKABE_ITO, ink, short
-from prixfixe.run_folder import RunFolder
+from prixfixe.runs.folder import RunFolder
 from prixfixe.runs.reader import read_history
 
 Row = dict[str, Any]

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from prixfixe.cli import main
-from prixfixe.errors import InputError, OutputError
-from prixfixe.files import format_by_ending, keep_inputs, write_arrays, write_json, write_text
+from prixfixe.common.errors import InputError, OutputError
+from prixfixe.common.files import format_by_ending, keep_inputs, write_arrays, write_json, write_text
 
 
 def test_a_link_stays_and_what_it_names_is_replaced(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_a_pipe_is_written_into(write: Callable[[Path], None], tmp_path: Path) -
 
 def test_standard_output_is_written_into(tmp_path: Path) -> None:
     # not /dev/stdout: a test that fails must not replace it
-    code = "from prixfixe.files import write_text; write_text('/dev/fd/1', 'text')"
+    code = "from prixfixe.common.files import write_text; write_text('/dev/fd/1', 'text')"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "text"
     with open(tmp_path / "redirected", "w+") as redirected:
         subprocess.run([sys.executable, "-c", code], stdout=redirected, check=True)

@@ -16,24 +16,24 @@ from scipy.stats import entropy, norm
 from torch import Tensor
 
 import prixfixe
-from prixfixe import fit as fit_module
-from prixfixe.block_check import example, targets
+from prixfixe.common.errors import InputError, TrainingError
 from prixfixe.data.sequences import Sequences
 from prixfixe.data.splits import split
 from prixfixe.data.tables import read_measurements
-from prixfixe.errors import InputError, TrainingError
-from prixfixe.experiment import build_recipe, run
-from prixfixe.fit import SavedBuffers, backward
-from prixfixe.network import build
-from prixfixe.run_folder import RunFolder
-from prixfixe.scoring import RESIDUAL_ROWS, predict, residual_rows
+from prixfixe.menu.check import example, targets
+from prixfixe.networks.network import build
+from prixfixe.runs.folder import RunFolder
+from prixfixe.training import fit as fit_module
+from prixfixe.training.experiment import build_recipe, run
+from prixfixe.training.fit import SavedBuffers, backward
+from prixfixe.training.scoring import RESIDUAL_ROWS, predict, residual_rows
 from prixfixe.training.settings import training_settings
 
 
 def table(config: dict[str, Any], path: Path, **training: Any) -> dict[str, Any]:
     """The combination on a table, on the CPU."""
     dataset = {
-        "_target_": "prixfixe.datasets.Table",
+        "_target_": "prixfixe.data.datasets.Table",
         "path": str(path),
         "validation": None,
         "validation_fraction": 0.2,
@@ -279,7 +279,7 @@ def test_run_folder(promoters: Path, tmp_path: Path) -> None:
 def test_loaded_predictions_are_the_scored_ones(recipe: str, final: str, promoters: Path, tmp_path: Path) -> None:
     config = table(demo(recipe, "conv", "efficientnet", final), promoters)
     metrics = run(config, tmp_path / "run", show_progress=False)
-    from prixfixe.metrics import pearson_r
+    from prixfixe.tasks.metrics import pearson_r
 
     measurements = read_measurements(promoters)
     held_out = measurements[split(measurements, validation_fraction=0.2, seed=0)[1]]

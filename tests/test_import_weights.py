@@ -18,10 +18,10 @@ from torch import Tensor
 
 import prixfixe
 from prixfixe.cli import main
-from prixfixe.construct import LEFT_FLANK, RIGHT_FLANK, UPSTREAM
-from prixfixe.errors import InputError
-from prixfixe.import_weights import import_weights
-from prixfixe.run_folder import RunFolder
+from prixfixe.common.errors import InputError
+from prixfixe.dream.construct import LEFT_FLANK, RIGHT_FLANK, UPSTREAM
+from prixfixe.dream.weights import import_weights
+from prixfixe.runs.folder import RunFolder
 
 State = dict[str, Tensor]
 SEQUENCES = [

@@ -34,7 +34,11 @@ def test_train_from_an_empty_folder(installed: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(installed), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "prixfixe"]
     where = subprocess.run(
-        [sys.executable, "-c", "import prixfixe, prixfixe.paths as p; print(prixfixe.__file__, p.conf_folder())"],
+        [
+            sys.executable,
+            "-c",
+            "import prixfixe, prixfixe.common.paths as p; print(prixfixe.__file__, p.conf_folder())",
+        ],
         cwd=tmp_path,
         env=environment,
         capture_output=True,

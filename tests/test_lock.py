@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from prixfixe import lock
-from prixfixe.errors import BusyError, OutputError
-from prixfixe.lock import RunLock, holder
+from prixfixe.common.errors import BusyError, OutputError
+from prixfixe.runs import lock
+from prixfixe.runs.lock import RunLock, holder
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from prixfixe.lock import RunLock
+from prixfixe.runs.lock import RunLock
 with RunLock(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)
@@ -134,8 +134,8 @@ def test_a_lock_that_is_half_written_belongs_to_somebody(tmp_path: Path, monkeyp
 RACE = """
 import sys, time
 from pathlib import Path
-from prixfixe.errors import BusyError
-from prixfixe.lock import RunLock
+from prixfixe.common.errors import BusyError
+from prixfixe.runs.lock import RunLock
 folder, end, held = Path(sys.argv[1]), time.time() + float(sys.argv[2]), 0
 while time.time() < end:
     try:

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from prixfixe.errors import InputError
-from prixfixe.loggers import configured_logger, database_lock, require
-from prixfixe.run_folder import RunFolder
-from prixfixe.run_log import open_log
+from prixfixe.common.errors import InputError
+from prixfixe.runs.folder import RunFolder
+from prixfixe.runs.log import open_log
+from prixfixe.runs.loggers import configured_logger, database_lock, require
 from tests.conftest import ROOT, compose
 
 PACKAGES = ("tensorboard", "wandb", "mlflow")
@@ -103,9 +103,9 @@ def test_packages_are_imported_only_when_a_run_of_theirs_begins(tmp_path: Path) 
     code = f"""
 import sys
 from pathlib import Path
-from prixfixe.loggers import configured_logger
-from prixfixe.run_folder import RunFolder
-from prixfixe.run_log import open_log
+from prixfixe.runs.loggers import configured_logger
+from prixfixe.runs.folder import RunFolder
+from prixfixe.runs.log import open_log
 with open_log(RunFolder(Path({str(tmp_path / "run")!r})), {{"sweep": "demo", "logger": None}}) as log:
     log.scores(1, {{"loss": 1.0}})
 for node in {nodes!r}:
@@ -358,7 +358,7 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = RunFolder(tmp_path_factory.mktemp("store") / "first" / NAME)
     train(
         folder,
-        {"sweep": "first", "logger": {"_target_": "prixfixe.loggers.MLflow", "tracking_uri": None, "tags": {}}},
+        {"sweep": "first", "logger": {"_target_": "prixfixe.runs.loggers.MLflow", "tracking_uri": None, "tags": {}}},
         1,
     )
     return folder.path.parent / "mlflow.db"

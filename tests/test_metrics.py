@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from prixfixe import metrics
+from prixfixe.tasks import metrics
 
 TOLERANCE = 1e-12
 

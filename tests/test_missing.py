@@ -17,21 +17,22 @@ from hypothesis.extra.numpy import arrays
 from test_fit import table
 from torch import Tensor
 
-from prixfixe import experiment, metrics
-from prixfixe.bins import Bins
+from prixfixe.analysis.evaluation import evaluate_table
+from prixfixe.common.errors import InputError, TrainingError
 from prixfixe.contract import Batch, Prediction, ScalarFinalBlock, TargetSpec
+from prixfixe.data.datasets import Dataset, Split
 from prixfixe.data.measurements import Measurements
+from prixfixe.data.recipe import Samples
 from prixfixe.data.sequences import Sequences
-from prixfixe.datasets import Dataset, Split
-from prixfixe.errors import InputError, TrainingError
-from prixfixe.evaluation import evaluate_table
-from prixfixe.experiment import bins_of, build_recipe, run, target_spec
-from prixfixe.fit import backward, share_of
-from prixfixe.network import build
-from prixfixe.recipe import Samples
-from prixfixe.run_folder import RunFolder
+from prixfixe.networks.network import build
+from prixfixe.runs.folder import RunFolder
 from prixfixe.runs.targets import load_targets
-from prixfixe.scoring import residual_sd, score
+from prixfixe.tasks import metrics
+from prixfixe.tasks.bins import Bins
+from prixfixe.training import experiment
+from prixfixe.training.experiment import bins_of, build_recipe, run, target_spec
+from prixfixe.training.fit import backward, share_of
+from prixfixe.training.scoring import residual_sd, score
 
 TASKS = ("log2FC", "reads")
 CPU = torch.device("cpu")

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from blocks.final.expression_heads import ExpressionHeads
 from blocks.final.mlp import MLP
 from blocks.recipe.unlockdna import MaskFilling
-from prixfixe.block_check import example, targets
+from prixfixe.common.errors import ContractError, InputError
 from prixfixe.contract import Block, InputSpec, Prediction, TargetSpec
-from prixfixe.errors import ContractError, InputError
-from prixfixe.experiment import build_recipe
-from prixfixe.network import build, learning_rate_groups
+from prixfixe.menu.check import example, targets
+from prixfixe.networks.network import build, learning_rate_groups
+from prixfixe.training.experiment import build_recipe
 
 PUBLISHED = {"dream_cnn": 1_933_970, "dream_rnn": 4_130_578, "dream_attn": 4_539_410}  # Rafi et al. 2024
 

@@ -79,7 +79,7 @@ def test_what_may_do_better_is_tried_again_and_nothing_else(tmp_path: Path) -> N
 def test_errors_of_the_machine() -> None:
     import torch
 
-    from prixfixe.errors import BusyError, ContractError, InputError, TrainingError
+    from prixfixe.common.errors import BusyError, ContractError, InputError, TrainingError
 
     assert of_the_machine(RuntimeError("CUDA error: device-side assert triggered"))
     assert of_the_machine(torch.OutOfMemoryError("CUDA out of memory"))

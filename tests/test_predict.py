@@ -21,18 +21,18 @@ from conftest import demo, random_strings
 from safetensors.torch import save_file
 
 import prixfixe
-from prixfixe.bins import Bins
 from prixfixe.cli import main
 from prixfixe.commands.predict import rows_of_text
+from prixfixe.common.errors import InputError
 from prixfixe.contract import TargetSpec
 from prixfixe.data import fasta, streams
 from prixfixe.data.sequences import Sequences
-from prixfixe.errors import InputError
-from prixfixe.experiment import build_recipe
-from prixfixe.model import Model
-from prixfixe.network import build
-from prixfixe.run_folder import RunFolder
+from prixfixe.inference.model import Model
+from prixfixe.networks.network import build
+from prixfixe.runs.folder import RunFolder
 from prixfixe.runs.targets import save_targets
+from prixfixe.tasks.bins import Bins
+from prixfixe.training.experiment import build_recipe
 
 STRINGS = [string[: 60 + row % 21] for row, string in enumerate(random_strings(100))]
 NAMES = [f"promoter {row} é" for row in range(len(STRINGS))]

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from prixfixe.common.errors import InputError
 from prixfixe.data import prepared
 from prixfixe.data.prepared import content_hash, prepare
 from prixfixe.data.tables import read_measurements
-from prixfixe.errors import InputError
 
 HEADER = "seq\texpression\tother\tfold\n"
 

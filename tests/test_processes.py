@@ -18,13 +18,13 @@ from forked import finish, ranks, start, until
 from test_fit import table
 
 from blocks.recipe.autosome import Autosome
-from prixfixe.bins import Bins
-from prixfixe.checkpoint import checkpoints
 from prixfixe.contract import Batch
-from prixfixe.experiment import run
-from prixfixe.processes import Processes
-from prixfixe.recipe import Samples
-from prixfixe.run_folder import RunFolder
+from prixfixe.data.recipe import Samples
+from prixfixe.runs.checkpoint import checkpoints
+from prixfixe.runs.folder import RunFolder
+from prixfixe.tasks.bins import Bins
+from prixfixe.training.experiment import run
+from prixfixe.training.processes import Processes
 
 
 class Seen(Autosome):

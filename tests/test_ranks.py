@@ -8,6 +8,7 @@ from fabricated_runs import correlated, make_grid
 from scipy.stats import friedmanchisquare, pearsonr, rankdata, spearmanr
 
 from prixfixe.analysis import ranks
+from prixfixe.analysis.evaluation import evaluate
 from prixfixe.analysis.ranks import (
     TEST,
     VALIDATION,
@@ -21,11 +22,11 @@ from prixfixe.analysis.ranks import (
     read_predictions,
 )
 from prixfixe.analysis.results import collect
+from prixfixe.common.errors import InputError
 from prixfixe.data.sequences import Sequences
 from prixfixe.data.testset import TestSet
-from prixfixe.errors import InputError
-from prixfixe.evaluation import WEIGHTS, evaluate
-from prixfixe.run_folder import RunFolder
+from prixfixe.dream.testset import WEIGHTS
+from prixfixe.runs.folder import RunFolder
 
 FEW = {
     "recipe": ("autosome", "bhi"),
@@ -88,10 +89,13 @@ def test_weighted_scores_are_those_of_the_evaluation() -> None:
         "SNVs": np.stack([np.arange(150), np.arange(150, 300)], axis=1),
     }
     test_set = TestSet(
-        Sequences.from_padded(np.zeros((n, 4), np.uint8), np.full(n, 4, np.int32)), generator.normal(size=n), subsets
+        Sequences.from_padded(np.zeros((n, 4), np.uint8), np.full(n, 4, np.int32)),
+        generator.normal(size=n),
+        subsets,
+        weights=WEIGHTS,
     )
     predicted = [correlated(test_set.expression, r, generator) for r in (0.9, 0.6)]
-    kept = Predictions(["a", "b"], test_set.expression, predicted, subsets, TEST, [])
+    kept = Predictions(["a", "b"], test_set.expression, predicted, subsets, TEST, [], WEIGHTS)
     ours = bootstrap_scores(kept, 4000, 0.1, seed=0)
     for model, values in enumerate(predicted):
         theirs = evaluate(test_set, values, bootstrap=0)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from test_command_line import prixfixe_command
 
-from prixfixe.run_folder import RunFolder
+from prixfixe.runs.folder import RunFolder
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install '.[ray]'")
 

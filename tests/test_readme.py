@@ -55,7 +55,7 @@ def test_the_readme_works_from_top_to_bottom(promoters: Path, tmp_path: Path) ->
 
 
 def test_the_choices_that_the_readme_names_are_the_menu() -> None:
-    from prixfixe.menu import menu
+    from prixfixe.menu.parts import menu
 
     for part in menu():
         assert f"`{part.name}`" in README

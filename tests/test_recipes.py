@@ -5,13 +5,13 @@ import pytest
 import torch
 from conftest import compose, random_strings
 
-from prixfixe import recipe as recipe_module
-from prixfixe.bins import Bins
-from prixfixe.construct import DISTAL, LEFT_FLANK, PROXIMAL, RIGHT_FLANK, UPSTREAM
 from prixfixe.contract import Batch
+from prixfixe.data import recipe as recipe_module
+from prixfixe.data.recipe import Recipe, Samples, is_singleton, place
 from prixfixe.data.sequences import N, Sequences
-from prixfixe.experiment import build_recipe
-from prixfixe.recipe import Recipe, Samples, is_singleton, place
+from prixfixe.dream.construct import DISTAL, LEFT_FLANK, PROXIMAL, RIGHT_FLANK, UPSTREAM
+from prixfixe.tasks.bins import Bins
+from prixfixe.training.experiment import build_recipe
 
 COMPLEMENT = str.maketrans("ACGTN", "TGCAN")
 INSERTS = ("ACGT" * 20, "GATTACA" * 8 + "N", "CCGGT" * 21, "")
@@ -190,7 +190,7 @@ def test_the_plasmid_is_the_published_one(real_data) -> None:  # type: ignore[no
 @pytest.mark.parametrize("name", ["autosome", "bhi", "unlockdna"])
 def test_loading_in_chunks_changes_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = loaded(recipe_of(name))
-    monkeypatch.setattr("prixfixe.recipe.CHUNK_ROWS", 3)
+    monkeypatch.setattr("prixfixe.data.recipe.CHUNK_ROWS", 3)
     chunked = loaded(recipe_of(name))
     assert torch.equal(whole.codes, chunked.codes)
     assert torch.equal(whole.lengths, chunked.lengths)

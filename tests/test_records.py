@@ -12,11 +12,11 @@ from conftest import random_strings
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from prixfixe.common.errors import InputError
 from prixfixe.data import records as module
 from prixfixe.data import streams
 from prixfixe.data.check import check
 from prixfixe.data.tables import read_measurements, read_sequences
-from prixfixe.errors import InputError
 
 thorough = settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 STRINGS = random_strings(60)

@@ -9,11 +9,11 @@ from conftest import demo, random_strings
 from test_command_line import prixfixe_command
 from test_fit import table
 
+from prixfixe.common.errors import ContractError, InputError
 from prixfixe.contract import Block, InputSpec
-from prixfixe.errors import ContractError, InputError
-from prixfixe.experiment import dataset, remarks
-from prixfixe.network import told
-from prixfixe.run_folder import RunFolder
+from prixfixe.networks.network import in_one_line
+from prixfixe.runs.folder import RunFolder
+from prixfixe.training.experiment import dataset, remarks
 
 SMALL = ("experiment=demo", "first=conv", "core=efficientnet", "final=soft_bins", "dataset=table")
 
@@ -109,7 +109,7 @@ def test_an_error_of_a_block_says_what_and_where(tmp_path: Path) -> None:
 
 
 def test_an_error_without_a_line_of_a_block_names_none() -> None:
-    assert told(ValueError("no")) == "no (ValueError)"
+    assert in_one_line(ValueError("no")) == "no (ValueError)"
 
 
 class Silent(Block):
@@ -121,9 +121,9 @@ class Silent(Block):
 
 
 def test_a_block_without_out_channels_is_told_so() -> None:
-    from prixfixe.block_check import targets
-    from prixfixe.experiment import build_recipe
-    from prixfixe.network import build
+    from prixfixe.menu.check import targets
+    from prixfixe.networks.network import build
+    from prixfixe.training.experiment import build_recipe
 
     config = demo("bhi", "conv", "efficientnet", "mlp")
     config["core"] = {"_target_": f"{__name__}.Silent", "max_lr": None}

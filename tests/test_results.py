@@ -17,8 +17,8 @@ from prixfixe.analysis.results import COLUMNS, averaged, collect, combination
 from prixfixe.analysis.tables import cell, signed
 from prixfixe.analysis.views import narrowed_command
 from prixfixe.cli import main
-from prixfixe.errors import InputError
-from prixfixe.run_folder import SLOTS
+from prixfixe.common.errors import InputError
+from prixfixe.runs.folder import SLOTS
 from prixfixe.sweeps.plan import Plan
 
 FEW = {
@@ -44,13 +44,13 @@ def sweep(tmp_path: Path) -> Path:
     )
 
 
-def shown(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+def output_of(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     assert main(["results", *map(str, arguments)]) == 0
     return capsys.readouterr().out
 
 
 def table(capsys: pytest.CaptureFixture[str], *arguments: object) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(shown(capsys, *arguments, "--format", "csv"))))
+    return list(csv.DictReader(io.StringIO(output_of(capsys, *arguments, "--format", "csv"))))
 
 
 def test_rows_hold_what_the_folders_hold(sweep: Path) -> None:
@@ -81,7 +81,7 @@ def test_scores_of_unfinished_runs_stay_apart(sweep: Path, capsys: pytest.Captur
     last = (Path(running["run"]) / "history.csv").read_text().splitlines()[-1].split(",")
     assert (running["pearson_r"], running["kl"]) == (None, None)
     assert (running["epoch"], running["pearson_r_so_far"]) == (2, float(last[4]))
-    out = shown(capsys, sweep)
+    out = output_of(capsys, sweep)
     assert "4 of 8 combinations done. SIMULATED" in out
     assert f"~{running['pearson_r_so_far']:.3f}" in out
     assert f"running: bhi+conv+bilstm+soft_bins: epoch 2, Pearson r {running['pearson_r_so_far']:.3f} so far" in out
@@ -93,18 +93,18 @@ def test_scores_of_unfinished_runs_stay_apart(sweep: Path, capsys: pytest.Captur
 def test_a_footnote_explains_only_what_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     reason = "TrainingError: the loss is not finite"
     few = make_grid(tmp_path / "few", choices=FEW, n=30, failed={BHI: reason})
-    out = shown(capsys, few, "--columns", "slots,pearson_r,state")
+    out = output_of(capsys, few, "--columns", "slots,pearson_r,state")
     assert "failed" in out and "~" not in out
-    out = shown(capsys, few, "--columns", "slots,reason")
+    out = output_of(capsys, few, "--columns", "slots,reason")
     assert out.count(reason) == 1
     assert f"failed: {BHI}\n" in out
-    assert shown(capsys, few).count(reason) == 1
+    assert output_of(capsys, few).count(reason) == 1
 
 
 def test_one_is_counted_in_the_singular(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one = {slot: choices[:1] for slot, choices in FEW.items()}
-    assert shown(capsys, make_grid(tmp_path / "one", choices=one, n=30)).startswith("1 of 1 combination done.")
-    assert shown(capsys, make_grid(tmp_path / "two", choices=one, n=30, seeds=(0, 1))).startswith(
+    assert output_of(capsys, make_grid(tmp_path / "one", choices=one, n=30)).startswith("1 of 1 combination done.")
+    assert output_of(capsys, make_grid(tmp_path / "two", choices=one, n=30, seeds=(0, 1))).startswith(
         "2 of 2 runs of 1 combination done."
     )
 
@@ -114,7 +114,7 @@ def test_a_score_that_no_run_has_is_said_and_how_to_get_it(
     view: str, sweep: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for form in ("table", "md"):
-        out = shown(capsys, sweep, view, "--score", "pearson_score", "--format", form)
+        out = output_of(capsys, sweep, view, "--score", "pearson_score", "--format", form)
         assert out.startswith("4 of 8 combinations done. SIMULATED")
         assert "No finished run has a Pearson score yet: prixfixe evaluate RUNS TESTSET gives it." in out
         assert len(out.strip().splitlines()) == 3, "no headings, no footnotes of what is not there"
@@ -145,7 +145,7 @@ def test_one_command_names_just_the_open_ones(tmp_path: Path, capsys: pytest.Cap
     )
     command = "prixfixe train -m recipe=bhi first=conv core=bilstm,proformer final=mlp experiment=demo"
     command += f" hydra.sweep.dir={square}"
-    assert f"To run just these:\n  {command}\n" in shown(capsys, square)
+    assert f"To run just these:\n  {command}\n" in output_of(capsys, square)
 
 
 def test_a_command_never_names_what_is_not_in_the_plan() -> None:
@@ -169,7 +169,7 @@ def test_commands_say_where_the_users_own_blocks_are(tmp_path: Path, capsys: pyt
     Plan(sweep, jobs, ["--config-dir", "/my conf"]).write()
     Plan(sweep, {BHI: jobs[BHI]}).write()
     assert Plan.read(sweep) == Plan(sweep, jobs, ["--config-dir", "/my conf"])
-    assert "\n  prixfixe train -m --config-dir '/my conf' recipe=bhi " in shown(capsys, sweep)
+    assert "\n  prixfixe train -m --config-dir '/my conf' recipe=bhi " in output_of(capsys, sweep)
     assert all(
         row["command"].startswith("prixfixe train --config-dir '/my conf' recipe=") for row in collect([sweep]).rows
     )
@@ -180,7 +180,7 @@ def test_a_damaged_plan_is_named_and_the_runs_are_shown(
     content: str, sweep: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (sweep / "sweep.json").write_text(content)
-    out = shown(capsys, sweep)
+    out = output_of(capsys, sweep)
     assert "4 of 7 combinations done" in out
     assert f"damaged: {sweep / 'sweep.json'} is damaged" in out
 
@@ -206,7 +206,7 @@ def test_a_damaged_folder_is_named_and_the_others_are_shown(
     path.unlink()
     if content is not None:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    out = shown(capsys, sweep)
+    out = output_of(capsys, sweep)
     assert "3 of 7 combinations done" in out
     assert any(
         line.startswith("damaged: ") and message in line and "autosome+conv+bilstm+mlp" in line
@@ -231,9 +231,9 @@ def test_damage_beside_the_scores_costs_no_row(
     assert len(results.done) == 4
     if file != "validation.npz":
         assert len(results.damaged) == 1
-        assert "damaged" in shown(capsys, sweep)
+        assert "damaged" in output_of(capsys, sweep)
     else:
-        assert "left out" in shown(capsys, sweep, "--ranks")
+        assert "left out" in output_of(capsys, sweep, "--ranks")
 
 
 def test_a_damaged_history_costs_no_row(sweep: Path) -> None:
@@ -263,12 +263,12 @@ def test_seeds_are_averaged_with_their_spread(tmp_path: Path, capsys: pytest.Cap
         assert row["seeds"] == expected["count"]
         assert row["pearson_r"] == pytest.approx(expected["mean"])
         assert row["pearson_r_sd"] == pytest.approx(expected["std"])
-    out = shown(capsys, sweep)
+    out = output_of(capsys, sweep)
     assert "23 of 24 runs of 8 combinations done" in out
     assert f"{rows[0]['pearson_r']:.3f} ± {rows[0]['pearson_r_sd']:.3f}" in out
     assert f"failed: {BHI}+seed1: killed" in out
     assert len(table(capsys, sweep)) == 24
-    assert shown(capsys, sweep, "--seeds").count("autosome  conv   bilstm     mlp") == 3
+    assert output_of(capsys, sweep, "--seeds").count("autosome  conv   bilstm     mlp") == 3
 
 
 def test_one_seed_has_no_spread(sweep: Path) -> None:
@@ -368,7 +368,7 @@ def test_bad_input_is_refused_with_the_choices(
 @pytest.mark.parametrize("view", ["--effects", "--ranks", "--pareto", "--against"])
 @pytest.mark.parametrize("form", ["csv", "md", "latex"])
 def test_every_view_in_every_format(view: str, form: str, sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = shown(capsys, sweep, view, *([sweep] if view == "--against" else []), "--format", form)
+    out = output_of(capsys, sweep, view, *([sweep] if view == "--against" else []), "--format", form)
     if form == "csv":
         rows = list(csv.reader(io.StringIO(out)))
         assert len(rows) >= 3
@@ -385,7 +385,7 @@ def test_formats(sweep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     rows = table(capsys, sweep)
     assert list(rows[0])[: len(COLUMNS)] == list(COLUMNS)
     for name in ("results.csv", "results.md", "results.tex", "results.txt", "results.parquet"):
-        assert shown(capsys, sweep, "-o", tmp_path / name) == ""
+        assert output_of(capsys, sweep, "-o", tmp_path / name) == ""
     frame = pd.read_parquet(tmp_path / "results.parquet")
     assert frame["pearson_r"].tolist()[:4] == [float(row["pearson_r"]) for row in rows[:4]]
     assert pd.api.types.is_integer_dtype(frame["parameters"])
@@ -409,8 +409,8 @@ def test_subset_scores_stand_beside_an_evaluation(tmp_path: Path, capsys: pytest
     assert {subset["name"]: float(row[f"rho_{subset['name']}"]) for subset in content["subsets"]} == {
         subset["name"]: subset["spearman_rho"]["value"] for subset in content["subsets"]
     }
-    assert "Pearson score" in shown(capsys, sweep)
-    assert "r_SNVs".replace("_", " ") in shown(capsys, sweep, "--columns", "slots,subsets")
+    assert "Pearson score" in output_of(capsys, sweep)
+    assert "r_SNVs".replace("_", " ") in output_of(capsys, sweep, "--columns", "slots,subsets")
 
 
 def test_each_task_of_an_evaluation_has_its_own_scores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -429,7 +429,7 @@ def test_each_task_of_an_evaluation_has_its_own_scores(tmp_path: Path, capsys: p
     assert rhos == pytest.approx([-0.1 * i - 0.05 for i in range(7, -1, -1)])
     assert "r_all" not in rows[0]
     assert len(table(capsys, sweep, "--where", "r_log2(RNA/DNA)>0.5")) == 3
-    assert "r log2(RNA/DNA)" in shown(capsys, sweep, "--columns", "slots,r_dev,r_log2(RNA/DNA)")
+    assert "r log2(RNA/DNA)" in output_of(capsys, sweep, "--columns", "slots,r_dev,r_log2(RNA/DNA)")
     assert main(["results", str(sweep), "--columns", "r_hk"]) == 2
     one = json.loads((Path(rows[0]["run"]) / "evaluation.json").read_text())
     (Path(rows[0]["run"]) / "evaluation.json").write_text(json.dumps({**one, "tasks": one["tasks"][:1]}))
@@ -437,7 +437,7 @@ def test_each_task_of_an_evaluation_has_its_own_scores(tmp_path: Path, capsys: p
 
 
 def test_every_view_is_shown_on_an_unfinished_sweep(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = shown(capsys, sweep, "--effects", "--ranks", "--pareto", "--against", sweep)
+    out = output_of(capsys, sweep, "--effects", "--ranks", "--pareto", "--against", sweep)
     for words in (
         "too few to tell parts from chance",
         "Average ranks on the validation",
@@ -452,8 +452,8 @@ def test_nothing_is_done_yet(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     sweep = make_grid(
         tmp_path / "begun", choices=FEW, n=30, running={BHI: 1}, missing=[n for n in _names() if n != BHI]
     )
-    assert "0 of 8 combinations done" in shown(capsys, sweep)
-    assert "No finished run has a Pearson r yet" in shown(capsys, sweep, "--effects")
+    assert "0 of 8 combinations done" in output_of(capsys, sweep)
+    assert "No finished run has a Pearson r yet" in output_of(capsys, sweep, "--effects")
     assert main(["results", str(sweep), "--ranks"]) == 2
 
 
@@ -461,9 +461,9 @@ def test_scores_that_are_simulated_say_so_before_any_run_is_done(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     begun = {"choices": FEW, "n": 30, "running": {BHI: 1}, "missing": [n for n in _names() if n != BHI]}
-    assert "0 of 8 combinations done. SIMULATED assay" in shown(capsys, make_grid(tmp_path / "begun", **begun))
+    assert "0 of 8 combinations done. SIMULATED assay" in output_of(capsys, make_grid(tmp_path / "begun", **begun))
     real = make_grid(tmp_path / "real", simulated=False, **begun)
-    assert "SIMULATED" not in shown(capsys, real)
+    assert "SIMULATED" not in output_of(capsys, real)
     assert {row["simulated"] for row in table(capsys, tmp_path / "begun", "--where", "state=running")} == {"True"}
 
 
@@ -471,10 +471,10 @@ def test_what_was_evaluated_on_a_simulated_test_set_is_labelled(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sweep = make_grid(tmp_path / "real", choices=FEW, n=30, test=80, simulated=False)
-    assert "SIMULATED" not in shown(capsys, sweep)
+    assert "SIMULATED" not in output_of(capsys, sweep)
     for file in sweep.glob("*/evaluation.json"):
         file.write_text(json.dumps({**json.loads(file.read_text()), "simulated": True}))
-    assert "SIMULATED" in shown(capsys, sweep)
+    assert "SIMULATED" in output_of(capsys, sweep)
 
 
 @pytest.mark.parametrize(
@@ -506,11 +506,11 @@ def test_torch_is_not_needed(sweep: Path) -> None:
 def test_long_work_says_how_far_it_is(
     sweep: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("prixfixe.progress.QUIET", 1e9)
+    monkeypatch.setattr("prixfixe.common.progress.QUIET", 1e9)
     assert main(["results", str(sweep), "--ranks"]) == 0
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr("prixfixe.progress.QUIET", 0.0)
-    monkeypatch.setattr("prixfixe.progress.EVERY", 0.0)
+    monkeypatch.setattr("prixfixe.common.progress.QUIET", 0.0)
+    monkeypatch.setattr("prixfixe.common.progress.EVERY", 0.0)
     monkeypatch.setattr("prixfixe.analysis.ranks.COUNTS_AT_ONCE", 40 * 4000)
     assert main(["results", str(sweep), "--ranks"]) == 0
     lines = capsys.readouterr().err.splitlines()

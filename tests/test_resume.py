@@ -19,13 +19,15 @@ from conftest import demo
 from forked import finish, start, until
 from test_fit import table, weights
 
-from prixfixe import checkpoint, experiment, training_state
-from prixfixe import fit as fit_module
-from prixfixe.checkpoint import checkpoints, load_checkpoint, save_checkpoint
-from prixfixe.errors import BusyError, InputError, InterruptedRunError
-from prixfixe.experiment import run
-from prixfixe.run_folder import RunFolder
-from prixfixe.signals import STOPPING, stop_request
+from prixfixe.common.errors import BusyError, InputError, InterruptedRunError
+from prixfixe.runs import checkpoint
+from prixfixe.runs.checkpoint import checkpoints, load_checkpoint, save_checkpoint
+from prixfixe.runs.folder import RunFolder
+from prixfixe.training import experiment
+from prixfixe.training import fit as fit_module
+from prixfixe.training import state as training_state
+from prixfixe.training.experiment import run
+from prixfixe.training.signals import STOPPING, stop_request
 
 TRAIN = [sys.executable, "-m", "prixfixe", "train", "experiment=demo", "hydra.mode=RUN", "training.device=cpu"]
 

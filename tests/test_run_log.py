@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from prixfixe.errors import InputError, InterruptedRunError
-from prixfixe.loggers import Logger
-from prixfixe.run_folder import RunFolder
-from prixfixe.run_log import NoLog, append_line, open_log
+from prixfixe.common.errors import InputError, InterruptedRunError
+from prixfixe.runs.folder import RunFolder
+from prixfixe.runs.log import NoLog, append_line, open_log
+from prixfixe.runs.loggers import Logger
 
 
 class Recording(Logger):
@@ -235,8 +235,8 @@ def test_what_the_user_must_mend_is_refused_at_the_start_alone(folder: RunFolder
 @pytest.mark.parametrize(
     ("node", "message"),
     [
-        ({"_target_": "prixfixe.loggers.Tensorboard"}, "cannot be imported"),
-        ({"_target_": "prixfixe.optim.OneCycle"}, "no subclass of prixfixe.loggers.Logger"),
+        ({"_target_": "prixfixe.runs.loggers.Tensorboard"}, "cannot be imported"),
+        ({"_target_": "prixfixe.training.optim.OneCycle"}, "no subclass of prixfixe.runs.loggers.Logger"),
         ({"directory": None}, "no _target_"),
         ({"_target_": f"{__name__}.Recording"}, "logger.fails_in: Recording needs this value"),
         (

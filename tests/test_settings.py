@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from prixfixe.cli import main
+from prixfixe.common.errors import InputError
 from prixfixe.common.overrides import override, quoted
 from prixfixe.common.text import printable
-from prixfixe.errors import InputError
-from prixfixe.parts import OWN, _fits, factory
+from prixfixe.networks.parts import OWN, _fits, factory
 from prixfixe.sweeps.typed import as_hydra_takes_it, refuse_accidental_sweeps
 from prixfixe.training.settings import LONGEST_NAME, check_settings, plain_name
 
@@ -386,7 +386,7 @@ def test_what_hides_the_frameworks_blocks_is_named(place: str, tmp_path: Path, m
 
     from torch import nn
 
-    from prixfixe.parts import find_class
+    from prixfixe.networks.parts import find_class
 
     for name in [name for name in sys.modules if name == "blocks" or name.startswith("blocks.")]:
         monkeypatch.delitem(sys.modules, name)
@@ -414,7 +414,7 @@ def test_a_checkout_that_is_not_installed_has_a_version(monkeypatch: pytest.Monk
     from importlib.metadata import PackageNotFoundError
 
     from prixfixe.common import version as module
-    from prixfixe.run_folder import versions
+    from prixfixe.runs.folder import versions
 
     def missing(package: str) -> str:
         raise PackageNotFoundError(package)

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from prixfixe.analysis.evaluation import read_predictions
 from prixfixe.commands import data_simulate
-from prixfixe.construct import LEFT_FLANK, RIGHT_FLANK
+from prixfixe.common.errors import InputError
 from prixfixe.data.sequences import Sequences
 from prixfixe.data.tables import read_measurements
-from prixfixe.data.testset import SUBSETS, read_test_set
-from prixfixe.errors import InputError
-from prixfixe.evaluation import read_predictions
+from prixfixe.dream.construct import LEFT_FLANK, RIGHT_FLANK
+from prixfixe.dream.testset import SUBSETS, read_test_set
 from prixfixe.simulation import assay, model, simulate, simulate_test_set, true_expression
 from prixfixe.simulation.factors import COOPERATIONS, FACTORS, Factor, site_weights
 from prixfixe.simulation.testset import PUBLISHED_SIZE, PUBLISHED_SUBSETS

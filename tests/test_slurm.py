@@ -15,8 +15,8 @@ import pytest
 import slurm
 
 import prixfixe.sweeps.slurm
-from prixfixe.errors import InputError
-from prixfixe.run_folder import RunFolder
+from prixfixe.common.errors import InputError
+from prixfixe.runs.folder import RunFolder
 from prixfixe.sweeps.slurm import queue_line
 
 pytestmark = pytest.mark.xdist_group("slurm")

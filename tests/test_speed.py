@@ -14,13 +14,13 @@ import torch
 from conftest import demo, random_strings
 from torch import Tensor, nn
 
-from prixfixe.bins import Bins
-from prixfixe.block_check import targets
 from prixfixe.data.sequences import Sequences
-from prixfixe.experiment import build_recipe, compiles
-from prixfixe.fit import backward
-from prixfixe.layers import LSTM, BatchNorm1d, Conv1d, Dropout, GroupedConv, concatenate, cpu_has_bf16_lstm
-from prixfixe.network import Network, build
+from prixfixe.menu.check import targets
+from prixfixe.networks.layers import LSTM, BatchNorm1d, Conv1d, Dropout, GroupedConv, concatenate, cpu_has_bf16_lstm
+from prixfixe.networks.network import Network, build
+from prixfixe.tasks.bins import Bins
+from prixfixe.training.experiment import build_recipe, compiles
+from prixfixe.training.fit import backward
 
 SPEED = Path(__file__).resolve().parents[1] / "benchmarks" / "speed"
 sys.path.append(str(SPEED))
@@ -115,7 +115,7 @@ def test_an_lstm_on_a_cpu_is_in_bf16_where_the_cpu_can(
     given: torch.dtype, can: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As given by a dense layer, and by a convolution; with this processor's own answer and with a lesser one's."""
-    monkeypatch.setattr("prixfixe.layers.cpu_has_bf16_lstm", lambda: can and cpu_has_bf16_lstm())
+    monkeypatch.setattr("prixfixe.networks.layers.cpu_has_bf16_lstm", lambda: can and cpu_has_bf16_lstm())
     lstm, x = LSTM(16, 8, batch_first=True), torch.randn(4, 21, 16).to(given)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         states, _ = lstm(x)
@@ -132,7 +132,7 @@ def test_without_mixed_precision_an_lstm_is_torchs() -> None:
 
 def test_a_processor_without_the_instructions_trains_an_lstm_in_bf16() -> None:
     code = (
-        "import sys, torch; from prixfixe.layers import LSTM, cpu_has_bf16_lstm\n"
+        "import sys, torch; from prixfixe.networks.layers import LSTM, cpu_has_bf16_lstm\n"
         "lstm, state = LSTM(32, 16, batch_first=True), torch.get_rng_state()\n"
         "assert not cpu_has_bf16_lstm() and torch.equal(state, torch.get_rng_state())\n"
         "for x in (torch.randn(4, 21, 32), torch.randn(4, 21, 32).bfloat16()):\n"

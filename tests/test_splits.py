@@ -6,7 +6,7 @@ from conftest import random_strings, reverse_complement
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prixfixe.construct import LEFT_FLANK, RIGHT_FLANK
+from prixfixe.common.errors import InputError
 from prixfixe.data import splits
 from prixfixe.data.flanks import flanks, inserts
 from prixfixe.data.measurements import Measurements
@@ -23,7 +23,7 @@ from prixfixe.data.splits import (
     strand_hash,
 )
 from prixfixe.data.tables import read_measurements
-from prixfixe.errors import InputError
+from prixfixe.dream.construct import LEFT_FLANK, RIGHT_FLANK
 
 
 def measured(strings: list[str], fold: list[int] | None = None) -> Measurements:

@@ -23,28 +23,17 @@ from hydra import initialize_config_dir
 from scipy.stats import mannwhitneyu, wilcoxon
 from statsmodels.stats.multitest import multipletests
 
-from prixfixe.analysis.studies import (
-    PROFORMER_ABLATION,
-    PROFORMER_HEADS,
-    SOFT_CLASSIFICATION,
-    Factor,
-    Question,
-    Study,
-    answer_table,
-    find_study,
-    panels,
-    read_study,
-    score_table,
-)
-from prixfixe.app import train
-from prixfixe.block_check import example, targets, violations
+from prixfixe.analysis.studies import Factor, Question, Study, answer_table, panels, read_study, score_table
 from prixfixe.cli import main
-from prixfixe.errors import InputError
-from prixfixe.experiment import build_recipe, run
-from prixfixe.network import build
-from prixfixe.paths import conf_folder
-from prixfixe.run_folder import run_name
+from prixfixe.common.errors import InputError
+from prixfixe.common.paths import conf_folder
+from prixfixe.dream.studies import PROFORMER_ABLATION, PROFORMER_HEADS, SOFT_CLASSIFICATION, find_study
+from prixfixe.menu.check import example, targets, violations
+from prixfixe.networks.network import build
+from prixfixe.runs.folder import run_name
 from prixfixe.sweeps import plan as sweep_module
+from prixfixe.sweeps.app import train
+from prixfixe.training.experiment import build_recipe, run
 
 FIXED = {
     "proformer_ablation": {"recipe": "unlockdna", "first": "kmer", "core": "proformer", "final": "expression_heads"},
@@ -408,13 +397,13 @@ def test_extreme_values_train(extreme: str, tmp_path: Path) -> None:
 # the table
 
 
-def shown(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+def output_of(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     assert main(["study", *map(str, arguments)]) == 0
     return capsys.readouterr().out
 
 
 def test_the_ablation_table_has_two_panels(ablation: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    table = list(csv.DictReader(io.StringIO(shown(capsys, "proformer_ablation", ablation, "--format", "csv"))))
+    table = list(csv.DictReader(io.StringIO(output_of(capsys, "proformer_ablation", ablation, "--format", "csv"))))
     assert len(table) == 2 * 12
     assert list(table[0]) == [
         "training data",
@@ -441,7 +430,7 @@ def test_the_ablation_table_has_two_panels(ablation: Path, capsys: pytest.Captur
     ]
     assert float(row["H=16"]) == metrics["pearson_r"]
     assert float(row["mean over columns"]) == pytest.approx(np.mean([float(row[h]) for h in list(row)[4:-1]]))
-    text = shown(capsys, "proformer_ablation", ablation)
+    text = output_of(capsys, "proformer_ablation", ablation)
     assert text.startswith("The ablations of Kwak et al. 2024 (Proformer): Pearson r. 144 of 144 combinations done.\n")
     panels = (
         "\n0.1 of the training data, without mask filling\n",
@@ -454,14 +443,14 @@ def test_the_soft_classification_table_has_combinations_as_columns(
     soft: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = list(
-        csv.DictReader(io.StringIO(shown(capsys, "soft_classification", soft, "--format", "csv", "--score", "kl")))
+        csv.DictReader(io.StringIO(output_of(capsys, "soft_classification", soft, "--format", "csv", "--score", "kl")))
     )
     assert [(row["loss"], row["is_reverse"], row["is_singleton"]) for row in table] == list(
         itertools.product(("KL", "MSE", "Huber"), ("yes", "no"), ("yes", "no"))
     )
     assert len(table[0]) == 3 + 9 + 1 and "parallel_conv+bilstm" in table[0]
     assert float(table[0]["kmer+bilstm"]) < float(table[4]["kmer+bilstm"])
-    assert len(shown(capsys, "soft_classification", soft, "--format", "md").splitlines()) > 12 + 17
+    assert len(output_of(capsys, "soft_classification", soft, "--format", "md").splitlines()) > 12 + 17
 
 
 def test_seeds_are_averaged_with_their_spread(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -478,7 +467,7 @@ def test_seeds_are_averaged_with_their_spread(tmp_path: Path, capsys: pytest.Cap
         for seed in ("", "+seed1", "+seed2")
     ]
     assert row["conv+bilstm"] == pytest.approx(np.mean(scores))
-    assert f"{np.mean(scores):.3f} ± {np.std(scores, ddof=1):.3f}" in shown(capsys, "soft_classification", folder)
+    assert f"{np.mean(scores):.3f} ± {np.std(scores, ddof=1):.3f}" in output_of(capsys, "soft_classification", folder)
     pairs = {(r["term"], r["part"], r["other"]): r["n"] for r in answers(SOFT_CLASSIFICATION, folder)}
     assert pairs["loss", "MSE", "KL"] == "8", (
         "two first layers, four settings of the channels; three seeds are no more witnesses"
@@ -561,7 +550,7 @@ def test_gated_heads_stand_beside_dense_ones(tmp_path: Path, capsys: pytest.Capt
         return 0.7 + 0.01 * (values["final.heads"] == 32) - 0.02 * values["final.glu"]
 
     folder = make_study(tmp_path / "heads", "proformer_heads", HEADS, planted, noise=0)
-    table = list(csv.DictReader(io.StringIO(shown(capsys, "proformer_heads", folder, "--format", "csv"))))
+    table = list(csv.DictReader(io.StringIO(output_of(capsys, "proformer_heads", folder, "--format", "csv"))))
     found = {(row["mask filling"], row["gated"]): float(row["H=32"]) for row in table}
     assert found["mask filling, share 0.05", "dense"] == pytest.approx(0.71)
     assert found["mask filling, share 0.05", "GLU"] == pytest.approx(0.69)
@@ -599,7 +588,7 @@ def test_an_unfinished_study_says_what_is_missing(tmp_path: Path, capsys: pytest
     folder = make_study(
         tmp_path / "half", "proformer_ablation", ABLATION | {"recipe.mask_share": (0.05,)}, of_heads, state=state
     )
-    text = shown(capsys, "proformer_ablation", folder)
+    text = output_of(capsys, "proformer_ablation", folder)
     assert "45 of 72 combinations done" in text
     assert (
         "\n12 missing: " in text
@@ -614,9 +603,11 @@ def test_an_unfinished_study_says_what_is_missing(tmp_path: Path, capsys: pytest
     assert (none["difference"], none["n"], none["p"], none["p_adjusted"]) == (None, "0", None, None)
     some = rows["signed-rank", "head", "H=8", "pooling"]
     assert some["n"] == "9" and some["p_adjusted"] < 0.05
-    table = list(csv.DictReader(io.StringIO(shown(capsys, "proformer_ablation", folder, "--format", "csv"))))
+    table = list(csv.DictReader(io.StringIO(output_of(capsys, "proformer_ablation", folder, "--format", "csv"))))
     assert {row["H=64"] for row in table} == {""} and {row["mean over columns"] for row in table} == {""}
-    tests = list(csv.DictReader(io.StringIO(shown(capsys, "proformer_ablation", folder, "--format", "csv", "--tests"))))
+    tests = list(
+        csv.DictReader(io.StringIO(output_of(capsys, "proformer_ablation", folder, "--format", "csv", "--tests")))
+    )
     assert (tests[0]["test"], tests[0]["n"], tests[0]["p"]) == ("rank-sum", "9 + 0", ""), (
         "no pooling without filling yet"
     )
@@ -629,7 +620,7 @@ def test_an_unfinished_study_says_what_is_missing(tmp_path: Path, capsys: pytest
 def test_a_study_that_never_began_is_known_from_its_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "plan").mkdir()
     folder = make_study(tmp_path / "plan", "soft_classification", SOFT, of_losses, state=lambda values: "missing")
-    text = shown(capsys, "soft_classification", folder)
+    text = output_of(capsys, "soft_classification", folder)
     assert "0 of 108 combinations done" in text and "108 missing" in text
 
 
@@ -658,7 +649,7 @@ def test_other_runs_are_refused_or_left_out(ablation: Path, tmp_path: Path, caps
     assert "choose one of proformer_ablation, proformer_heads, soft_classification (" in capsys.readouterr().err
     assert main(["study", "proformer_ablation", str(tmp_path / "nowhere")]) == 2
     capsys.readouterr()
-    assert "left out: 81 runs not of this study" in shown(capsys, "proformer_ablation", ablation, grid)
+    assert "left out: 81 runs not of this study" in output_of(capsys, "proformer_ablation", ablation, grid)
 
 
 def test_runs_that_differ_in_something_else_are_named(tmp_path: Path) -> None:
@@ -702,11 +693,13 @@ def test_a_score_that_no_run_has_is_said_without_a_table_of_tests(
     soft: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = "No finished run has a Pearson score yet: prixfixe evaluate RUNS TESTSET gives it.\n"
-    assert shown(capsys, "soft_classification", soft, "--score", "pearson_score", "--tests") == line
-    out = shown(capsys, "soft_classification", soft, "--score", "pearson_score")
+    assert output_of(capsys, "soft_classification", soft, "--score", "pearson_score", "--tests") == line
+    out = output_of(capsys, "soft_classification", soft, "--score", "pearson_score")
     assert out.endswith("\n\n" + line)
     assert "signed-rank" not in out
-    assert shown(capsys, "soft_classification", soft, "--score", "pearson_score", "--tests", "--format", "md") == line
+    assert (
+        output_of(capsys, "soft_classification", soft, "--score", "pearson_score", "--tests", "--format", "md") == line
+    )
 
 
 def test_damaged_runs_are_named_and_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -715,7 +708,7 @@ def test_damaged_runs_are_named_and_passed_over(tmp_path: Path, capsys: pytest.C
     (paths[0] / "metrics.json").write_text("{")
     config = paths[1] / "config.yaml"
     config.write_text(config.read_text() + "training: [1, 2\n")
-    text = shown(capsys, "soft_classification", folder)
+    text = output_of(capsys, "soft_classification", folder)
     assert "106 of 106 combinations done" in text
     assert text.count("\ndamaged: ") == 2
 

@@ -18,11 +18,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from prixfixe.analysis.results import collect
-from prixfixe.app import train
+from prixfixe.common.errors import InputError
 from prixfixe.common.overrides import quoted
-from prixfixe.errors import InputError
-from prixfixe.run_folder import RunFolder
-from prixfixe.sweeps.live_view import Cell, GridView, LineView, shown, slots, watch
+from prixfixe.runs.folder import RunFolder
+from prixfixe.sweeps.app import train
+from prixfixe.sweeps.live_view import Cell, GridView, LineView, cells_that_fit, slots, watch
 from prixfixe.sweeps.plan import Plan, end_line, record_end
 from prixfixe.sweeps.pool import JobDiedError, JobRaisedError, JobStoppedError, JobTimeoutError
 
@@ -170,7 +170,7 @@ def test_a_plan_names_what_is_open_and_why(tmp_path: Path) -> None:
 
 
 def test_a_running_one_is_named_with_its_process(tmp_path: Path) -> None:
-    from prixfixe.lock import RunLock
+    from prixfixe.runs.lock import RunLock
 
     plan = Plan(tmp_path, {"bhi+conv+bilstm+mlp": []})
     RunFolder(tmp_path / "bhi+conv+bilstm+mlp").write_status("running")
@@ -224,11 +224,11 @@ def test_scores_of_one_run_are_labelled_and_need_no_value(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("prixfixe.app.run", lambda *_, **__: {**METRICS, "simulated": True})
+    monkeypatch.setattr("prixfixe.sweeps.app.run", lambda *_, **__: {**METRICS, "simulated": True})
     monkeypatch.setattr(sys, "argv", sys.argv)
     train(["hydra.run.dir=runs/x"])
     assert capsys.readouterr().out == "runs/x: KL 1.0000, Pearson r 0.5000, Spearman rho - (simulated assay)\n"
-    monkeypatch.setattr("prixfixe.app.run", lambda *_, **__: {**METRICS, "kl": float("nan"), "simulated": False})
+    monkeypatch.setattr("prixfixe.sweeps.app.run", lambda *_, **__: {**METRICS, "kl": float("nan"), "simulated": False})
     train(["hydra.run.dir=runs/x", "dataset=table", "dataset.path=x.tsv"])
     assert capsys.readouterr().out == "runs/x: KL -, Pearson r 0.5000, Spearman rho -\n"
 
@@ -302,7 +302,7 @@ def test_a_sweep_composes_what_hydra_composes(tmp_path: Path) -> None:
     from hydra.core.global_hydra import GlobalHydra
     from hydra.types import RunMode
 
-    from prixfixe.paths import conf_folder
+    from prixfixe.common.paths import conf_folder
     from prixfixe.sweeps.hydra_internals import Hydra, create_config_search_path
     from prixfixe.sweeps.hydra_job import RememberedFiles
 
@@ -383,9 +383,9 @@ def test_the_grid_shows_every_combination_and_fits_the_terminal(
 
 def test_seeds_share_a_cell_and_a_list_is_no_grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert slots("bhi+conv+bilstm+mlp+wide+seed3") == ("bhi", "conv", "bilstm", "mlp")
-    assert shown([Cell("done", 0.5), Cell("waiting")], 7) == ("1/2", "waiting")
-    assert shown([Cell("running", epoch=1, epochs=4)], 7) == ("▸25%", "running")
-    assert shown([], 7) == (" ", "")
+    assert cells_that_fit([Cell("done", 0.5), Cell("waiting")], 7) == ("1/2", "waiting")
+    assert cells_that_fit([Cell("running", epoch=1, epochs=4)], 7) == ("▸25%", "running")
+    assert cells_that_fit([], 7) == (" ", "")
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     assert type(watch(tmp_path, ["a+b+c+d", "a+b+c+d+seed1"], ["a+b+c+d"], 1)) is LineView
     assert type(watch(tmp_path, ["a+b+c+d", "a+b+c+e"], ["a+b+c+e"], 1)) is GridView

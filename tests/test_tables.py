@@ -17,13 +17,13 @@ from conftest import random_strings
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from prixfixe.common.errors import InputError
 from prixfixe.data import streams, tables
 from prixfixe.data.check import check
 from prixfixe.data.measurements import Measurements, check_expression, standard_deviation
 from prixfixe.data.sequences import Sequences
 from prixfixe.data.splits import in_fold
 from prixfixe.data.tables import count_sequences, first_row, read_measurements, read_sequence_chunks, read_sequences
-from prixfixe.errors import InputError
 
 quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 sequences = st.text("ACGTNacgtn", min_size=1, max_size=40)

@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from prixfixe.cli import main
-from prixfixe.menu import defaults, menu, partners
-from prixfixe.progress import TrainingProgress, kept
+from prixfixe.common.progress import TrainingProgress, columns_that_fit
+from prixfixe.menu.parts import defaults, menu, partners
 from prixfixe.sweeps.live_view import LineView
 
 ROW = {"epoch": 6, "loss": 0.24924, "kl": 1.23456, "pearson_r": 0.5432, "spearman_rho": 0.5123}
@@ -37,10 +37,10 @@ def bar_of(shown: TrainingProgress) -> str:
 
 def test_what_does_not_fit_is_left_out_in_order() -> None:
     room = {"a": 10, "b": 20, "c": 30}
-    assert kept(room, 60, drop=("b", "a")) == ["a", "b", "c"]
-    assert kept(room, 59, drop=("b", "a")) == ["a", "c"]
-    assert kept(room, 39, drop=("b", "a")) == ["c"]
-    assert kept(room, 5, drop=("b", "a")) == ["c"], "what matters stays"
+    assert columns_that_fit(room, 60, drop=("b", "a")) == ["a", "b", "c"]
+    assert columns_that_fit(room, 59, drop=("b", "a")) == ["a", "c"]
+    assert columns_that_fit(room, 39, drop=("b", "a")) == ["c"]
+    assert columns_that_fit(room, 5, drop=("b", "a")) == ["c"], "what matters stays"
 
 
 @pytest.mark.parametrize("steps", [18, 482560])
@@ -100,7 +100,7 @@ def test_the_menu_never_breaks_a_number_or_a_name(
     width: int, left_out: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("prixfixe.progress.wide_console", lambda: Console(width=width))
+    monkeypatch.setattr("prixfixe.common.progress.wide_console", lambda: Console(width=width))
     assert main(["blocks"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= width

@@ -20,13 +20,13 @@ from torch.optim import Optimizer
 
 import prixfixe
 from prixfixe.cli import main
-from prixfixe.datasets import Dataset
-from prixfixe.errors import InputError
-from prixfixe.experiment import run
-from prixfixe.parts import LOADED, OWN, Origin, factory, find_class, judged
-from prixfixe.paths import packages_named
-from prixfixe.recipe import Recipe
-from prixfixe.run_folder import SLOTS
+from prixfixe.common.errors import InputError
+from prixfixe.common.paths import packages_named
+from prixfixe.data.datasets import Dataset
+from prixfixe.data.recipe import Recipe
+from prixfixe.networks.parts import LOADED, OWN, Origin, factory, find_class, judged
+from prixfixe.runs.folder import SLOTS
+from prixfixe.training.experiment import run
 from prixfixe.training.resume import plain_configuration
 
 CANARY = "import os\nopen(os.environ['CANARY'], 'a').write(__file__ + '\\n')\n"
@@ -291,10 +291,10 @@ def test_a_target_that_is_no_text(value: Any) -> None:
 @pytest.mark.parametrize(
     ("target", "kind", "values", "message"),
     [
-        ("prixfixe.datasets.Dataset", Dataset, {}, "cannot be built, since it has no read of its own"),
-        ("prixfixe.recipe.Recipe", Recipe, {}, "cannot be built, since it has no encode of its own"),
+        ("prixfixe.data.datasets.Dataset", Dataset, {}, "cannot be built, since it has no read of its own"),
+        ("prixfixe.data.recipe.Recipe", Recipe, {}, "cannot be built, since it has no encode of its own"),
         ("torch.optim.swa_utils.AveragedModel", nn.Module, {"x": 1}, "AveragedModel takes no such value"),
-        ("prixfixe.layers.LSTM", nn.Module, {"kwargs": 3}, "LSTM takes no such value"),
+        ("prixfixe.networks.layers.LSTM", nn.Module, {"kwargs": 3}, "LSTM takes no such value"),
         ("torch.optim.Optimizer", Optimizer, {}, "Optimizer needs this value"),
     ],
 )
@@ -325,7 +325,7 @@ HOSTILE = {
     "an anchor": "values: &a {b: 1}\n",
     "a tag": "values: !!python/object/apply:os.system [touch x]\n",
     "a folder elsewhere": "sweep: ../../x\n",
-    "a logger elsewhere": "logger: {_target_: prixfixe.loggers.TensorBoard, directory: /tmp/elsewhere}\n",
+    "a logger elsewhere": "logger: {_target_: prixfixe.runs.loggers.TensorBoard, directory: /tmp/elsewhere}\n",
     "nesting": "values: " + "[" * 5000 + "]" * 5000 + "\n",
     "a number of many digits": "seed: " + "9" * 5000 + "\n",
 }

@@ -25,8 +25,8 @@ from machine import machine
 from rich.console import Console
 from rich.table import Table
 
-from prixfixe.experiment import compute_deterministically
-from prixfixe.files import write_json
+from prixfixe.common.files import write_json
+from prixfixe.training.experiment import compute_deterministically
 from prixfixe.training.settings import find_device
 
 SECTIONS = {
@@ -72,10 +72,10 @@ def show(section: str, figures: list[Figure]) -> None:
     for figure in figures:
         shown.add_row(
             figure.name,
-            "not measured" if figure.value is None else f"{number(figure.value)} {figure.unit}",
-            number(figure.compared),
+            "not measured" if figure.value is None else f"{four_digits(figure.value)} {figure.unit}",
+            four_digits(figure.compared),
             "" if figure.gain is None else f"{figure.gain:.3g} x",
-            number(figure.limit),
+            four_digits(figure.limit),
             "" if figure.limit is None or figure.value is None else f"{100 * figure.value / figure.limit:.3g} %",
             figure.note,
         )
@@ -89,7 +89,7 @@ def show(section: str, figures: list[Figure]) -> None:
     console.print()
 
 
-def number(value: float | None) -> str:
+def four_digits(value: float | None) -> str:
     if value is None:
         return ""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

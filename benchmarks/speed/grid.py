@@ -17,9 +17,9 @@ from figures import Figure, Options, at_a_time, seconds, utilisation
 from networks import built, configuration, operations, peak, promoters, training_step
 from rich.console import Console
 
-from prixfixe.bins import Bins
 from prixfixe.data.measurements import Measurements
-from prixfixe.scoring import predict
+from prixfixe.tasks.bins import Bins
+from prixfixe.training.scoring import predict
 
 SEQUENCES, EPOCHS = 6_740_000, 80
 SCORED = 0.1  # the share of the sequences that is held out and scored after every epoch

@@ -13,8 +13,8 @@ from pathlib import Path
 from figures import Figure, Options, in_turns, peak_memory
 from prepare import write_table
 
-from prixfixe.checkpoint import checkpoints, load_checkpoint
-from prixfixe.run_folder import RunFolder
+from prixfixe.runs.checkpoint import checkpoints, load_checkpoint
+from prixfixe.runs.folder import RunFolder
 
 SIZES = (10_000, 100_000, 1_000_000, 6_700_000)
 NETWORK = ("recipe=autosome", "first=conv", "core=efficientnet", "final=soft_bins")

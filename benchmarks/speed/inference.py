@@ -18,16 +18,16 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import prixfixe
-from prixfixe.bins import Bins
 from prixfixe.commands.predict import predict_file, rows_of_text
+from prixfixe.common.files import write_json
 from prixfixe.contract import Batch, Prediction, TargetSpec
-from prixfixe.experiment import build_recipe
-from prixfixe.files import write_json
-from prixfixe.model import Model
-from prixfixe.network import build
-from prixfixe.run_folder import RunFolder
+from prixfixe.inference.model import Model
+from prixfixe.networks.network import build
+from prixfixe.runs.folder import RunFolder
 from prixfixe.runs.targets import save_targets
-from prixfixe.scoring import AT_ONCE
+from prixfixe.tasks.bins import Bins
+from prixfixe.training.experiment import build_recipe
+from prixfixe.training.scoring import AT_ONCE
 
 TINY = (
     "recipe=bhi",

@@ -14,19 +14,24 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from prixfixe.construct import LEFT_FLANK, RIGHT_FLANK
+from prixfixe.common.paths import conf_folder
 from prixfixe.contract import Batch
 from prixfixe.data.measurements import Measurements
+from prixfixe.data.recipe import Recipe, Samples
 from prixfixe.data.sequences import Sequences
-from prixfixe.experiment import bins_of, build_optimizer, build_recipe, target_spec
-from prixfixe.fit import backward, mixed
-from prixfixe.network import Network, build
-from prixfixe.paths import conf_folder
-from prixfixe.recipe import Recipe, Samples
+from prixfixe.dream.construct import LEFT_FLANK, RIGHT_FLANK
+from prixfixe.networks.network import Network, build
+from prixfixe.training.experiment import bins_of, build_optimizer, build_recipe, target_spec
+from prixfixe.training.fit import backward, seed_from
 
 OPTIM = {
     "optimizer": {"_target_": "torch.optim.AdamW", "weight_decay": 0.01, "fused": True},
-    "schedule": {"_target_": "prixfixe.optim.OneCycle", "max_lr": 0.001, "initial_division": 25, "warmup": 0.3},
+    "schedule": {
+        "_target_": "prixfixe.training.optim.OneCycle",
+        "max_lr": 0.001,
+        "initial_division": 25,
+        "warmup": 0.3,
+    },
 }
 STEPS = 100_000  # of the schedule; long enough that every measured step is at its beginning
 DREAM = ("dream_cnn", "dream_rnn", "dream_attn")
@@ -73,7 +78,7 @@ def training_step(network: Network, precision: torch.dtype) -> Callable[[Batch],
     def step(batch: Batch) -> Tensor:
         nonlocal micro_batch
         network.train()
-        loss, micro_batch = backward(network, batch, micro_batch, precision, 1.0, mixed(0, next(numbers)))
+        loss, micro_batch = backward(network, batch, micro_batch, precision, 1.0, seed_from(0, next(numbers)))
         optimizer.step()
         optimizer.zero_grad()
         scheduler.step()

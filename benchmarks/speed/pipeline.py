@@ -8,9 +8,9 @@ from figures import Figure, Options, in_turns
 from networks import bandwidth, configuration, promoters
 from torch.utils.data import DataLoader
 
-from prixfixe.bins import Bins
 from prixfixe.data.measurements import Measurements
-from prixfixe.experiment import build_recipe
+from prixfixe.tasks.bins import Bins
+from prixfixe.training.experiment import build_recipe
 
 BATCH = 1024
 

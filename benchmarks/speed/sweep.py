@@ -21,9 +21,9 @@ from hydra import version
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 
-import prixfixe.app  # noqa: F401  # the resolver of run names
-from prixfixe.paths import conf_folder
-from prixfixe.run_folder import SLOTS, RunFolder
+import prixfixe.sweeps.app  # noqa: F401  # the resolver of run names
+from prixfixe.common.paths import conf_folder
+from prixfixe.runs.folder import SLOTS, RunFolder
 from prixfixe.simulation import simulate
 from prixfixe.sweeps.hydra_internals import ConfigRepository, Hydra, create_config_search_path
 from prixfixe.sweeps.hydra_job import RememberedFiles
@@ -66,7 +66,7 @@ def commands(options: Options) -> list[Figure]:
         "prixfixe --help": ["-m", "prixfixe", "--help"],
         "prixfixe train --help": ["-m", "prixfixe", "train", "--help"],
         "import torch": ["-c", "import torch"],
-        "import prixfixe.model": ["-c", "import prixfixe.model"],
+        "import prixfixe.inference.model": ["-c", "import prixfixe.inference.model"],
     }
     took = in_turns({name: run(words) for name, words in works.items()}, options.repeats)
     goals = {"import prixfixe": 2.0, "prixfixe --help": 0.5, "prixfixe train --help": 0.5}
@@ -82,7 +82,7 @@ def commands(options: Options) -> list[Figure]:
         )
         for name, goal in goals.items()
     ]
-    network = "import prixfixe.model"
+    network = "import prixfixe.inference.model"
     return [
         *figures,
         Figure(

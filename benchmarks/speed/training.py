@@ -17,10 +17,10 @@ from networks import DREAM, STEPS, built, configuration, operations, peak, promo
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from prixfixe.bins import Bins
 from prixfixe.contract import Batch
 from prixfixe.data.measurements import Measurements
-from prixfixe.network import Network
+from prixfixe.networks.network import Network
+from prixfixe.tasks.bins import Bins
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 

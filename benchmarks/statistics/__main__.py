@@ -31,7 +31,7 @@ from machine import machine
 from measured import as_markdown
 
 from prixfixe.analysis import effects, ranks
-from prixfixe.files import write_json
+from prixfixe.common.files import write_json
 
 Numbers = dict[str, float]
 GRIDS = {

@@ -10,7 +10,7 @@ import numpy as np
 from prixfixe.analysis.effects import SIGNIFICANT, analyse, interval, shares_add_up
 from prixfixe.analysis.ranks import part_cd
 from prixfixe.analysis.results import Row
-from prixfixe.run_folder import SLOTS
+from prixfixe.runs.folder import SLOTS
 
 Draw = Callable[[np.random.Generator, int], np.ndarray]
 

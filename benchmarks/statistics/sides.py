@@ -9,8 +9,8 @@ import numpy as np
 
 from prixfixe.analysis.against import compare
 from prixfixe.analysis.results import Results, Row
-from prixfixe.metrics import pearson_r
-from prixfixe.run_folder import SLOTS
+from prixfixe.runs.folder import SLOTS
+from prixfixe.tasks.metrics import pearson_r
 
 OF_SIDE, OF_RUN = 0.9, 0.45  # standard deviations of predictions: the same in all runs of a side; of each run
 OF_LEVEL = 0.1  # spread of the logarithm of a run's own: some trainings end better than others

@@ -6,11 +6,12 @@ import numpy as np
 from grids import DISTRIBUTIONS
 from scipy.stats import rankdata
 
+from prixfixe.analysis.evaluation import Evaluation, Interval, evaluate, evaluate_table
 from prixfixe.analysis.ranks import VALIDATION, Predictions, model_cd, rank_models
 from prixfixe.data.sequences import Sequences
 from prixfixe.data.testset import TestSet
-from prixfixe.evaluation import Evaluation, Interval, evaluate, evaluate_table
-from prixfixe.metrics import pearson_r, spearman_rho
+from prixfixe.dream.testset import WEIGHTS
+from prixfixe.tasks.metrics import pearson_r, spearman_rho
 
 SHARES = {"high": 0.05, "low": 0.05, "native": 0.1, "random": 0.25, "challenging": 0.1}
 NOISE = 0.8  # of predictions, in standard deviations of the measurement
@@ -19,7 +20,7 @@ NOISE = 0.8  # of predictions, in standard deviations of the measurement
 def test_set_of(expression: np.ndarray, subsets: dict[str, np.ndarray], tasks: tuple[str, ...] = ()) -> TestSet:
     n = len(expression)
     sequences = Sequences.from_padded(np.zeros((n, 1), dtype=np.uint8), np.ones(n, dtype=np.int32))
-    return TestSet(sequences, expression, subsets, tasks=tasks)
+    return TestSet(sequences, expression, subsets, tasks=tasks, weights=WEIGHTS)
 
 
 def null_test_set(generator: np.random.Generator, n: int) -> TestSet:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from prixfixe.contract import Block, Count, InputSpec, Share
-from prixfixe.layers import LSTM, Dropout, ParallelConvs
+from prixfixe.networks.layers import LSTM, Dropout, ParallelConvs
 
 
 class BiLSTM(Block):

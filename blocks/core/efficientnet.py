@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from prixfixe.contract import Block, Count, InputSpec
-from prixfixe.initialise import autosome_
-from prixfixe.layers import BatchNorm1d, Conv1d, GroupedConv, concatenate
+from prixfixe.networks.initialise import autosome_
+from prixfixe.networks.layers import BatchNorm1d, Conv1d, GroupedConv, concatenate
 
 
 class EfficientNet(Block):

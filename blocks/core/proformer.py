@@ -10,7 +10,7 @@ from annotated_types import Ge, Le
 from torch import Tensor, nn
 
 from prixfixe.contract import Block, Count, InputSpec, Share
-from prixfixe.layers import Conv1d, Dropout, GroupedConv
+from prixfixe.networks.layers import Conv1d, Dropout, GroupedConv
 
 
 class Proformer(Block):

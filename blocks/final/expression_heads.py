@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prixfixe.contract import Batch, InputSpec, Prediction, ScalarFinalBlock, Share, TargetSpec, mean_over_measured
-from prixfixe.layers import Dropout
+from prixfixe.networks.layers import Dropout
 
 
 class ExpressionHeads(ScalarFinalBlock):

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from prixfixe.contract import Batch, FinalBlock, InputSpec, Prediction, TargetSpec, mean_over_measured, rescaled
-from prixfixe.initialise import autosome_
-from prixfixe.layers import Conv1d
+from prixfixe.networks.initialise import autosome_
+from prixfixe.networks.layers import Conv1d
 
 
 class SoftBins(FinalBlock):

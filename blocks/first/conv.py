@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from prixfixe.contract import Block, Count, InputSpec
-from prixfixe.initialise import autosome_
-from prixfixe.layers import BatchNorm1d, Conv1d
+from prixfixe.networks.initialise import autosome_
+from prixfixe.networks.layers import BatchNorm1d, Conv1d
 
 
 class Conv(Block):

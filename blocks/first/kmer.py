@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prixfixe.contract import Block, Count, InputSpec
-from prixfixe.layers import Conv1d
+from prixfixe.networks.layers import Conv1d
 
 
 class Kmer(Block):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from prixfixe.contract import Block, Count, InputSpec, Share
-from prixfixe.layers import ParallelConvs
+from prixfixe.networks.layers import ParallelConvs
 
 
 class ParallelConv(Block):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from prixfixe.construct import UPSTREAM
 from prixfixe.contract import Batch, InputSpec
-from prixfixe.recipe import Recipe, Samples, one_hot, place, strands
+from prixfixe.data.recipe import Recipe, Samples, one_hot, place, strands
+from prixfixe.dream.construct import UPSTREAM
 
 
 class Autosome(Recipe):
@@ -18,7 +18,7 @@ class Autosome(Recipe):
     3. is_singleton: the expression is an integer, as one cell leaves it; 0 at scoring and prediction, where it is not
        known. It is 0 in training as well where integers do not mean that, so that training and scoring see the same:
        outside the yeast assay's bins, with next to no integers, or with integers alone
-       (`prixfixe.recipe.integers_mark_singletons`). The channel stays, and so does the number of parameters.
+       (`prixfixe.data.recipe.integers_mark_singletons`). The channel stays, and so does the number of parameters.
 
     Deviation: the published code replaces the first 17 nucleotides by the construct's left flank, which is the same
     where the flank is intact; here they are kept as they were measured.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from prixfixe.construct import DISTAL, PROXIMAL
 from prixfixe.contract import Batch, InputSpec
-from prixfixe.recipe import Recipe, Samples, one_hot, place, strands
+from prixfixe.data.recipe import Recipe, Samples, one_hot, place, strands
+from prixfixe.dream.construct import DISTAL, PROXIMAL
 
 
 class BHI(Recipe):

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from prixfixe.contract import AuxiliaryHead, Batch, InputSpec, KeySpec
+from prixfixe.data.recipe import Recipe, Samples, one_hot, place, reverse_complement
 from prixfixe.data.sequences import N
-from prixfixe.layers import Conv1d
-from prixfixe.recipe import Recipe, Samples, one_hot, place, reverse_complement
+from prixfixe.networks.layers import Conv1d
 
 MASK = 5  # the code, and the channel, of a masked nucleotide
 

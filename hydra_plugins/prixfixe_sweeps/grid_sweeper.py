@@ -25,9 +25,9 @@ class GridSweeper(BasicSweeper):
     def sweep(self, arguments: list[str]) -> Any:
         """Raises SweepError where not all is done at the end, and SystemExit (130, 143) where the sweep was told to
         stop."""
+        from prixfixe.common.simulated import is_simulated, simulated_suffix
         from prixfixe.common.text import printable
-        from prixfixe.parts import OWN
-        from prixfixe.simulated import is_simulated, mark
+        from prixfixe.networks.parts import OWN
         from prixfixe.sweeps.hydra_job import RememberedFiles
         from prixfixe.sweeps.plan import elsewhere, plan_sweep, resolved
         from prixfixe.training.settings import check_settings
@@ -54,7 +54,7 @@ class GridSweeper(BasicSweeper):
             raise SystemExit(128 + getattr(error, "signal", 2)) from error
         if failure := plan.failure():
             raise failure
-        simulated = mark(any(map(is_simulated, configs)))
+        simulated = simulated_suffix(any(map(is_simulated, configs)))
         print(printable(f"{plan.count()}{simulated}; to compare them: prixfixe results {plan.folder}"), file=sys.stderr)
         return returns
 

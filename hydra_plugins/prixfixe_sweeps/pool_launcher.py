@@ -72,7 +72,7 @@ class PoolLauncher(Launcher):
 
 
 def _check(name: str, value: Any, kind: Any, *, least: int | None = None, or_null: bool = False) -> None:
-    from prixfixe.errors import InputError
+    from prixfixe.common.errors import InputError
 
     good = isinstance(value, kind) and not isinstance(value, bool) and (value > 0 if least is None else value >= least)
     if not good and not (or_null and value is None):

@@ -24,7 +24,7 @@ class RayLauncher(Launcher):
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from prixfixe.errors import InputError
+        from prixfixe.common.errors import InputError
         from prixfixe.sweeps.cluster_job import ClusterJob, board
 
         try:

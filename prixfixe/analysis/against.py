@@ -14,7 +14,7 @@ import numpy as np
 from prixfixe.analysis.effects import contexts
 from prixfixe.analysis.ranks import VALIDATION, bootstrap_scores, read_source
 from prixfixe.analysis.results import LOWER_IS_BETTER, Results, Row, combination
-from prixfixe.run_folder import SLOTS, RunFolder
+from prixfixe.runs.folder import SLOTS, RunFolder
 
 SAMPLES = 1000
 ONE_SEED = "one seed"

@@ -13,12 +13,12 @@ from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from prixfixe.analysis.results import EVALUATION_COLUMNS, LEAK_COLUMN, Row, by_seeds, labels
+from prixfixe.analysis.results import EVALUATION_COLUMNS, LEAK_COLUMN, Row, by_seeds, is_of_a_part, labels
+from prixfixe.common.errors import InputError
 from prixfixe.common.inputs import is_missing
 from prixfixe.common.text import printable
-from prixfixe.errors import InputError
-from prixfixe.run_folder import SLOTS, RunFolder, decisive, flatten
 from prixfixe.runs.bounded import parse_yaml
+from prixfixe.runs.folder import SLOTS, RunFolder, decisive, flatten
 from prixfixe.runs.reader import held_out_checksum, read_part, read_text
 from prixfixe.sweeps.plan import Plan
 
@@ -35,7 +35,7 @@ def remarks(*sides: Sequence[Row], score: str | None = None) -> list[str]:
     score: where all of it is about that one; the scores of an evaluation do not depend on what a run has held out.
     """
     unlike = [line for rows in sides for line in unlike_seeds(rows)]
-    if score not in EVALUATION_COLUMNS:
+    if score not in EVALUATION_COLUMNS and not is_of_a_part(score or ""):
         rows = [*itertools.chain(*sides)]
         unlike += [line for line in (unlike_data(rows), near_duplicates(rows)) if line]
     return [*dict.fromkeys(unlike)]

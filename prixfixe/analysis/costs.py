@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 
 from prixfixe.analysis.results import LOWER_IS_BETTER, Row
-from prixfixe.errors import InputError
+from prixfixe.common.errors import InputError
 
 COSTS = {
     "parameters": "parameters",

@@ -34,9 +34,9 @@ from typing import Any
 
 import numpy as np
 
-from prixfixe.analysis.results import EVALUATION_COLUMNS, LOWER_IS_BETTER, SCORES, Row, labels, origins
-from prixfixe.counting import counted
-from prixfixe.run_folder import SLOTS
+from prixfixe.analysis.results import EVALUATION_COLUMNS, LOWER_IS_BETTER, SCORES, Row, is_of_a_part, labels, origins
+from prixfixe.common.text import counted
+from prixfixe.runs.folder import SLOTS
 
 MIN_PAIRS = 6  # with fewer, a signed-rank test cannot give p < 0.05
 MIN_INTERVAL = 9  # with fewer, no interval of a skewed difference covers what it says
@@ -230,7 +230,7 @@ def interactions(rows: Sequence[Row], score: str) -> list[InteractionCell]:
 
 def no_score(score: str) -> str:
     """What is said where no finished run has a score, and what gives it."""
-    gives = ": prixfixe evaluate RUNS TESTSET gives it" if score in EVALUATION_COLUMNS else ""
+    gives = ": prixfixe evaluate RUNS TESTSET gives it" if score in EVALUATION_COLUMNS or is_of_a_part(score) else ""
     return f"No finished run has a {SCORES.get(score, score)} yet{gives}."
 
 

@@ -20,9 +20,8 @@ from prixfixe.analysis.results import (
     is_of_a_part,
     mean_row,
 )
-from prixfixe.errors import InputError
-from prixfixe.evaluation import WEIGHTS
-from prixfixe.run_folder import SLOTS
+from prixfixe.common.errors import InputError
+from prixfixe.runs.folder import SLOTS
 
 HIGHER_FIRST = {score for score in SCORES if score not in ("kl", "mse")} | {
     *("samples_per_second", "inference_per_second", "epoch", "n", "seeds", "pearson_r_so_far", "spearman_rho_so_far"),
@@ -31,9 +30,9 @@ GROUPS = {
     "slots": SLOTS,
     "scores": ("kl", "pearson_r", "spearman_rho", "mse"),
     "weighted": ("pearson_score", "spearman_score"),
-    "subsets": tuple(f"{score}_{subset}" for score in ("r", "rho") for subset in WEIGHTS),
     "costs": ("parameters", "samples_per_second", "training_seconds", "inference_per_second", "gpu_memory_bytes"),
 }
+SUBSETS = "subsets"  # the group of the columns that only evaluated runs have
 OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     ">=": operator.ge,
     "<=": operator.le,
@@ -93,10 +92,10 @@ def known_column(name: str, option: str, *more: str, present: Collection[str] = 
     """The name, where a row has such a column; InputError with the choices where not."""
     known = [*COLUMNS, "seeds", *EVALUATION_COLUMNS, *SO_FAR_COLUMNS, *present]
     if name not in (*known, *more):
-        choices = ", ".join([*more, *COLUMNS, "seeds", *SO_FAR_COLUMNS, *EVALUATION_COLUMNS[:4], "..."])
-        raise InputError(
-            f"{option}: there is no column {name}; choose among {choices} (r_ and rho_ of {', '.join(WEIGHTS)})"
-        )
+        choices = ", ".join([*more, *COLUMNS, "seeds", *SO_FAR_COLUMNS, *EVALUATION_COLUMNS])
+        parts = list(dict.fromkeys(part.partition("_")[2] for part in present if is_of_a_part(part)))
+        evaluated = f"r_ and rho_ of {', '.join(parts)}" if parts else "r_ and rho_ once the runs are evaluated"
+        raise InputError(f"{option}: there is no column {name}; choose among {choices} ({evaluated})")
     return name
 
 
@@ -130,12 +129,16 @@ def sort_rows(rows: Sequence[Row], column: str) -> list[Row]:
 
 
 def chosen_columns(text: str, present: Collection[str] = ()) -> list[str]:
-    """`core,pearson_r,costs` as column names; the groups are slots, scores, weighted, subsets, costs.
+    """`core,pearson_r,costs` as column names; the groups are slots, scores, weighted, subsets (the r and rho of
+    each), costs.
 
     present: further columns that the rows have, such as those of tasks.
     """
     columns: list[str] = []
     for name in (part.strip() for part in text.split(",")):
         if name:
-            columns += GROUPS.get(name) or (known_column(name, "--columns", *GROUPS, present=present),)
+            if name == SUBSETS:
+                columns += filter(is_of_a_part, present)
+            else:
+                columns += GROUPS.get(name) or (known_column(name, "--columns", *GROUPS, SUBSETS, present=present),)
     return list(dict.fromkeys(columns))

@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Any
 
 from prixfixe.analysis.results import LOWER_IS_BETTER, Row
-from prixfixe.run_folder import SLOTS
+from prixfixe.runs.folder import SLOTS
 
 SYMBOLS = {"failed": "×", "missing": "–", "running": "…", "stopped": "‖", "no score": "?"}  # noqa: RUF001
 

@@ -2,7 +2,7 @@
 
 10,000 samples of 10 % of the test set; on each, the models are ranked by Pearson score and by Spearman score, and the
 two ranks are averaged. Samples are drawn with replacement, a tenth of `all` and a tenth of each subset on its own, the
-same ones for all models. (The intervals of `prixfixe.evaluation` keep `all` and its subsets together.)
+same ones for all models. (The intervals of `prixfixe.analysis.evaluation` keep `all` and its subsets together.)
 
 Friedman's test (scipy) and Nemenyi's critical difference are a few lines here: scikit-posthocs would bring seaborn and
 give p-values of pairs, from which the difference that the diagrams draw would have to be worked out again.
@@ -24,21 +24,22 @@ places, 0.08 in the mean (over 40 samples; benchmarks/results.py measures it).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.sparse import csr_matrix
 from scipy.stats import friedmanchisquare, rankdata, studentized_range
 
+from prixfixe.analysis.evaluation import BOOTSTRAP_FRACTION, BOOTSTRAP_SAMPLES, subset_values
 from prixfixe.analysis.results import LOWER_IS_BETTER, Row
+from prixfixe.common.errors import InputError
+from prixfixe.common.progress import slow_work
 from prixfixe.common.text import printable
-from prixfixe.errors import InputError
-from prixfixe.evaluation import BOOTSTRAP_FRACTION, BOOTSTRAP_SAMPLES, WEIGHTS, subset_values
-from prixfixe.metrics import correlate
-from prixfixe.progress import slow_work
-from prixfixe.run_folder import RunFolder
+from prixfixe.runs.folder import RunFolder
+from prixfixe.runs.reader import SUBSET, read_evaluation
 from prixfixe.runs.reader import read_predictions as read_predictions_file
+from prixfixe.tasks.metrics import correlate
 
 TEST, VALIDATION = "test set", "validation"
 CONFIDENCE = 0.95
@@ -103,7 +104,8 @@ class Predictions:
 
     measured: (n,) or (n, tasks); predicted: the runs', each of that shape; names: the runs', where those of one name
     are averaged.
-    subsets: name -> rows (m,) or pairs (m, 2), `all` first.
+    subsets: name -> rows (m,) or pairs (m, 2), `all` first. weights: of the subsets in the scores; 1 where
+    none is given.
     """
 
     names: list[str]
@@ -112,6 +114,7 @@ class Predictions:
     subsets: dict[str, np.ndarray]
     source: str
     left_out: list[str]
+    weights: Mapping[str, float] = field(default_factory=dict)
 
 
 def bootstrap_ranks(
@@ -183,7 +186,7 @@ def bootstrap_scores(kept: Predictions, samples: int, share: float, seed: int) -
     """Pearson and Spearman score of every run on the same bootstrap samples: (samples, runs, 2)."""
     runs = len(kept.predicted)
     scores = np.zeros((samples, runs, 2))
-    weights = np.array([WEIGHTS[name] for name in kept.subsets])
+    weights = np.array([kept.weights.get(name, 1.0) for name in kept.subsets])
     generators = np.random.default_rng(seed).spawn(len(kept.subsets))
     work = samples * runs * sum(map(len, kept.subsets.values()))
     with slow_work(f"scores of {runs} runs on {samples:,} bootstrap samples", work) as advance:
@@ -316,12 +319,14 @@ def read_source(runs: Sequence[RunFolder], names: Sequence[str], source: str) ->
     """The largest group of runs that predict the same sequences; None where none does."""
     groups: dict[bytes, list[tuple[str, np.ndarray, np.ndarray]]] = defaultdict(list)
     subsets: dict[bytes, dict[str, np.ndarray]] = {}
+    weights: dict[bytes, dict[str, float]] = {}
     left_out = []
     where: dict[str, bytes] = {}
     for run, name in zip(runs, names, strict=True):
         file = run.test_file if source == TEST else run.validation_file
         try:
-            arrays = read_predictions_file(file, WEIGHTS)
+            arrays = read_predictions_file(file)
+            given = subset_weights(run) if source == TEST else {}
         except InputError as error:
             left_out.append(str(error))
             continue
@@ -331,7 +336,8 @@ def read_source(runs: Sequence[RunFolder], names: Sequence[str], source: str) ->
             continue
         key = str(measured.shape).encode() + measured.tobytes() + bytes(str(arrays.get("test_set", "")), "utf-8")
         groups[key].append((name, measured, predicted))
-        subsets.setdefault(key, _subsets(arrays))
+        subsets.setdefault(key, _subsets(arrays, given))
+        weights.setdefault(key, given)
         where[run.name] = key
     if not groups:
         return None
@@ -343,15 +349,27 @@ def read_source(runs: Sequence[RunFolder], names: Sequence[str], source: str) ->
     ]
     group = groups[key]
     return Predictions(
-        [name for name, _, _ in group], group[0][1], [p for _, _, p in group], subsets[key], source, left_out
+        [name for name, _, _ in group],
+        group[0][1],
+        [predicted for _, _, predicted in group],
+        subsets[key],
+        source,
+        left_out,
+        weights[key],
     )
 
 
-def _subsets(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """`all`, and the test set's subsets where the file holds them as arrays subset_<name>."""
-    n = len(arrays["measured"])
-    named = {name: arrays[f"subset_{name}"] for name in WEIGHTS if f"subset_{name}" in arrays}
-    return {"all": np.arange(n), **named}
+def subset_weights(run: RunFolder) -> dict[str, float]:
+    """Of the subsets that a run was evaluated on, the weights that its evaluation.json names, in its order."""
+    subsets = read_evaluation(run.evaluation_file).get("subsets") or ()
+    return {part["name"]: part.get("weight", 1.0) for part in subsets}
+
+
+def _subsets(arrays: Mapping[str, np.ndarray], order: Iterable[str]) -> dict[str, np.ndarray]:
+    """`all`, and the test set's subsets where the file holds them as arrays subset_<name>, in the order given."""
+    found = {name.removeprefix(SUBSET): rows for name, rows in arrays.items() if name.startswith(SUBSET)}
+    named = {name: found.pop(name) for name in order if name in found} | found
+    return {"all": np.arange(len(arrays["measured"])), **named}
 
 
 def cd_groups(scores: np.ndarray, names: Sequence[str], over: str) -> CriticalDifference:

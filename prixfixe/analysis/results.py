@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from prixfixe.analysis.scores import LOWER_IS_BETTER, SCORES
+from prixfixe.common.errors import InputError
 from prixfixe.common.inputs import is_missing
 from prixfixe.common.text import printable
-from prixfixe.errors import InputError
-from prixfixe.evaluation import WEIGHTS
-from prixfixe.run_folder import SLOTS, RunFolder
 from prixfixe.runs.bounded import damaged as damage
+from prixfixe.runs.folder import SLOTS, RunFolder
 from prixfixe.runs.reader import Metrics, read_evaluation, read_head, read_history, read_part
 from prixfixe.sweeps.plan import Plan
 
@@ -43,12 +42,8 @@ COLUMNS = (
     "sweep",
     "command",
 )
-# there only where an evaluation was made
-EVALUATION_COLUMNS = (
-    "pearson_score",
-    "spearman_score",
-    *(f"{score}_{subset}" for score in ("r", "rho") for subset in WEIGHTS),
-)
+# there only where an evaluation was made, beside the r and rho of each of its subsets or tasks
+EVALUATION_COLUMNS = ("pearson_score", "spearman_score")
 # there only where a test set was held out, which chose nothing
 TEST_COLUMNS = tuple(f"test_{score}" for score in ("kl", "pearson_r", "spearman_rho", "mse", "n"))
 # there only where a run has counted them: the share of validation sequences that share a stretch with a training one

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from prixfixe.analysis.results import SCORES, Row
+from prixfixe.common.progress import duration
 from prixfixe.common.text import csv_cell, printable, printable_lines
-from prixfixe.progress import duration
-from prixfixe.run_folder import SLOTS
+from prixfixe.runs.folder import SLOTS
 
 LABELS = {
     "seed": "seed",
@@ -88,13 +88,13 @@ def cell(row: Mapping[str, Any], column: str) -> str:
     value = row.get(column)
     if value is None:
         so_far = row.get(f"{column}_so_far")
-        return "-" if so_far is None else f"~{number(so_far, column)}"
-    text = number(value, column)
+        return "-" if so_far is None else f"~{format_value(so_far, column)}"
+    text = format_value(value, column)
     spread = row.get(f"{column}_sd")
-    return text if spread is None else f"{text} ± {number(spread, column)}"
+    return text if spread is None else f"{text} ± {format_value(spread, column)}"
 
 
-def number(value: Any, column: str) -> str:
+def format_value(value: Any, column: str) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return printable(value)
     if column in ("p", "p_adjusted"):
@@ -198,7 +198,7 @@ def write_parquet(table: Table, path: Path) -> None:
     """The values as they are, with their types."""
     import pandas as pd
 
-    from prixfixe.files import atomic_path
+    from prixfixe.common.files import atomic_path
 
     columns, rows = table.for_programs()
     frame = pd.DataFrame([{column: row.get(column) for column in columns} for row in rows], columns=columns)

@@ -25,11 +25,11 @@ from prixfixe.analysis.results import (
     read_plan,
 )
 from prixfixe.analysis.tables import Table, default_columns, signed
+from prixfixe.common.errors import InputError
 from prixfixe.common.overrides import quoted
-from prixfixe.counting import counted
-from prixfixe.errors import InputError
-from prixfixe.run_folder import SLOTS, RunFolder
-from prixfixe.simulated import SIMULATED
+from prixfixe.common.simulated import SIMULATED
+from prixfixe.common.text import counted
+from prixfixe.runs.folder import SLOTS, RunFolder
 from prixfixe.sweeps.plan import Plan
 
 CHOSEN = (

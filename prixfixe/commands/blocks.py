@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from prixfixe.menu import Part
+    from prixfixe.menu.parts import Part
 
 HELP = "list the parts; check one against the contract; start a new one"
 
@@ -31,12 +31,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from prixfixe.errors import InputError
-    from prixfixe.menu import find, menu
-    from prixfixe.paths import own_conf, say_hidden
+    from prixfixe.common.errors import InputError
+    from prixfixe.common.paths import own_conf, say_hidden
+    from prixfixe.menu.parts import find, menu
 
     if args.new:
-        from prixfixe.new_block import write
+        from prixfixe.menu.new_block import write
 
         slot, name = args.new
         for file in write(slot, name, Path.cwd()):
@@ -54,8 +54,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def check(part: Part, parts: list[Part]) -> int:
-    from prixfixe.block_check import violations
-    from prixfixe.menu import partners
+    from prixfixe.menu.check import violations
+    from prixfixe.menu.parts import partners
 
     found = [part.problem] if part.problem else list(violations(partners(parts, part)))
     for problem in found:
@@ -71,9 +71,9 @@ def print_menu(parts: list[Part]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from prixfixe.block_check import describe_part
-    from prixfixe.menu import defaults
-    from prixfixe.progress import kept, wide_console
+    from prixfixe.common.progress import columns_that_fit, wide_console
+    from prixfixe.menu.check import describe_part
+    from prixfixe.menu.parts import defaults
 
     rows: list[dict[str, str]] = []
     broken: list[str] = []
@@ -99,7 +99,7 @@ def print_menu(parts: list[Part]) -> None:
         len(word) for row in rows for word in ("values", *row["values"].split())
     )  # the rest goes to the next line
     console = wide_console()
-    shown = kept(
+    shown = columns_that_fit(
         widths, console.width + 2, drop=("values", "takes", "parameters", "gives")
     )  # the last column needs no space behind it
     table = Table(box=None, header_style="bold", pad_edge=False)

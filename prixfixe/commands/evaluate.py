@@ -11,19 +11,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prixfixe.common.errors import InputError
+from prixfixe.common.files import format_by_ending, keep_inputs, output_file
 from prixfixe.common.inputs import is_missing
 from prixfixe.common.options import whole_number
+from prixfixe.common.simulated import SIMULATED
 from prixfixe.common.text import printable
-from prixfixe.errors import InputError
-from prixfixe.files import format_by_ending, keep_inputs, output_file
-from prixfixe.simulated import SIMULATED
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from prixfixe.analysis.evaluation import Evaluation, TableEvaluation
     from prixfixe.data.testset import TestSet
-    from prixfixe.evaluation import Evaluation, TableEvaluation
-    from prixfixe.model import Model
+    from prixfixe.inference.model import Model
 
 HELP = "score a run, a sweep, or a table of predictions, on a test set or a plain table"
 
@@ -78,8 +78,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from prixfixe.evaluation_views import format_csv, format_table
-    from prixfixe.files import write_text
+    from prixfixe.analysis.evaluation_views import format_csv, format_table
+    from prixfixe.common.files import write_text
 
     path: Path = args.predictions
     code = 0
@@ -116,7 +116,8 @@ Reader = Callable[[tuple[str, ...] | None], "TestSet"]
 def reader(args: argparse.Namespace) -> Reader:
     """What gives the test set, each time the same: of a plain table, with the named expression columns, or None for
     what is found."""
-    from prixfixe.data.testset import read_test_set, read_test_table
+    from prixfixe.data.testset import read_test_table
+    from prixfixe.dream.testset import read_test_set
 
     path: Path = args.test_set
     if not path.exists():
@@ -153,9 +154,9 @@ def evaluate_one(
 ) -> tuple[dict[str, Any], Evaluation | TableEvaluation]:
     """Scores one run or table; a run's scores and predictions are kept in its folder. Returns evaluation.json's
     content, too."""
-    from prixfixe.evaluation import BOOTSTRAP_SAMPLES, TABLE_BOOTSTRAP_SAMPLES, evaluate, evaluate_table
-    from prixfixe.files import write_arrays, write_json
-    from prixfixe.run_folder import RunFolder
+    from prixfixe.analysis.evaluation import BOOTSTRAP_SAMPLES, TABLE_BOOTSTRAP_SAMPLES, evaluate, evaluate_table
+    from prixfixe.common.files import write_arrays, write_json
+    from prixfixe.runs.folder import RunFolder
     from prixfixe.runs.reader import read_targets
 
     folder = RunFolder(path) if path.is_dir() else None
@@ -199,9 +200,9 @@ def evaluate_sweep(args: argparse.Namespace, read: Reader, form: str) -> tuple[s
 
     Raises InputError where none could.
     """
-    from prixfixe.counting import counted
-    from prixfixe.evaluation_views import TITLES, csv_text, format_models, headline, one_line
-    from prixfixe.run_folder import RunFolder
+    from prixfixe.analysis.evaluation_views import TITLES, csv_text, format_models, headline, one_line
+    from prixfixe.common.text import counted
+    from prixfixe.runs.folder import RunFolder
 
     folders = sorted(path for path in args.predictions.iterdir() if not is_missing(path / "status.json"))
     failed: list[InputError] = []
@@ -300,7 +301,7 @@ def _predictions(
     """Predictions of the shape of the measurements and, on request and of a run, the KL divergence of each task."""
     import numpy as np
 
-    from prixfixe.evaluation import read_predictions
+    from prixfixe.analysis.evaluation import read_predictions
 
     if not path.is_dir():
         return read_predictions(path, test_set, column=args.column), None
@@ -325,9 +326,9 @@ def _with_divergences(model: Model, path: Path, test_set: TestSet) -> tuple[np.n
     """
     import numpy as np
 
-    from prixfixe.run_folder import RunFolder
+    from prixfixe.runs.folder import RunFolder
     from prixfixe.runs.targets import load_targets
-    from prixfixe.scoring import divergences, predict
+    from prixfixe.training.scoring import divergences, predict
 
     n, rows, targets = len(test_set), model.chunk_rows(), load_targets(RunFolder(path))
     expressions, log_probs = [], []

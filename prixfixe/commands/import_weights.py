@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     import sys
 
     from prixfixe.common.text import printable
-    from prixfixe.import_weights import import_weights
+    from prixfixe.dream.weights import import_weights
 
     imported = import_weights(args.file, args.model, args.output)
     for note in imported.notes:

@@ -14,14 +14,14 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from prixfixe.common.files import format_by_ending, keep_inputs, output_file
 from prixfixe.common.text import csv_text, printable
-from prixfixe.files import format_by_ending, keep_inputs, output_file
 
 if TYPE_CHECKING:
     import numpy as np
 
     from prixfixe.data.sequences import Sequences
-    from prixfixe.model import Model
+    from prixfixe.inference.model import Model
 
 T = TypeVar("T")
 
@@ -61,7 +61,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     import prixfixe
-    from prixfixe.errors import InputError
+    from prixfixe.common.errors import InputError
 
     if args.batch_size is not None and args.batch_size < 1:
         raise InputError(f"--batch-size {args.batch_size}: at least 1")
@@ -89,8 +89,8 @@ def predict_file(
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
+    from prixfixe.common.errors import InputError
     from prixfixe.data.tables import count_sequences, read_sequence_chunks
-    from prixfixe.errors import InputError
 
     total = count_sequences(path, sequence=sequence)
     longer = 0
@@ -154,8 +154,8 @@ def read_ahead(chunks: Iterator[T]) -> Iterator[T]:
 @contextmanager
 def readable_twice(path: Path) -> Iterator[Path]:
     """The path, or that of a temporary copy where it is a pipe or a terminal, which can be read only once."""
+    from prixfixe.common.errors import InputError
     from prixfixe.common.inputs import open_input
-    from prixfixe.errors import InputError
 
     if path.is_file() or not path.exists():
         yield path
@@ -187,7 +187,7 @@ def writer(output: Path | None, header: list[str]) -> Iterator[Write]:
         sys.stdout.write("\t".join(header) + "\n")
         yield lambda *rows: sys.stdout.write(_text_of("tsv", *rows))
         return
-    from prixfixe.files import atomic_path
+    from prixfixe.common.files import atomic_path
 
     kind = format_by_ending(output, FORMATS, "tsv")
     with atomic_path(output) as temporary:
@@ -214,7 +214,7 @@ def _parquet_writer(path: Path, header: list[str]) -> Iterator[Write]:
     import pyarrow.parquet as pq
 
     if len(set(header)) < len(header):
-        from prixfixe.errors import InputError
+        from prixfixe.common.errors import InputError
 
         raise InputError(f"two tasks have one name ({', '.join(header[2:])}): write TSV or CSV")
     kinds = [pa.string(), pa.string(), *[pa.float64()] * (len(header) - 2)]

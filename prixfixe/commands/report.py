@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 
 from prixfixe.analysis.scores import SCORES
+from prixfixe.common.errors import InputError
+from prixfixe.common.files import format_by_ending, keep_inputs, output_file
 from prixfixe.common.options import whole_number
 from prixfixe.common.text import printable
-from prixfixe.errors import InputError
-from prixfixe.files import format_by_ending, keep_inputs, output_file
 
 HELP = "write one HTML file with the table, the figures, the statistics and the methods of a sweep"
 FORMATS = ("svg", "pdf", "png")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prixfixe.analysis.scores import SCORES
-from prixfixe.files import format_by_ending, keep_inputs, output_file
+from prixfixe.common.files import format_by_ending, keep_inputs, output_file
 
 if TYPE_CHECKING:
     from prixfixe.analysis.tables import Table
@@ -78,8 +78,8 @@ def run(args: argparse.Namespace) -> int:
     from prixfixe.analysis.results import collect
     from prixfixe.analysis.tables import as_csv, as_latex, as_markdown, as_text, write_parquet
     from prixfixe.analysis.views import against, comparison, effects, pareto, ranks
-    from prixfixe.errors import InputError
-    from prixfixe.files import write_text
+    from prixfixe.common.errors import InputError
+    from prixfixe.common.files import write_text
 
     keep_inputs(args.output, *args.runs, *(args.against or ()))
     form = args.format or format_by_ending(args.output, SUFFIXES, "table")

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from prixfixe.analysis.scores import SCORES
-from prixfixe.files import format_by_ending, keep_inputs, output_file
+from prixfixe.common.files import format_by_ending, keep_inputs, output_file
 
 HELP = "the table and the tests of a study: proformer_ablation, proformer_heads, soft_classification"
 
@@ -41,9 +41,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from prixfixe.analysis.studies import answer_table, find_study, panels, read_study, score_table
+    from prixfixe.analysis.studies import answer_table, panels, read_study, score_table
     from prixfixe.analysis.tables import as_csv, as_markdown, as_text
-    from prixfixe.files import write_text
+    from prixfixe.common.files import write_text
+    from prixfixe.dream.studies import find_study
 
     keep_inputs(args.output, *args.runs)
     form = args.format or format_by_ending(args.output, SUFFIXES, "table")

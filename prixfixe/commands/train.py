@@ -55,14 +55,14 @@ def run(args: argparse.Namespace) -> int:
     words = list(args.overrides)
     if any(word == "--resume" or word.startswith("--resume=") for word in words):
         return resume(words)
-    from prixfixe.app import train
+    from prixfixe.sweeps.app import train
 
     train(words)
     return 0
 
 
 def resume(words: list[str]) -> int:
-    from prixfixe.errors import InputError
+    from prixfixe.common.errors import InputError
 
     parser = argparse.ArgumentParser(prog="prixfixe train", add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--resume", type=Path, required=True)
@@ -77,7 +77,7 @@ def resume(words: list[str]) -> int:
         )
     if known.config_dir is not None and not known.config_dir.is_dir():
         raise InputError(f"--config-dir {printable(known.config_dir)} is no folder")
-    from prixfixe.app import resume as go_on
+    from prixfixe.sweeps.app import resume as go_on
 
     go_on(known.resume, known.config_dir)
     return 0

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from prixfixe.common.errors import InputError
 from prixfixe.common.text import printable
-from prixfixe.errors import InputError
 
 ADVICE = {
     errno.ENOENT: "there is no such file",

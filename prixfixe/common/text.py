@@ -37,3 +37,8 @@ def csv_cell(value: object) -> object:
 def _visible(character: str) -> str:
     """Controls, invisible and direction marks, lone surrogates, line ends and odd spaces by their number."""
     return character if character.isprintable() else character.encode("unicode_escape").decode()
+
+
+def counted(number: int, noun: str, ending: str = "s") -> str:
+    """1 row, 2,000 rows. ending: of the plural."""
+    return f"{number:,} {noun}{'' if number == 1 else ending}"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from prixfixe.construct import LEFT_FLANK, RIGHT_FLANK
-from prixfixe.counting import counted
+from prixfixe.common.errors import InputError
+from prixfixe.common.text import counted
 from prixfixe.data.flanks import ends_with, flanks, inserts, starts_with
 from prixfixe.data.measurements import Measurements, check_expression, standard_deviation
 from prixfixe.data.near_duplicates import STRETCH, NearDuplicates, near_duplicates
@@ -31,7 +31,6 @@ from prixfixe.data.splits import (
     with_others,
 )
 from prixfixe.data.tables import OPTIONS, first_row, read_measurements
-from prixfixe.errors import InputError
 
 SHOWN_REJECTED = 5
 HISTOGRAM_BINS = 10
@@ -139,19 +138,17 @@ class Kin:
 
 @dataclass(frozen=True)
 class Flanks:
-    """The constant ends that most sequences share, "" for none; whether they are the yeast construct's; rows that lack
-    one."""
+    """The constant ends that most sequences share, "" for none; rows that lack one."""
 
     left: str
     right: str
-    yeast_construct: bool
     rows_without: int
 
     def text(self) -> str:
         if not self.left and not self.right:
             return "none recognised"
-        name = "the yeast construct's" if self.yeast_construct else "shared by most sequences"
-        return f"{self.left or '-'} ... {self.right or '-'}, {name}; {counted(self.rows_without, 'row')} without them"
+        ends = f"{self.left or '-'} ... {self.right or '-'}"
+        return f"{ends}, shared by most sequences; {counted(self.rows_without, 'row')} without them"
 
 
 @dataclass(frozen=True)
@@ -539,7 +536,7 @@ def _kin(measurements: Measurements) -> Kin:
 def _flanks(sequences: Sequences) -> Flanks:
     left, right = flanks(sequences)
     lacking = ~(starts_with(sequences, left) & ends_with(sequences, right))
-    return Flanks(left, right, (left, right) == (LEFT_FLANK, RIGHT_FLANK), int(lacking.sum()))
+    return Flanks(left, right, int(lacking.sum()))
 
 
 def _expression(values: np.ndarray) -> Expression:

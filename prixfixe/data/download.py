@@ -34,10 +34,10 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Protocol
 
+from prixfixe.common.errors import InputError
+from prixfixe.common.files import atomic_path
 from prixfixe.common.inputs import read_bytes
 from prixfixe.common.text import printable
-from prixfixe.errors import InputError
-from prixfixe.files import atomic_path
 
 RECORDS = {"dream2022": "10633252"}  # Rafi et al. 2024, Data availability
 ZENODO = "https://zenodo.org"

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from prixfixe.common.errors import InputError
 from prixfixe.common.text import printable
 from prixfixe.data.sequences import ASCII_TO_CODE, Sequences
 from prixfixe.data.streams import line_blocks
-from prixfixe.errors import InputError
 
 FASTA_RECORDS, FASTA_LETTERS = 65_536, 1 << 24  # read at a time, and one record more
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from prixfixe.construct import LEFT_FLANK, RIGHT_FLANK
 from prixfixe.data.sequences import N, Sequences, padded_chunks
 
 SAMPLE = 10_000  # sequences looked at
@@ -25,14 +24,11 @@ CHUNK_LETTERS, CHUNK_ROWS = 1 << 23, 1 << 18
 def flanks(sequences: Sequences) -> tuple[str, str]:
     """The constant parts at the left and right end that most sequences share, empty where there are none.
 
-    They are those of the yeast construct where at least half of the sequences carry them; else the longest ones that
-    at least half carry, if these are 8 letters or more and together at most half of the typical sequence (beyond that
-    the sequences are variants of one another and nothing is constant by construction).
+    They are the longest ones that at least half carry, if these are 8 letters or more and together at most half of the
+    typical sequence (beyond that the sequences are variants of one another and nothing is constant by construction).
     """
     if len(sequences) == 0:
         return "", ""
-    if _of_yeast(sequences):
-        return LEFT_FLANK, RIGHT_FLANK
     sample = _sample(sequences, None)
     left, right = constant_ends(sample)
     shown = [
@@ -64,8 +60,6 @@ def flank_lengths(
     """
     like = sequences if like is None else like
     left, right = constant_ends(_sample(like, keys))
-    if _of_yeast(like):
-        left, right = _with(left, LEFT_FLANK), _with(right, RIGHT_FLANK)
     lengths = np.zeros((2, len(sequences), MOST_ENDS), dtype=np.uint16)
     for side, ends, carries in ((0, left, starts_with), (1, right, ends_with)):
         for end in ends:  # from the shortest on
@@ -146,17 +140,6 @@ def _carries(sequences: Sequences, text: str, place: np.ndarray, mismatches: int
         there = windows[at[chunk]]
         carries[rows[chunk]] = ((there != letters) & (there != N)).sum(axis=1) <= mismatches
     return carries
-
-
-def _of_yeast(sequences: Sequences) -> bool:
-    """Whether at least half of the sequences are of the yeast construct."""
-    if len(sequences) == 0:
-        return False
-    return bool((starts_with(sequences, LEFT_FLANK) & ends_with(sequences, RIGHT_FLANK)).mean() >= 0.5)
-
-
-def _with(ends: list[str], known: str) -> list[str]:
-    return sorted({*ends, known}, key=lambda text: (len(text), text))
 
 
 def _sample(sequences: Sequences, keys: np.ndarray | None) -> Sequences:

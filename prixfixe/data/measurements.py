@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from prixfixe.common.errors import InputError
 from prixfixe.data.sequences import Sequences
-from prixfixe.errors import InputError
 
 # A loss squares values and standard deviations in float32: both squares must be among its normal numbers.
 LARGEST, SMALLEST_DEVIATION = float(np.finfo(np.float32).max) ** 0.5, float(np.finfo(np.float32).tiny) ** 0.5

@@ -9,7 +9,7 @@ from functools import cache
 
 import numpy as np
 
-from prixfixe.counting import counted
+from prixfixe.common.text import counted
 from prixfixe.data.flanks import inserts
 from prixfixe.data.sequences import N, Sequences
 from prixfixe.data.splits import group_keys

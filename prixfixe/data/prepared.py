@@ -23,13 +23,13 @@ from typing import Any
 
 import numpy as np
 
+from prixfixe.common.errors import InputError
+from prixfixe.common.files import write_json
 from prixfixe.common.inputs import open_input, readable
 from prixfixe.common.text import printable
 from prixfixe.data.measurements import Measurements
 from prixfixe.data.sequences import Sequences
 from prixfixe.data.tables import read_measurements
-from prixfixe.errors import InputError
-from prixfixe.files import write_json
 
 FORMAT = 5  # counts up when what is kept, or what the reader makes of a file, changes
 MANIFEST_KEYS = ("tasks", "remarks", "files")  # of a manifest, beside its checksum

@@ -21,9 +21,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
+from prixfixe.common.errors import InputError
 from prixfixe.common.text import printable
 from prixfixe.data.streams import LINE_END, count_lines, line_blocks
-from prixfixe.errors import InputError
 
 LONGEST_QUOTED = 1 << 24  # bytes that a quoted cell with line breaks may have
 STRICT = (b",", b";")  # between such marks, a quote that is not closed is refused

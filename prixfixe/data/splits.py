@@ -14,10 +14,10 @@ import pyarrow as pa
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from prixfixe.common.errors import InputError
 from prixfixe.data.flanks import SHORTEST_INSERT, flank_lengths, inserts
 from prixfixe.data.measurements import Measurements
 from prixfixe.data.sequences import N, Sequences, padded_chunks
-from prixfixe.errors import InputError
 
 FEWEST_GROUPS = 10  # distinct sequences below which a random split says nothing
 FEWEST_VALIDATION = 3  # sequences to validate on: of one there is no correlation, and of two it is 1 or -1

@@ -16,9 +16,9 @@ from typing import Protocol
 
 import pyarrow as pa
 
+from prixfixe.common.errors import InputError
 from prixfixe.common.inputs import open_input
 from prixfixe.common.text import printable
-from prixfixe.errors import InputError
 
 BLOCK_BYTES = 2 << 20  # text read at a time
 LONGEST_LINE = 1 << 29  # bytes, also of a quoted cell with line breaks: longer than any chromosome

@@ -23,16 +23,15 @@ import pyarrow.compute
 import pyarrow.csv
 import pyarrow.parquet
 
+from prixfixe.common.errors import InputError
 from prixfixe.common.inputs import open_input
 from prixfixe.common.overrides import override, quoted
-from prixfixe.common.text import printable
-from prixfixe.counting import counted
+from prixfixe.common.text import counted, printable
 from prixfixe.data.fasta import fasta_blocks, is_fasta, letter_problem
 from prixfixe.data.measurements import Measurements
 from prixfixe.data.records import BLANK_ROW, Rows, read_rows, records
 from prixfixe.data.sequences import ASCII_TO_CODE, INVALID, Sequences
 from prixfixe.data.streams import LINE_END, PARQUET, explained, line_blocks
-from prixfixe.errors import InputError
 
 # Column names that need not be told, in order of preference; compared in lower case.
 SEQUENCE_NAMES = ("sequence", "seq")

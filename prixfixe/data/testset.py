@@ -1,59 +1,24 @@
-"""Test sets: sequences, their measured expression, and the subsets that they are scored in (Rafi et al. 2024, Methods).
+"""What predictions are scored on: sequences, their measured expression, and subsets of them.
 
-A test set is a folder in one of two layouts:
-
-1. `test_sequences.tsv` (columns sequence and expression) and one CSV a subset, `high.csv`, `SNVs.csv`, ...: `SUBSETS`.
-2. The published one: `filtered_test_data_with_MAUDE_expression.txt` (sequence and expression, no header), the
-   subsets in `test_subset_ids/`, and the part of them that was public during the challenge in
-   `public_leaderboard_ids/`.
-
-A subset's CSV holds 0-based row numbers of the test sequences: a column `pos`, or `alt_pos` and `ref_pos` for pairs
-that are scored by their difference in expression. Other columns and other files are not looked at. A row number or pair
-that occurs more than once counts once, as in the published evaluation.
-
-A plain table of sequence and expression is a test set, too: all of its rows are scored, each of its expression columns
-as a task.
+A plain table of sequence and expression is a test set: all of its rows are scored, each of its expression columns as a
+task. `prixfixe.dream.testset` reads the challenge's, which have weighted subsets.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from prixfixe.common.inputs import read_bytes
-from prixfixe.common.text import printable
-from prixfixe.data.measurements import Measurements, check_expression
+from prixfixe.data.measurements import check_expression
 from prixfixe.data.sequences import Sequences, padded_chunks
-from prixfixe.data.tables import OPTIONS, read_measurements, read_texts
-from prixfixe.errors import InputError
+from prixfixe.data.tables import OPTIONS, read_measurements
 
-TEST_SEQUENCES = "test_sequences.tsv"
-PUBLISHED_TEST_SEQUENCES = "filtered_test_data_with_MAUDE_expression.txt"
-
-# subset -> its file in test_subset_ids/ and in public_leaderboard_ids/
-PUBLISHED_FILES = {
-    "high": ("high_exp_seqs.csv", "high_exp_indices.json"),
-    "low": ("low_exp_seqs.csv", "low_exp_indices.json"),
-    "native": ("yeast_seqs.csv", "yeast_exp_indices.json"),
-    "random": ("all_random_seqs.csv", "random_exp_indices.json"),
-    "challenging": ("challenging_seqs.csv", "challenging_exp_indices.json"),
-    "SNVs": ("all_SNVs_seqs.csv", "SNVs_exp_indices.json"),
-    "motif_perturbation": ("motif_perturbation_seqs.csv", "motif_perturbation_exp_indices.json"),
-    "motif_tiling": ("motif_tiling_seqs.csv", "motif_tiling_exp_indices.json"),
-}
-SUBSETS = tuple(PUBLISHED_FILES)
-
-LARGEST_IDS = 1 << 28  # bytes of a JSON file of rows
 HASHED_AT_ONCE = 1 << 24  # nucleotides
-MOST_PADDED = (
-    1 << 32
-)  # nucleotides that a fingerprint is made of with padding, as version 0.1 did; more, and it is without
-
+MOST_PADDED = 1 << 32  # nucleotides that version 0.1 would have padded a fingerprint's sequences to; more: unpadded
 ABOUT_SIMULATION = "about.json"  # stands only in test sets that the simulated assay made
 
 
@@ -68,6 +33,7 @@ class TestSet:
     simulated: whether it comes from the simulated assay, and its scores must be labelled so.
     tasks: the names of a plain table's expression columns; empty for a folder.
     remarks: what the user should know of how a plain table was read, a sentence each.
+    weights: of every subset that such a test set may have, in the weighted scores; empty for a plain table.
     """
 
     __test__ = False  # pytest takes a class of this name for tests
@@ -78,6 +44,7 @@ class TestSet:
     simulated: bool = False
     tasks: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
+    weights: Mapping[str, float] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.sequences)
@@ -96,39 +63,6 @@ class TestSet:
         return digest.hexdigest()
 
 
-def read_test_set(folder: str | Path, *, without_leaderboard: bool = False) -> TestSet:
-    """Reads a test-set folder in either layout; a subset without a file is left out, `all` is always there.
-
-    without_leaderboard: leave out what the challenge's public leaderboard showed, as the published evaluation does by
-    default: rows that occur there, alone or in a pair, leave `all` and the subsets of rows; pairs leave the subsets of
-    pairs only where the same pair, in the same order, was shown. Published layout only.
-    """
-    folder = Path(folder)
-    if (folder / TEST_SEQUENCES).exists():
-        if without_leaderboard:
-            raise InputError(
-                f"{folder}: only the published layout ({PUBLISHED_TEST_SEQUENCES}) says which sequences the public "
-                "leaderboard showed; leave out --without-leaderboard"
-            )
-        measurements = _read_sequences(folder / TEST_SEQUENCES)
-        files = {name: folder / f"{name}.csv" for name in SUBSETS}
-    elif (folder / PUBLISHED_TEST_SEQUENCES).exists():
-        measurements = _read_sequences(folder / PUBLISHED_TEST_SEQUENCES)
-        files = {name: folder / "test_subset_ids" / ids for name, (ids, _) in PUBLISHED_FILES.items()}
-    else:
-        raise InputError(f"{folder}: no test set; it needs {TEST_SEQUENCES} or {PUBLISHED_TEST_SEQUENCES}")
-
-    subsets = {"all": np.arange(len(measurements))}
-    for name, file in files.items():
-        if file.exists():
-            subsets[name] = _read_subset(file, len(measurements))
-    if without_leaderboard:
-        subsets = _without_leaderboard(subsets, folder / "public_leaderboard_ids", len(measurements))
-    return TestSet(
-        measurements.sequences, measurements.expression, subsets, simulated=(folder / ABOUT_SIMULATION).exists()
-    )
-
-
 def read_test_table(
     path: str | Path, *, sequence: str | None = None, expression: Sequence[str] | None = None
 ) -> TestSet:
@@ -144,68 +78,3 @@ def read_test_table(
         measured.tasks,
         measured.remarks,
     )
-
-
-def _read_sequences(path: Path) -> Measurements:
-    measurements = read_measurements(path, advice="Rename one", unmeasured=False)  # subsets name rows by their number
-    check_expression(measurements, str(path))
-    if measurements.expression.ndim != 1:
-        raise InputError(f"{path}: a test set has one expression column, not {', '.join(measurements.tasks)}")
-    return measurements
-
-
-def _read_subset(path: Path, n: int) -> np.ndarray:
-    """Unique rows (m,) or unique pairs (m, 2) of a subset's CSV, in ascending order."""
-    rows = []
-    names, found = read_texts(path, (("pos",), ("alt_pos", "ref_pos")))
-    for line, cells in found:
-        rows.append([_row_number(cell, n, f"{printable(path)}:{line}") for cell in cells])
-    if not rows:
-        raise InputError(f"{printable(path)}: no rows")
-    unique = np.unique(np.array(rows, dtype=np.int64), axis=0)
-    return unique if len(names) == 2 else unique[:, 0]
-
-
-def _row_number(text: str | None, n: int, where: str) -> int:
-    try:
-        # "12.0" is how a table program writes whole numbers of a column with gaps
-        number = int((text or "").removesuffix(".0"))
-    except ValueError:
-        raise InputError(f"{where}: {printable(text, 100)!r} is no row number") from None
-    if not 0 <= number < n:
-        raise InputError(f"{where}: row {number} is not in the test set: its rows are 0 to {n - 1}")
-    return number
-
-
-def _without_leaderboard(subsets: dict[str, np.ndarray], folder: Path, n: int) -> dict[str, np.ndarray]:
-    shown: dict[str, np.ndarray] = {}
-    for name, (_, file) in PUBLISHED_FILES.items():
-        if not (folder / file).exists():
-            raise InputError(f"{folder / file}: missing; it is needed to leave out the public leaderboard's sequences")
-        shown[name] = _read_leaderboard(folder / file, n)
-    rows = np.concatenate([ids.ravel() for ids in shown.values()])
-    pairs = np.concatenate([ids for ids in shown.values() if ids.ndim == 2] or [np.empty((0, 2), dtype=np.int64)])
-
-    kept = {}
-    for name, ids in subsets.items():
-        # a pair as one number, so that pairs are compared as wholes
-        left_out = np.isin(ids, rows) if ids.ndim == 1 else np.isin(ids @ (n, 1), pairs @ (n, 1))
-        if left_out.all():
-            raise InputError(f"{folder}: the public leaderboard showed the whole subset {name}")
-        kept[name] = ids[~left_out]
-    return kept
-
-
-def _read_leaderboard(path: Path, n: int) -> np.ndarray:
-    """Rows (m,), or pairs (m, 2), from the keys of a JSON object: "12" or "12,34"."""
-    try:
-        content = json.loads(read_bytes(path, limit=LARGEST_IDS))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{printable(path)}: not JSON: {printable(error, 300)}") from None
-    if not isinstance(content, dict) or not content:
-        raise InputError(f'{path}: expected a JSON object whose keys are row numbers ("12") or pairs ("12,34")')
-    rows = [[_row_number(number, n, f"{path}, key {key!r}") for number in key.split(",")] for key in content]
-    if len({len(row) for row in rows}) != 1 or len(rows[0]) > 2:
-        raise InputError(f"{path}: keys must be all row numbers or all pairs")
-    ids = np.array(rows, dtype=np.int64)
-    return ids if ids.shape[1] == 2 else ids[:, 0]

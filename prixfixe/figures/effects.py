@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from prixfixe.analysis.effects import OTHERS, SIGNIFICANT, InteractionCell, PartEffect, VarianceShare
 from prixfixe.analysis.results import LOWER_IS_BETTER, SCORES
 from prixfixe.figures.style import GREY, OKABE_ITO, ink, new_figure, signed, styled
-from prixfixe.run_folder import SLOTS
+from prixfixe.runs.folder import SLOTS
 
 COLUMNS = (0.13, 0.58, 0.83, 1.0)  # right edges of the numbers beside a forest plot
 SLOT_COLOURS = dict(zip(SLOTS, OKABE_ITO, strict=False))

@@ -16,7 +16,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from prixfixe.files import atomic_path
+from prixfixe.common.files import atomic_path
 
 # Eight colours that colour-blind readers tell apart (Okabe & Ito 2008, Color Universal Design); the palest last.
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")

@@ -23,9 +23,9 @@ def write_report(
     samples: of the bootstrap ranks, 0 for none. figures: a folder for every figure, in every one of `formats`.
     Raises InputError where a folder is not there or holds no runs.
     """
+    from prixfixe.common.files import write_text
     from prixfixe.common.text import printable
     from prixfixe.figures import save
-    from prixfixe.files import write_text
     from prixfixe.report.content import gather
     from prixfixe.report.drawings import draw, draw_heat_maps
     from prixfixe.report.page import page

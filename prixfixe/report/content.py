@@ -14,9 +14,9 @@ from prixfixe.analysis.effects import InteractionCell, PartEffect, VarianceShare
 from prixfixe.analysis.history import Curve
 from prixfixe.analysis.ranks import CriticalDifference, Ranks, bootstrap_ranks, model_cd, part_cd, read_predictions
 from prixfixe.analysis.results import Results, Row, averaged, collect, labels
+from prixfixe.common.errors import InputError
 from prixfixe.common.text import printable
-from prixfixe.errors import InputError
-from prixfixe.run_folder import SLOTS, RunFolder
+from prixfixe.runs.folder import SLOTS, RunFolder
 from prixfixe.runs.reader import read_history
 
 MOST_IN_DIAGRAM = 20  # models in a critical-difference diagram; more cannot be read

@@ -20,16 +20,16 @@ from prixfixe.analysis.grid import SYMBOLS, lay_out
 from prixfixe.analysis.results import LOWER_IS_BETTER, SCORES, Row, combination, scores_of
 from prixfixe.analysis.tables import signed
 from prixfixe.analysis.views import CHOSEN
+from prixfixe.common.progress import duration
+from prixfixe.common.text import counted
 from prixfixe.common.version import version_of
-from prixfixe.counting import counted
 from prixfixe.figures.costs import AXES
 from prixfixe.figures.heat_map import NO_SCORE, colour_scale
 from prixfixe.figures.ranks import sampled
 from prixfixe.figures.style import as_svg, ink
-from prixfixe.progress import duration
 from prixfixe.report.content import Content
 from prixfixe.report.drawings import Drawing
-from prixfixe.run_folder import SLOTS
+from prixfixe.runs.folder import SLOTS
 
 STATES = {
     "done": "done",
@@ -119,7 +119,7 @@ class _Details:
         self.lists: list[list[tuple[str, str]]] = []
         self._numbers: dict[tuple[int, int], int] = {}
 
-    def number(self, row: Row, count: int) -> int:
+    def row_number(self, row: Row, count: int) -> int:
         key = id(row), count
         if key not in self._numbers:
             self._numbers[key] = len(self.lists)
@@ -170,7 +170,7 @@ def _heat_map(rows: Sequence[Row], score: str, details: _Details) -> dict[str, A
         "stops": ", ".join(stops),
         "grid": grid,
         "styles": styles,
-        "details": {place: details.number(cell.row, cell.count) for place, cell in grid.cells.items()},
+        "details": {place: details.row_number(cell.row, cell.count) for place, cell in grid.cells.items()},
         "row_starts": {start: (name, end - start + 1) for name, start, end in grid.major_rows},
         "column_starts": {start for _, start, _ in grid.major_columns},
     }

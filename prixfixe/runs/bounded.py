@@ -15,9 +15,9 @@ from typing import Any, BinaryIO
 
 import yaml
 
+from prixfixe.common.errors import InputError
 from prixfixe.common.inputs import open_input, read_bytes, readable
 from prixfixe.common.text import printable
-from prixfixe.errors import InputError
 
 SafeLoader = getattr(
     yaml, "CSafeLoader", yaml.SafeLoader

@@ -15,13 +15,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from prixfixe.common.errors import InputError
 from prixfixe.common.inputs import is_missing, read_bytes
+from prixfixe.common.simulated import is_simulated
 from prixfixe.common.text import printable
-from prixfixe.errors import InputError
 from prixfixe.runs.bounded import array_checksums, damaged, load_arrays, load_json, load_yaml
-from prixfixe.simulated import is_simulated
 
 SMALL, LARGE = 2**20, 2**26  # bytes: of a file of settings or scores; of a sweep's plan or a history
+SUBSET = "subset_"  # the beginning of a subset's name in test.npz
 CONFIG = 2**18  # bytes of a config.yaml, which has about a thousand
 NUMERIC = frozenset("fiu")  # kinds of numpy's types
 
@@ -125,6 +126,7 @@ class SubsetScores(_Schema):
     name: Name
     pearson_r: Correlated
     spearman_rho: Correlated
+    weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
 
 
 class Evaluation(_Schema):
@@ -384,9 +386,9 @@ def _history_number(text: str) -> float:
     return value if math.isfinite(value) else math.nan
 
 
-def read_predictions(file: Path, subsets: Iterable[str] = ()) -> dict[str, Any]:
+def read_predictions(file: Path) -> dict[str, Any]:
     """The arrays of validation.npz or test.npz: measured and predicted, (n,) or (n, tasks) of float64; test_set; and
-    of these subsets, where the file has them, the rows (m,) or pairs of rows (m, 2) as `subset_<name>`.
+    of every subset the rows (m,) or pairs of rows (m, 2) as `subset_<name>`.
 
     InputError where the file is missing or damaged, or where what was measured is not finite.
     """
@@ -409,15 +411,15 @@ def read_predictions(file: Path, subsets: Iterable[str] = ()) -> dict[str, Any]:
         raise damaged(file, "a measured value in it is no finite number")
     if "test_set" in arrays:
         found["test_set"] = str(arrays["test_set"])[:1000]
-    for name in subsets:
-        rows = arrays.get(f"subset_{name}")
-        if rows is None:
+    for name in sorted(arrays):
+        if not name.startswith(SUBSET):
             continue
+        rows = arrays[name]
         if rows.dtype.kind not in "iu" or rows.ndim not in (1, 2) or rows.shape[1:] not in ((), (2,)):
-            raise damaged(file, f"subset_{name} holds no row numbers")
+            raise damaged(file, f"{name} holds no row numbers")
         if rows.size and not (rows.min() >= 0 and rows.max() < len(measured)):
-            raise damaged(file, f"subset_{name} holds numbers of rows that are not there")
-        found[f"subset_{name}"] = rows
+            raise damaged(file, f"{name} holds numbers of rows that are not there")
+        found[name] = rows
     return found
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 
-from prixfixe.bins import Bins
+from prixfixe.common.files import json_values, write_json
 from prixfixe.contract import TargetSpec
-from prixfixe.files import plain, write_json
-from prixfixe.lock import check_held
-from prixfixe.run_folder import RunFolder
 from prixfixe.runs.bounded import damaged
+from prixfixe.runs.folder import RunFolder
+from prixfixe.runs.lock import check_held
 from prixfixe.runs.reader import read_targets
+from prixfixe.tasks.bins import Bins
 
 
 def save_targets(folder: RunFolder, targets: TargetSpec) -> None:
@@ -24,7 +24,7 @@ def save_targets(folder: RunFolder, targets: TargetSpec) -> None:
         "residual_sd": targets.residual_sd,
     }
     check_held(folder.path)
-    write_json(folder.targets_file, plain(content), follow=False)
+    write_json(folder.targets_file, json_values(content), follow=False)
 
 
 def load_targets(folder: RunFolder) -> TargetSpec:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prixfixe.construct import LEFT_FLANK, RIGHT_FLANK
 from prixfixe.data.measurements import Measurements
 from prixfixe.data.sequences import N, Sequences
+from prixfixe.dream.construct import LEFT_FLANK, RIGHT_FLANK
 from prixfixe.simulation.model import true_expression
 
 VERSION = 1  # of the simulation: goes up when a size and seed give other numbers than before

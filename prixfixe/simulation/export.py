@@ -15,11 +15,11 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import csv
 
+from prixfixe.common.errors import InputError
+from prixfixe.common.files import atomic_path, write_json, write_text
 from prixfixe.common.version import version_of
 from prixfixe.data.sequences import CODE_TO_ASCII, Sequences
 from prixfixe.data.testset import ABOUT_SIMULATION
-from prixfixe.errors import InputError
-from prixfixe.files import atomic_path, write_json, write_text
 from prixfixe.simulation.assay import VERSION, SimulatedMeasurements, simulate_chunks
 from prixfixe.simulation.testset import SimulatedTestSet, simulate_test_set
 

@@ -20,8 +20,8 @@ import numpy as np
 from scipy.ndimage import uniform_filter1d
 from scipy.special import expit
 
-from prixfixe.construct import RIGHT_FLANK
 from prixfixe.data.sequences import C, G, N, Sequences
+from prixfixe.dream.construct import RIGHT_FLANK
 from prixfixe.simulation.factors import COOPERATIONS, FACTORS, Cooperation, Factor, site_weights
 
 MAX_EXPRESSION = 17.0

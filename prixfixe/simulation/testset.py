@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from prixfixe.common.errors import InputError
 from prixfixe.data.measurements import Measurements
 from prixfixe.data.sequences import COMPLEMENT, A, Sequences, T
-from prixfixe.errors import InputError
 from prixfixe.simulation.assay import COMPOSITION, INSERT, TEST, SimulatedMeasurements, add_flanks, draw, measure
 from prixfixe.simulation.factors import FACTORS, Factor, site_weights
 from prixfixe.simulation.model import binding_weights, true_expression
@@ -79,7 +79,7 @@ def simulate_test_set(size: int, seed: int) -> SimulatedTestSet:
     add_pairs("motif_perturbation", *motif_perturbations(count["motif_perturbation"], rng))
     add_pairs("motif_tiling", *motif_tilings(count["motif_tiling"], rng))
     references = size - rows - count["SNVs"]  # whatever is missing to `size` serves as references
-    add_pairs("SNVs", *single_variants(mixed(references, rng), count["SNVs"], rng))
+    add_pairs("SNVs", *single_variants(inserts_of_both_kinds(references, rng), count["SNVs"], rng))
 
     inserts = np.concatenate(list(parts.values()))
     sequences = add_flanks(Sequences.from_padded(inserts, np.full(size, INSERT, dtype=np.int32)))
@@ -101,7 +101,7 @@ def random_inserts(n: int, rng: np.random.Generator) -> np.ndarray:
     return draw(COMPOSITION, (n, INSERT), rng)
 
 
-def mixed(n: int, rng: np.random.Generator) -> np.ndarray:
+def inserts_of_both_kinds(n: int, rng: np.random.Generator) -> np.ndarray:
     """Half random, half native-like inserts."""
     return np.concatenate([random_inserts(n - n // 2, rng), native_like(n // 2, rng)])
 
@@ -150,7 +150,7 @@ def challenging(n: int, rng: np.random.Generator) -> np.ndarray:
     The additive model is the least-squares fit of expression to the factors' separate occupancies: it knows every
     binding site, but neither nucleosomes nor cooperation nor the saturation of expression.
     """
-    candidates = mixed(CANDIDATES * n, rng)
+    candidates = inserts_of_both_kinds(CANDIDATES * n, rng)
     sequences = complete(candidates)
     weights, _ = binding_weights(sequences)
     bound = np.column_stack([np.ones(len(candidates)), weights / (1 + weights)])
@@ -172,7 +172,7 @@ def single_variants(references: np.ndarray, n: int, rng: np.random.Generator) ->
 
 def motif_perturbations(n: int, rng: np.random.Generator) -> Pairs:
     """References with a planted site, n variants with up to 5 nucleotides of it changed, and each one's reference."""
-    references = mixed(-(-n // VARIANTS), rng)
+    references = inserts_of_both_kinds(-(-n // VARIANTS), rng)
     variant_of = np.arange(n) // VARIANTS
     planted = [site(perturbed_factor(rng), rng) for _ in references]
     starts = [plant(insert, motif, rng) for insert, motif in zip(references, planted, strict=True)]

@@ -14,7 +14,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from prixfixe.run_folder import RunFolder
+from prixfixe.runs.folder import RunFolder
 from prixfixe.sweeps.hydra_job import job_names, run_hydra_job
 from prixfixe.sweeps.live_view import LineView, watch
 from prixfixe.sweeps.plan import record_end

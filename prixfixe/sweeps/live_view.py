@@ -15,10 +15,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from prixfixe.common.errors import InputError
+from prixfixe.common.progress import duration
 from prixfixe.common.text import printable, printable_lines
-from prixfixe.errors import InputError
-from prixfixe.progress import duration
-from prixfixe.run_folder import SLOTS, RunFolder
+from prixfixe.runs.folder import SLOTS, RunFolder
 from prixfixe.runs.reader import number_in, read_history
 from prixfixe.sweeps.plan import end_line, record_end
 from prixfixe.sweeps.pool import JobError, JobRaisedError, JobStoppedError, JobTimeoutError, Watcher
@@ -272,7 +272,7 @@ class GridView(LineView):
                 for recipe in recipes:
                     text = Text()
                     for final in finals:
-                        content, state = shown(places.get((recipe, first, core, final), []), cell_width)
+                        content, state = cells_that_fit(places.get((recipe, first, core, final), []), cell_width)
                         text.append(fit(content, cell_width) + " ", STYLES.get(state, ""))
                     row.append(text)
                 table.add_row(Text(core if first == firsts[0] else "", style="bold"), Text(first), *row)
@@ -285,7 +285,7 @@ def slots(name: str) -> tuple[str, ...]:
     return tuple((printable(name).split("+") + [""] * len(SLOTS))[: len(SLOTS)])
 
 
-def shown(cells: Sequence[Cell], width: int) -> tuple[str, str]:
+def cells_that_fit(cells: Sequence[Cell], width: int) -> tuple[str, str]:
     """What stands at one place of the grid, and in which state's colour; several runs (seeds, variants) share one."""
     states = [cell.state for cell in cells]
     state = next((state for state in ("failed", "running", "waiting", "done") if state in states), "")

@@ -16,15 +16,14 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
+from prixfixe.common.errors import InputError, SweepError
+from prixfixe.common.files import write_json
 from prixfixe.common.overrides import quoted
-from prixfixe.common.text import printable
-from prixfixe.counting import counted
-from prixfixe.errors import InputError, SweepError
-from prixfixe.files import write_json
-from prixfixe.lock import holder
-from prixfixe.run_folder import RunFolder, identity
+from prixfixe.common.simulated import is_simulated, simulated_suffix
+from prixfixe.common.text import counted, printable
+from prixfixe.runs.folder import RunFolder, identity
+from prixfixe.runs.lock import holder
 from prixfixe.runs.reader import read_plan
-from prixfixe.simulated import is_simulated, mark
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:
@@ -59,8 +58,8 @@ def plan_sweep(
     Every dataset is read once here, so that bad input is refused before anything starts. Raises InputError where two
     combinations would share a folder, or a folder holds a run of another configuration.
     """
-    from prixfixe.experiment import with_precision_used
-    from prixfixe.processes import count_started
+    from prixfixe.training.experiment import with_precision_used
+    from prixfixe.training.processes import count_started
 
     if count_started() > 1:
         raise InputError("torchrun trains one run on several devices; a sweep is many runs: start it without torchrun")
@@ -85,8 +84,9 @@ def plan_sweep(
     plan = Plan(folder, dict(zip(names, batch, strict=True)), launched_with)
     plan.write()
     done = len(names) - len(still_open)
+    suffix = simulated_suffix(any(map(is_simulated, configs)))
     print(
-        f"{counted(len(names), 'combination')} in {printable(folder)}{mark(any(map(is_simulated, configs)))}: "
+        f"{counted(len(names), 'combination')} in {printable(folder)}{suffix}: "
         + (f"{done} done already, " if done else "")
         + f"{len(still_open)} to run",
         file=sys.stderr,
@@ -109,9 +109,9 @@ def content_checked(configs: Sequence[Mapping[str, Any]]) -> str:
     Raises InputError where nothing can be trained on it. What only one recipe cannot take costs only its own
     combinations.
     """
-    from prixfixe.experiment import bins_of, dataset, remarks, target_spec
-    from prixfixe.loggers import configured_logger
-    from prixfixe.parts import OWN
+    from prixfixe.networks.parts import OWN
+    from prixfixe.runs.loggers import configured_logger
+    from prixfixe.training.experiment import bins_of, dataset, remarks, target_spec
 
     configured_logger(configs[0], OWN)
     split = dataset(configs[0], OWN).read()
@@ -241,13 +241,13 @@ def end_line(name: str, metrics: Mapping[str, Any] | None, reason: str | None) -
     if metrics is None:
         return f"{printable(name):<52} FAILED: {printable(reason)}"
     scores = (
-        f"{title} {number(metrics.get(key), 3):^5}"
+        f"{title} {format_score(metrics.get(key), 3):^5}"
         for title, key in (("KL", "kl"), ("r", "pearson_r"), ("rho", "spearman_rho"))
     )
     simulated = "  simulated" if metrics.get("simulated") else ""
     return f"{printable(name):<52} {'  '.join(scores)}{simulated}  {metrics.get('training_seconds', math.nan):5.1f} s"
 
 
-def number(value: float | None, digits: int) -> str:
+def format_score(value: float | None, digits: int) -> str:
     """A score as it is printed: `-` where it has no value."""
     return "-" if value is None or math.isnan(value) else f"{value:.{digits}f}"

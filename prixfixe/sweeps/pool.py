@@ -19,10 +19,16 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from prixfixe.paths import FRAMEWORK
+from prixfixe.common.paths import FRAMEWORK
 
 # what every job needs and is slow to import; torch._dynamo is what an optimiser imports when it is made
-PRELOADED = ["prixfixe.app", "prixfixe.simulation", "prixfixe.data.splits", "prixfixe.data.prepared", "torch._dynamo"]
+PRELOADED = [
+    "prixfixe.sweeps.app",
+    "prixfixe.simulation",
+    "prixfixe.data.splits",
+    "prixfixe.data.prepared",
+    "torch._dynamo",
+]
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # what ends the pool, and every job in it
 GRACE = 30.0  # seconds that a job has to save where it is, once it is told to stop
 TICK = 0.25  # seconds between two looks at the clock

@@ -18,9 +18,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from prixfixe.errors import InputError
-from prixfixe.files import write_json
-from prixfixe.run_folder import RunFolder
+from prixfixe.common.errors import InputError
+from prixfixe.common.files import write_json
+from prixfixe.runs.folder import RunFolder
 
 ENDED = {
     "BOOT_FAIL",

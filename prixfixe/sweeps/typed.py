@@ -12,10 +12,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
+from prixfixe.common.errors import InputError
 from prixfixe.common.overrides import override as typed
 from prixfixe.common.overrides import quoted
 from prixfixe.common.text import printable
-from prixfixe.errors import InputError
 
 KEY = re.compile(r"[+~]*[\w$@:./-]+")
 NAMES_OF_COLUMNS = ("dataset.sequence", "dataset.expression")  # which are text, also where they look like numbers

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from prixfixe.common.errors import InputError
 from prixfixe.common.text import printable
-from prixfixe.errors import InputError
 from prixfixe.runs.reader import read_config
 
 ELSEWHERE = ("directory", "entity", "tracking_uri")  # where a logger writes to, beside the run's own folder

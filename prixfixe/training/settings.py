@@ -1,7 +1,7 @@
 """The settings of a run that are the framework's own: one schema, checked before anything is made.
 
 What belongs to a part (recipe, first, core, final, dataset, logger, optimiser, schedule) is checked against that part's
-constructor by `prixfixe.parts.factory`.
+constructor by `prixfixe.networks.parts.factory`.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, V
 from torch import nn
 from torch.optim import Optimizer
 
+from prixfixe.common.errors import InputError
 from prixfixe.common.text import printable
 from prixfixe.contract import FinalBlock
-from prixfixe.datasets import Dataset
-from prixfixe.errors import InputError
-from prixfixe.loggers import Logger
-from prixfixe.optim import Schedule
-from prixfixe.parts import Origin, factory, judge_all
-from prixfixe.recipe import Recipe
-from prixfixe.run_folder import run_name
-from prixfixe.scoring import PRECISIONS
+from prixfixe.data.datasets import Dataset
+from prixfixe.data.recipe import Recipe
+from prixfixe.networks.parts import Origin, factory, judge_all
+from prixfixe.runs.folder import run_name
+from prixfixe.runs.loggers import Logger
+from prixfixe.training.optim import Schedule
+from prixfixe.training.scoring import PRECISIONS
 
 LONGEST_NAME, LONGEST_FOLDER = 100, 255  # bytes of a part of a folder's name, and of all of it, as file systems take
 CONSTRUCTED: dict[str, tuple[type[Any], int]] = {  # what a slot's class is, and what its constructor is given besides

@@ -1,0 +1,245 @@
+"""A run folder: its files, its name, and what makes two runs the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from prixfixe.common.errors import InputError
+from prixfixe.common.files import write_json, write_text
+from prixfixe.common.text import printable
+from prixfixe.common.version import version_of
+from prixfixe.runs.checkpoint import remove_checkpoints
+from prixfixe.runs.lock import check_held, holder
+from prixfixe.runs.reader import read_config, read_metrics, read_object, read_status
+
+SLOTS = ("recipe", "first", "core", "final")
+LONGEST_REASON = 20_000  # letters of it in status.json
+
+
+def run_name(choices: Mapping[str, str], seed: int, variant: str | None = None) -> str:
+    """autosome+conv+bilstm+mlp, then the variant's name where a sweep varies other values, then +seed3 for any seed but
+    0."""
+    return "+".join(
+        [
+            *(str(choices[slot]) for slot in SLOTS),
+            *([str(variant)] if variant else []),
+            *([f"seed{seed}"] if seed else []),
+        ]
+    )
+
+
+def identity(config: Mapping[str, Any], content: str) -> str:
+    """A hash of all that decides a run's numbers: the resolved configuration and the data's content.
+
+    Not of where the data lies, where it runs, what the sweep is called, or what is written down about it.
+    """
+    return hashlib.sha256(json.dumps({**decisive(config), "content": content}, sort_keys=True).encode()).hexdigest()[
+        :16
+    ]
+
+
+def decisive(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a configuration that decides a run's numbers."""
+    without = {
+        "dataset": ("path", "validation", "test", "test_fold"),  # all of which the data's content holds
+        "training": ("device", "micro_batch", "compile", "checkpoint_minutes"),
+    }
+    return {
+        key: {k: v for k, v in value.items() if k not in without[key]} if key in without else value
+        for key, value in config.items()
+        if key not in ("sweep", "variant", "force", "logger")
+    }
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run. Every one is written atomically, so each is there whole or not at all."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def status_file(self) -> Path:
+        return self.path / "status.json"
+
+    @property
+    def targets_file(self) -> Path:
+        return self.path / "targets.json"
+
+    @property
+    def history_file(self) -> Path:
+        return self.path / "history.csv"
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.path / "metrics.json"
+
+    @property
+    def weights_file(self) -> Path:
+        return self.path / "weights.safetensors"
+
+    @property
+    def validation_file(self) -> Path:
+        return self.path / "validation.npz"
+
+    @property
+    def evaluation_file(self) -> Path:
+        return self.path / "evaluation.json"
+
+    @property
+    def test_file(self) -> Path:
+        return self.path / "test.npz"
+
+    @property
+    def log_file(self) -> Path:
+        return self.path / "log.jsonl"
+
+    @property
+    def error_file(self) -> Path:
+        return self.path / "error.txt"
+
+    def config(self) -> dict[str, Any]:
+        """The resolved configuration; InputError where this is no run folder, or it is damaged."""
+        return read_config(self.config_file)
+
+    def read_json(self, file: Path) -> dict[str, Any]:
+        """One of the folder's JSON files that has no schema; {} where it is not there."""
+        return read_object(file)
+
+    def status(self) -> dict[str, Any]:
+        """What status.json says; {} where there is none."""
+        return read_status(self.status_file)
+
+    def metrics(self) -> dict[str, Any]:
+        """What metrics.json says; {} where there is none."""
+        return read_metrics(self.metrics_file)
+
+    def state(self) -> str:
+        """done, failed, running, stopped (it was running, but no process has it any more) or missing."""
+        state = str(self.status().get("state", "missing"))
+        return "stopped" if state == "running" and holder(self.path) is None else state
+
+    def is_done(self, config: Mapping[str, Any], fingerprint: str) -> bool:
+        """Whether the run of this identity is done here. Raises InputError where a run of another one is, and says in
+        what they differ, unless the configuration says `force`.
+        """
+        status = self.status()
+        if status.get("configuration_hash") in (None, fingerprint):
+            return status.get("state") == "done"
+        if not config.get("force"):
+            raise InputError(
+                f"{printable(self.path)} holds a run of another configuration "
+                f"({printable(difference(self.config(), config))}); "
+                "give this one another folder with sweep=NAME, or have that one replaced with --force"
+            )
+        return False
+
+    def begin(self, config: Mapping[str, Any], fingerprint: str) -> None:
+        """Makes the folder that of a run. `force` in the configuration removes what an earlier one has left, once: a
+        job that its launcher starts again, with the same `force`, goes on.
+        """
+        check_held(self.path)
+        before, force = self.status(), config.get("force")
+        if force and (before.get("configuration_hash"), before.get("force")) != (fingerprint, force):
+            self.clear()
+        self.error_file.unlink(missing_ok=True)
+        write_text(self.config_file, as_yaml(config), follow=False)
+        self.write_status("running", configuration_hash=fingerprint, force=force)
+
+    def clear(self) -> None:
+        """Removes a run's files, and nothing else."""
+        check_held(self.path)
+        remove_checkpoints(self.path)
+        files = (
+            self.status_file,
+            self.config_file,
+            self.targets_file,
+            self.history_file,
+            self.metrics_file,
+            self.weights_file,
+        )
+        logs = (self.log_file, self.path / "logger.json", *self.path.glob("events.out.tfevents.*"))
+        for file in (*files, *logs, self.validation_file, self.evaluation_file, self.test_file, self.error_file):
+            file.unlink(missing_ok=True)
+
+    def ended_since(self, began: float) -> bool:
+        """Whether the run has come to an end, done or failed, after `began` (seconds since 1970)."""
+        status = self.status()
+        ended = status.get("ended")
+        return (
+            status.get("state") in ("done", "failed")
+            and ended is not None
+            and datetime.fromisoformat(ended).timestamp() >= began - 1
+        )
+
+    def write_status(self, state: str, *, reason: str | None = None, **facts: Any) -> None:
+        """state: running, done or failed. Other facts already there stay. BusyError where another process has taken the
+        folder over from this one."""
+        check_held(self.path)
+        before = self.status()
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        started = {"started": now} if state == "running" else {"ended": now}
+        reason = reason and reason[:LONGEST_REASON]
+        content = {**before, "versions": versions(), **started, **facts, "state": state, "reason": reason}
+        write_json(self.status_file, content, follow=False)
+
+    def write_metrics(self, metrics: Mapping[str, Any]) -> None:
+        """metrics.json, of plain values. BusyError as `write_status`."""
+        check_held(self.path)
+        write_json(self.metrics_file, metrics, follow=False)
+
+
+class _Plain(yaml.SafeDumper):
+    """Writes what is there twice twice: the reader takes no anchors."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def as_yaml(config: Mapping[str, Any]) -> str:
+    """A configuration of plain values as the text of config.yaml."""
+    return yaml.dump(dict(config), Dumper=_Plain, sort_keys=False)
+
+
+def versions() -> dict[str, str]:
+    """What the run's numbers were made with."""
+    packages = ("prixfixe", "torch", "numpy", "hydra-core")
+    return {"python": platform.python_version(), **{name: version_of(name) for name in packages}}
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """`training.epochs: 80 there, 4 here; ...`, the decisive values in which two configurations differ."""
+    there, here = flatten(decisive(old)), flatten(decisive(new))
+    lines = [
+        f"{key}: {there.get(key, 'nothing')} there, {here.get(key, 'nothing')} here"
+        for key in dict.fromkeys([*there, *here])
+        if there.get(key) != here.get(key)
+    ]
+    return (
+        "; ".join(lines[:5] + ([f"and {len(lines) - 5} more"] if len(lines) > 5 else [])) or "the content of the data"
+    )
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        flat |= flatten(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
+    return flat

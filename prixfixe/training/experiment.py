@@ -1,0 +1,382 @@
+"""One combination, from its configuration to its scores."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from prixfixe.common.errors import BusyError, InputError, InterruptedRunError
+from prixfixe.common.files import json_values
+from prixfixe.common.simulated import SIMULATED
+from prixfixe.common.text import printable
+from prixfixe.contract import TargetSpec
+from prixfixe.data.datasets import Dataset, Split, expression_range
+from prixfixe.data.measurements import Measurements
+from prixfixe.data.recipe import Recipe, integers_mark_singletons
+from prixfixe.networks.network import Network, build, learning_rate_groups
+from prixfixe.networks.parts import LOADED, Origin, factory
+from prixfixe.runs.checkpoint import remove_checkpoints
+from prixfixe.runs.folder import RunFolder, identity, versions
+from prixfixe.runs.lock import RunLock
+from prixfixe.runs.log import NoLog, open_log
+from prixfixe.runs.targets import load_targets, save_targets
+from prixfixe.tasks.bins import Bins, spans_sorting_bins
+from prixfixe.tasks.metrics import scores_by_task
+from prixfixe.training.fit import Data, Loop, fit
+from prixfixe.training.optim import Schedule
+from prixfixe.training.processes import Processes, processes
+from prixfixe.training.scoring import AT_ONCE, PRECISIONS, AtOnce, predict, score
+from prixfixe.training.settings import check_settings, training_settings, values_of
+from prixfixe.training.signals import StopRequest, stop_request
+
+LONGEST_INPUT = 1 << 20  # positions, and channels, of what a recipe gives
+WORTH_COMPILING = 20_000  # steps; compiling takes minutes, and on a CPU it does not pay at all (benchmarks/speed)
+
+
+def run(config: Mapping[str, Any], path: Path, *, show_progress: bool, origin: Origin = LOADED) -> dict[str, Any]:
+    """Trains the combination that a resolved configuration describes, in the folder `path`; returns its scores.
+
+    origin: where the configuration came from, which decides what its names may stand for.
+    1. The dataset is read and split. 2. The recipe and the network are built and checked against each other.
+    3. The folder is claimed: a run of the same identity that is done is not run again, one of another is refused, and
+       one that another
+    process has raises BusyError. 4. `fit` trains and scores, from the last checkpoint where there is one. 5.
+    metrics.json is written and the status says done, or failed with the reason.
+    """
+    check_settings(config, origin)
+    settings = training_settings(config["training"])
+    split = dataset(config, origin).read()
+    folder = RunFolder(path)
+    config = with_precision_used(config, folder, split.content, settings["precision"])
+    recipe = build_recipe(config, origin)
+    taken = training_rows(recipe, split)
+    targets = target_spec(split.train, bins_of(config["bins"], split.train), taken)
+    torch.manual_seed(config["seed"])
+    network = build(recipe, config, targets, origin=origin)
+    samples = len(taken) * recipe.samples_per_sequence
+    steps_per_epoch = math.ceil(samples / settings["batch_size"])
+    steps = settings["epochs"] * steps_per_epoch
+    optimizer, scheduler = build_optimizer(network, config, steps, origin)
+    fingerprint = identity(config, split.content)
+    with ExitStack() as stack:
+        together, device = stack.enter_context(processes(settings["device"]))
+        stop = stack.enter_context(stop_request())
+        if not stack.enter_context(claimed(folder, config, fingerprint, together, stop)):
+            return folder.metrics()
+        log = stack.enter_context(open_log(folder, config, origin) if together.is_first else nullcontext(NoLog()))
+        for remark in remarks(config, split, origin) if show_progress and together.is_first else ():
+            print(f"warning: {printable(remark)}", file=sys.stderr)
+        if split.simulated and show_progress and together.is_first:
+            print(SIMULATED, file=sys.stderr)
+        log.event(
+            "start",
+            parameters=network.parameter_count(),
+            sequences=len(taken),
+            device=device_name(device),
+            versions=versions(),
+        )
+        if device.type == "cuda":
+            compute_deterministically()
+        train = recipe.load(split.train.sequences, device, split.train.expression[taken], taken)
+        validation = recipe.load(split.validation.sequences, device)
+        network.to(device)
+        loop = Loop(
+            settings["epochs"],
+            settings["batch_size"],
+            settings["micro_batch"],
+            config["training"]["precision"],
+            config["optim"]["clip_norm"],
+            config["optim"]["clip_value"],
+            config["seed"],
+            60 * settings["checkpoint_minutes"],
+        )
+        if compiles(settings["compile"], device, steps):
+            network.compile(dynamic=False)
+        if samples // steps_per_epoch < together.count:
+            raise InputError(
+                f"training.batch_size={loop.batch_size} is too few samples a step for {together.count} processes"
+            )
+        if together.is_first:
+            save_targets(folder, targets)
+        data = Data(train, validation, split.validation.expression, targets)
+        metrics = fit(
+            network,
+            recipe,
+            data,
+            optimizer,
+            scheduler,
+            loop,
+            folder,
+            log=log,
+            stop=stop,
+            processes=together,
+            show_progress=show_progress and together.is_first,
+        )
+        metrics |= {
+            "parameters": network.parameter_count(),
+            "gpu_memory_bytes": torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None,
+            "left_out": len(split.train) - len(taken),
+            "validation_near_duplicates": split.near_duplicates,
+            "simulated": split.simulated,
+            "device": device_name(device),
+            "processes": together.count,
+        }
+        if together.is_first:
+            if len(targets.tasks) > 1:  # of the best epoch; history.csv and the logs have the means
+                with np.load(folder.validation_file) as best:
+                    metrics["tasks"] = scores_by_task(best["measured"], best["predicted"], targets.tasks, missing=True)
+            if split.test is not None:
+                metrics["test"] = test_scores(network, recipe, split.test, folder, device, metrics["micro_batch"])
+            folder.write_metrics(json_values(metrics))
+            folder.write_status("done")
+            remove_checkpoints(path)
+        return together.from_first(metrics)
+
+
+def test_scores(
+    network: Network,
+    recipe: Recipe,
+    test: Measurements,
+    folder: RunFolder,
+    device: torch.device,
+    micro_batch: int | None,
+) -> dict[str, Any]:
+    """The scores of the best epoch, whose weights are in the folder, on what neither it nor its choice has seen."""
+    network.load_state_dict(load_file(folder.weights_file))
+    targets = load_targets(folder)
+    at_once = AtOnce(min(AT_ONCE[device.type], micro_batch or AT_ONCE[device.type]))
+    expression, log_probs = predict(network, recipe, recipe.load(test.sequences, device), batch_size=at_once)
+    return score(np.asarray(test.expression), expression, log_probs, targets.bins, targets.residual_sd)
+
+
+@contextmanager
+def claimed(
+    folder: RunFolder, config: Mapping[str, Any], fingerprint: str, together: Processes, stop: StopRequest
+) -> Iterator[bool]:
+    """Holds a folder for a run: False where the run is done in it already. What goes wrong inside is written to its
+    status.
+
+    The first of several processes claims it for all of them. Raises BusyError where another run has it, and InputError
+    as `RunFolder.is_done`.
+    """
+    with ExitStack() as stack:
+        outcome: bool | Exception = True
+        if together.is_first:
+            try:
+                if folder.is_done(config, fingerprint):
+                    outcome = False
+                else:
+                    stack.enter_context(RunLock(folder.path, lost=lambda: setattr(stop, "signal", signal.SIGTERM)))
+                    outcome = not folder.is_done(config, fingerprint)  # another process may just have finished it
+            except (BusyError, InputError) as error:
+                outcome = error
+        outcome = together.from_first(outcome)
+        if isinstance(outcome, Exception):
+            raise outcome
+        if not outcome or not together.is_first:
+            yield outcome
+            return
+        folder.begin(config, fingerprint)
+        try:
+            yield True
+        except BaseException as error:
+            reason = str(error) if isinstance(error, InterruptedRunError) else f"{type(error).__name__}: {error}"
+            with suppress(OSError, BusyError):  # a disk that is full, a lock that is lost; the error itself says so
+                folder.write_status("failed", reason=reason)
+            raise
+
+
+def dataset(config: Mapping[str, Any], origin: Origin = LOADED) -> Dataset:
+    return factory(config["dataset"], Dataset, where="dataset", origin=origin)()
+
+
+def build_recipe(config: Mapping[str, Any], origin: Origin = LOADED) -> Recipe:
+    """The recipe of a configuration; InputError for values that it refuses, and for an input that no machine holds."""
+    try:
+        recipe = factory(values_of(config["recipe"]), Recipe, where="recipe", origin=origin)()
+    except ValueError as error:
+        raise InputError(f"recipe: {error}") from error
+    if not (0 < recipe.inputs.length <= LONGEST_INPUT and 0 < recipe.inputs.channels <= LONGEST_INPUT):
+        raise InputError(
+            f"recipe {type(recipe).__name__} with these values gives {recipe.inputs.channels:,} channels of "
+            f"{recipe.inputs.length:,} positions; both must be 1 to {LONGEST_INPUT:,}"
+        )
+    return recipe
+
+
+def training_rows(recipe: Recipe, split: Split) -> np.ndarray:
+    """The rows of the training set that the recipe can take: int64 (m,)."""
+    taken = np.flatnonzero(recipe.fits(np.asarray(split.train.sequences.lengths)))
+    if not len(taken):
+        lengths = split.train.sequences.lengths
+        raise InputError(
+            f"recipe {type(recipe).__name__} can take none of the {len(split.train)} training sequences "
+            f"({lengths.min()} to {lengths.max()} nt); choose another recipe or change its lengths"
+        )
+    return taken
+
+
+def remarks(config: Mapping[str, Any], split: Split, origin: Origin = LOADED) -> list[str]:
+    """What the user should know of a dataset and of what the recipe makes of it, a sentence each."""
+    recipe = build_recipe(config, origin)
+    name, found = type(recipe).__name__, list(split.warnings)
+    if left_out := len(split.train) - len(training_rows(recipe, split)):
+        found.append(
+            f"{left_out:,} of the {len(split.train):,} training sequences are left out: recipe {name} cannot "
+            "take their length"
+        )
+    if longer := int((np.asarray(split.validation.sequences.lengths) > recipe.longest).sum()):
+        cut = recipe.cut_off(longer, len(split.validation), "validation sequences")
+        found.append(f"{cut}, as in training; its settings widen that (prixfixe train --cfg job shows them)")
+    if remark := singletons_remark(recipe, split.train.expression):
+        found.append(remark)
+    if config["bins"]["range"] is None and (remark := own_range_remark(split.train)):
+        found.append(remark)
+    return found
+
+
+def singletons_remark(recipe: Recipe, expression: np.ndarray) -> str | None:
+    """That a recipe is asked for the channel is_singleton where integers do not mean singletons."""
+    if not getattr(recipe, "is_singleton", False) or integers_mark_singletons(expression):
+        return None
+    share = float((expression == np.round(expression)).mean())
+    return (
+        f"recipe.is_singleton: the channel is 0 throughout, since integers ({share:.1%} of the expression) do not tell "
+        "sequences seen in one cell here; recipe.is_singleton=false leaves it out"
+    )
+
+
+def own_range_remark(train: Measurements) -> str | None:
+    """That the bins stand for the measurements' own range, where they do: of which tasks, the first few by name."""
+    ranges = []
+    for task, column in zip(train.tasks, measured_columns(train), strict=True):
+        if not spans_sorting_bins(column):
+            low, high = expression_range(column, None)
+            ranges.append(f"{low:.6g} and {high:.6g}, the lowest and the highest {task}")
+    if not ranges:
+        return None
+    more = f"; and so on for {len(ranges) - 3} more tasks" if len(ranges) > 3 else ""
+    others = "[LOW,HIGH]" if len(train.tasks) == 1 else "[[LOW,HIGH],[LOW,HIGH]], a pair a task,"
+    return f"bins: the first and the last stand for {'; '.join(ranges[:3])}{more} (bins.range={others} sets others)"
+
+
+def bins_of(node: Mapping[str, Any], train: Measurements) -> Bins:
+    """The bins of a training set: of several tasks, each has its own range."""
+    columns, given = _ranges_given(node["range"], train)
+    ranges = [expression_range(*one) for one in zip(columns, given, train.tasks, strict=True)]
+    lows, highs = zip(*ranges, strict=True)
+    one = len(ranges) == 1
+    try:
+        return Bins(
+            number=node["number"],
+            shift=node["shift"],
+            sd=node["sd"],
+            low=lows[0] if one else lows,
+            high=highs[0] if one else highs,
+        )
+    except (TypeError, ValueError) as error:
+        raise InputError(f"bins: {error}") from error
+
+
+def _ranges_given(given: Any, train: Measurements) -> tuple[list[np.ndarray], list[Any]]:
+    """What was measured of each task, (m,), and the range that `bins.range` gives its bins, or None."""
+    columns = measured_columns(train)
+    if given is None or not all(isinstance(pair, Sequence) for pair in given):
+        return columns, [given] * len(columns)
+    if len(given) != len(columns):
+        raise InputError(
+            f"bins.range={list(map(list, given))}: one pair of numbers for each of the {len(columns)} tasks "
+            f"({', '.join(train.tasks)}), or one for all"
+        )
+    return columns, list(given)
+
+
+def measured_columns(train: Measurements, rows: np.ndarray | None = None) -> list[np.ndarray]:
+    """The measurements of each task, float64 (m,), without those that are missing. rows: of these rows alone."""
+    expression = np.asarray(train.expression, dtype=np.float64).reshape(len(train), -1)
+    columns = [column[~np.isnan(column)] for column in (expression if rows is None else expression[rows]).T]
+    if nothing := [task for task, column in zip(train.tasks, columns, strict=True) if not len(column)]:
+        raise InputError(f"{nothing[0]} was measured in none of the training sequences: there is nothing to learn")
+    return columns
+
+
+def target_spec(train: Measurements, bins: Bins, rows: np.ndarray | None = None) -> TargetSpec:
+    """The tasks and the standardisation constants of a training set, or of some rows of it: of each task over the rows
+    in which it was measured."""
+    columns = measured_columns(train, rows)
+    std = [float(column.std()) for column in columns]
+    if not all(std):
+        raise InputError(
+            f"every training sequence has the same {train.tasks[int(np.argmin(std))]}: there is nothing to learn"
+        )
+    return TargetSpec(tuple(train.tasks), tuple(float(column.mean()) for column in columns), tuple(std), bins)
+
+
+def with_precision_used(config: Mapping[str, Any], folder: RunFolder, content: str, precision: str) -> dict[str, Any]:
+    """The configuration with a precision in place of `auto`, so that a run's identity says what its numbers come from.
+
+    It is the one that a run of otherwise this configuration was begun with in the folder, on whatever device that was;
+    else the one given, which `auto` stands for on this device. content: of the data, see `identity`.
+    """
+    training = config["training"]
+    if training["precision"] != "auto":
+        return dict(config)
+    begun = folder.status().get("configuration_hash")
+    for used in PRECISIONS:
+        candidate = {**config, "training": {**training, "precision": used}}
+        if begun is not None and identity(candidate, content) == begun:
+            return candidate
+    return {**config, "training": {**training, "precision": precision}}
+
+
+def compute_deterministically() -> None:
+    """The same seed, the same numbers, on a GPU too. Where torch has no such way of computing something, `fit` allows
+    it another."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS and cuDNN's LSTM need for it
+    torch.use_deterministic_algorithms(True)  # not warn_only, under which attention is not deterministic
+    # which takes time, and helps to find errors
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation")
+
+
+def build_optimizer(
+    network: Network, config: Mapping[str, Any], steps: int, origin: Origin = LOADED
+) -> tuple[Optimizer, LRScheduler]:
+    """The optimiser over one parameter group a block, and its schedule."""
+    make_optimizer = factory(config["optim"]["optimizer"], Optimizer, where="optim.optimizer", given=1, origin=origin)
+    make_schedule = factory(config["optim"]["schedule"], Schedule, where="optim.schedule", origin=origin)
+    try:
+        optimizer = make_optimizer(learning_rate_groups(network, config))
+        return optimizer, make_schedule()(optimizer, total_steps=steps, width=network.width)
+    except ValueError as error:
+        raise InputError(f"optim: {error}") from error
+
+
+def compiles(setting: str | bool, device: torch.device, steps: int) -> bool:
+    """Whether a run of so many steps is compiled. What cannot be compiled runs as it is.
+
+    Jobs of a sweep share what torch has compiled before: it keeps it on disk.
+    """
+    chosen = setting is True or (setting == "auto" and device.type == "cuda" and steps >= WORTH_COMPILING)
+    if chosen:
+        import torch._dynamo  # some seconds
+
+        torch._dynamo.config.suppress_errors = True
+    return chosen
+
+
+def device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
