@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from prixfixe.contract import Block, Count, InputSpec, Share
-from prixfixe.networks.layers import LSTM, Dropout, ParallelConvs
+from prixfixe.contract import LSTM, Block, Count, Dropout, InputSpec, ParallelConvs, Share
 
 
 class BiLSTM(Block):

@@ -7,9 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from prixfixe.contract import Block, Count, InputSpec
-from prixfixe.networks.initialise import autosome_
-from prixfixe.networks.layers import BatchNorm1d, Conv1d, GroupedConv, concatenate
+from prixfixe.contract import BatchNorm1d, Block, Conv1d, Count, GroupedConv, InputSpec, autosome_, concatenate
 
 
 class EfficientNet(Block):

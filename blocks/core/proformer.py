@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from annotated_types import Ge, Le
 from torch import Tensor, nn
 
-from prixfixe.contract import Block, Count, InputSpec, Share
-from prixfixe.networks.layers import Conv1d, Dropout, GroupedConv
+from prixfixe.contract import Block, Conv1d, Count, Dropout, GroupedConv, InputSpec, Share
 
 
 class Proformer(Block):

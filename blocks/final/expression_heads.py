@@ -5,8 +5,16 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prixfixe.contract import Batch, InputSpec, Prediction, ScalarFinalBlock, Share, TargetSpec, mean_over_measured
-from prixfixe.networks.layers import Dropout
+from prixfixe.contract import (
+    Batch,
+    Dropout,
+    InputSpec,
+    Prediction,
+    ScalarFinalBlock,
+    Share,
+    TargetSpec,
+    mean_over_measured,
+)
 
 
 class ExpressionHeads(ScalarFinalBlock):

@@ -8,9 +8,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from prixfixe.contract import Batch, FinalBlock, InputSpec, Prediction, TargetSpec, mean_over_measured, rescaled
-from prixfixe.networks.initialise import autosome_
-from prixfixe.networks.layers import Conv1d
+from prixfixe.contract import (
+    Batch,
+    ContractError,
+    Conv1d,
+    FinalBlock,
+    InputSpec,
+    Prediction,
+    TargetSpec,
+    autosome_,
+    mean_over_measured,
+    rescaled,
+)
 
 
 class SoftBins(FinalBlock):
@@ -28,6 +37,10 @@ class SoftBins(FinalBlock):
 
     def __init__(self, inputs: InputSpec, targets: TargetSpec, *, loss: Literal["kl", "mse", "huber"]) -> None:
         super().__init__()
+        if targets.bins is None:
+            raise ContractError(
+                "final block SoftBins predicts bins, which this task has not: choose another final block"
+            )
         self.bins, self.tasks = targets.bins, len(targets.tasks)
         self.mapper = Conv1d(inputs.channels, self.tasks * self.bins.number, kernel_size=1)
         self.apply(autosome_)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from prixfixe.contract import Block, Count, InputSpec
-from prixfixe.networks.initialise import autosome_
-from prixfixe.networks.layers import BatchNorm1d, Conv1d
+from prixfixe.contract import BatchNorm1d, Block, Conv1d, Count, InputSpec, autosome_
 
 
 class Conv(Block):

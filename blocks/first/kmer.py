@@ -6,8 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prixfixe.contract import Block, Count, InputSpec
-from prixfixe.networks.layers import Conv1d
+from prixfixe.contract import Block, Conv1d, Count, InputSpec
 
 
 class Kmer(Block):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from prixfixe.contract import Block, Count, InputSpec, Share
-from prixfixe.networks.layers import ParallelConvs
+from prixfixe.contract import Block, Count, InputSpec, ParallelConvs, Share
 
 
 class ParallelConv(Block):

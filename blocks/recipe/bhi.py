@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from prixfixe.contract import Batch, InputSpec
-from prixfixe.data.recipe import Recipe, Samples, one_hot, place, strands
+from prixfixe.contract import Batch, InputSpec, Recipe, Samples, one_hot, place, strands
 from prixfixe.dream.construct import DISTAL, PROXIMAL
 
 

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from prixfixe.contract import AuxiliaryHead, Batch, InputSpec, KeySpec
-from prixfixe.data.recipe import Recipe, Samples, one_hot, place, reverse_complement
-from prixfixe.data.sequences import N
-from prixfixe.networks.layers import Conv1d
+from prixfixe.contract import (
+    AuxiliaryHead,
+    Batch,
+    InputSpec,
+    MaskFilling,
+    Recipe,
+    Samples,
+    Spec,
+    one_hot,
+    place,
+    reverse_complement,
+)
 
 MASK = 5  # the code, and the channel, of a masked nucleotide
 
@@ -36,7 +43,7 @@ class UnlockDNA(Recipe):
         self.width, self.head, self.tail = width, head, tail
         self.mask_share, self.mask_weight = mask_share, mask_weight
         self.inputs = InputSpec(6, 2 * width, strand_boundary=width)
-        self.keys = {"tokens": KeySpec((2 * width,), torch.uint8), "mask": KeySpec((2 * width,), torch.bool)}
+        self.keys = {"tokens": Spec((2 * width,), torch.uint8, 0), "mask": Spec((2 * width,), torch.bool, 0)}
 
     def fits(self, lengths: np.ndarray) -> np.ndarray:
         kept = lengths - self.head - self.tail
@@ -52,42 +59,12 @@ class UnlockDNA(Recipe):
         plus = place(codes[:, self.head :], insert, -before, self.width)
         return torch.cat([plus, reverse_complement(plus)], dim=1), torch.full_like(lengths, 2 * self.width)
 
-    def encode(self, samples: Samples, rows: Tensor, reverse: Tensor, generator: torch.Generator | None) -> Batch:
+    def encode(self, samples: Samples, Spec, rows: Tensor, reverse: Tensor, generator: torch.Generator | None) -> Batch:
         tokens = samples.codes.index_select(0, rows)
-        if generator is None or not self.mask_share:
-            mask = torch.zeros_like(tokens, dtype=torch.bool)
-        else:
-            drawn = torch.rand(tokens.shape, generator=generator, device=tokens.device) < self.mask_share
-            mask = drawn & (tokens != N)
+        mask = self.mask_of(samples, rows, tokens, generator)
         return {"x": one_hot(tokens.masked_fill(mask, MASK), 6), "tokens": tokens, "mask": mask}
 
     def auxiliary_heads(self, features: InputSpec) -> dict[str, AuxiliaryHead]:
         if not self.mask_share:
             return {}
         return {"mask_filling": MaskFilling(features, positions=self.inputs.length, weight=self.mask_weight)}
-
-
-class MaskFilling(AuxiliaryHead):
-    """Names the nucleotide at every position from the core's output; trained at the masked positions only.
-
-    A core that changes the length is read at the nearest of its positions.
-    """
-
-    def __init__(self, features: InputSpec, *, positions: int, weight: float) -> None:
-        super().__init__()
-        self.positions, self.weight = positions, weight
-        self.nucleotide = Conv1d(features.channels, 4, kernel_size=1)
-
-    def forward(self, features: Tensor) -> Tensor:
-        logits = self.nucleotide(features)  # (B, 4, L)
-        return (
-            logits if logits.shape[2] == self.positions else F.interpolate(logits, size=self.positions, mode="nearest")
-        )
-
-    def loss(self, output: Tensor, batch: Batch) -> Tensor:
-        target = batch["tokens"].long().masked_fill(~batch["mask"], -100)
-        logits = (
-            output.float().transpose(1, 2).flatten(0, 1)
-        )  # (B * L, 4): a sum over two dimensions has no fixed order on a GPU
-        total = F.cross_entropy(logits, target.flatten(), ignore_index=-100, reduction="sum")
-        return self.weight * total / batch["mask"].sum().clamp(min=1)

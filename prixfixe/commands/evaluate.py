@@ -326,21 +326,20 @@ def _with_divergences(model: Model, path: Path, test_set: TestSet) -> tuple[np.n
     """
     import numpy as np
 
-    from prixfixe.runs.folder import RunFolder
-    from prixfixe.runs.targets import load_targets
-    from prixfixe.training.scoring import divergences, predict
+    from prixfixe.tasks.expression import Expression
+    from prixfixe.training.scoring import predict
 
-    n, rows, targets = len(test_set), model.chunk_rows(), load_targets(RunFolder(path))
-    expressions, log_probs = [], []
+    n, rows = len(test_set), model.chunk_rows()
+    parts: dict[str, list[np.ndarray]] = {}
     for start in range(0, n, rows):
         samples = model.recipe.load(test_set.sequences[start : start + rows], model.device)
-        expression, binned = predict(model.network, model.recipe, samples, batch_size=model.at_once)
-        expressions.append(expression)
-        log_probs += [] if binned is None else [binned]
-    predictions = np.concatenate(expressions)
-    all_binned = np.concatenate(log_probs) if log_probs else None
-    if all_binned is None and targets.residual_sd is None:
+        outputs = predict(model.network, model.recipe, model.task, samples, batch_size=model.at_once)
+        for name, output in outputs.items():
+            parts.setdefault(name, []).append(output)
+    outputs = {name: np.concatenate(some) for name, some in parts.items()}
+    if not isinstance(model.task, Expression) or model.task.spec.bins is None:
+        return outputs[model.predicted], [np.nan] * len(model.tasks)
+    if model.task.asks_for_training_rows(outputs) and model.task.spec.residual_sd is None:
         why = "it predicts expression alone, and version 0.1, by which it was trained, kept no residuals"
         print(f"warning: {printable(path)} has no KL: {why}", file=sys.stderr)
-    found = divergences(test_set.expression, predictions, all_binned, targets.bins, targets.residual_sd)
-    return predictions, [kl for kl, _ in found]
+    return outputs[model.predicted], [kl for kl, _ in model.task.divergences(test_set.expression, outputs)]

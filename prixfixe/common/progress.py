@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import (
@@ -23,6 +23,9 @@ from rich.progress import (
 from rich.table import Column
 
 from prixfixe.common.text import printable
+
+if TYPE_CHECKING:
+    from prixfixe.tasks.task import Task
 
 QUIET = 2.0  # seconds that work may take without a word
 EVERY = 5.0  # seconds between two lines about it, where standard error is no terminal
@@ -43,8 +46,9 @@ COLUMNS: dict[str, tuple[ProgressColumn, ...]] = {
 class TrainingProgress:
     """Shows the steps, the loss, the rate and the time left of one run on standard error."""
 
-    def __init__(self, total_steps: int, epochs: int, *, begun: int, show: bool) -> None:
-        """begun: the steps that were done before this start."""
+    def __init__(self, total_steps: int, epochs: int, task: Task, *, begun: int, show: bool) -> None:
+        """task: whose scores are shown. begun: the steps that were done before this start."""
+        self.scores = task.scores
         self.total_steps, self.epochs, self.begun, self.show = total_steps, epochs, begun, show
         self.began = time.monotonic()
         self.step, self.samples = begun, 0
@@ -94,9 +98,10 @@ class TrainingProgress:
             )
 
     def after_epoch(self, row: dict[str, Any]) -> None:
+        brief = [score for score in self.scores if score.on_a_line]
+        scores = "  ".join(f"{score.brief} {score.text(row[score.name])}" for score in brief)
         parts = {
-            "scores": f"epoch {row['epoch']}/{self.epochs}  loss {row['loss']:.4f}  KL {row['kl']:.4f}  "
-            f"r {row['pearson_r']:.3f}  rho {row['spearman_rho']:.3f}",
+            "scores": f"epoch {row['epoch']}/{self.epochs}  loss {row.get('training_loss', row['loss']):.4f}  {scores}",
             "rate": f"  {self.rate():,.0f} samples/s",
             "left": f"  left {duration(self.seconds_left())}",
         }

@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import os
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -31,7 +32,7 @@ class Split:
     simulated: whether the numbers come from the simulated assay and must be labelled so.
     warnings: what the user should know, a sentence each.
     near_duplicates: the share of validation sequences that share a long stretch with a training sequence.
-    test: what is neither trained on nor chosen by, and scored once, at the end.
+    tests: named parts that are neither trained on nor chosen by, and scored once, at the end: `test`, or several.
     """
 
     train: Measurements
@@ -40,7 +41,11 @@ class Split:
     simulated: bool = False
     warnings: tuple[str, ...] = ()
     near_duplicates: float | None = None
-    test: Measurements | None = None
+    tests: Mapping[str, Measurements] = field(default_factory=dict)
+
+    @property
+    def test(self) -> Measurements | None:
+        return self.tests.get(TEST)
 
 
 class Dataset(ABC):
@@ -183,7 +188,8 @@ class Table(Dataset):
             enough(test, self.test or f"dataset.test_fold={self.test_fold} of {self.path}", "test")
         said += _too_few_measured(validation, "validation")
         said += [] if test is None else _too_few_measured(test, "test")
-        split = Split(train, validation, content=content, warnings=tuple(dict.fromkeys(said)), test=test)
+        tests = {} if test is None else {TEST: test}
+        split = Split(train, validation, content=content, warnings=tuple(dict.fromkeys(said)), tests=tests)
         return self._with_leaks(split)
 
     def _other_table(self, path: str, measurements: Measurements, said: list[str]) -> tuple[Measurements, str]:
@@ -305,7 +311,7 @@ def _too_few_measured(held_out: Measurements, part: str) -> list[str]:
         )
     return [
         f"{printable(task, 100)} is measured in {count} of the {len(held_out)} {part} sequences, too few to score: "
-        "Pearson r, Spearman rho and MSE are of the other tasks"
+        "the scores are of the other tasks"
         for task, count in zip(held_out.tasks, counts, strict=True)
         if count < FEWEST_MEASURED
     ]
@@ -327,30 +333,3 @@ def training_share(rows: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     """
     drawn = np.random.default_rng(seed).permutation(len(rows))[: max(1, round(fraction * len(rows)))]
     return rows[np.sort(drawn)]
-
-
-def expression_range(
-    expression: np.ndarray, given: tuple[float, float] | None, task: str = "expression"
-) -> tuple[float, float]:
-    """The expressions that stand for the first and the last bin, in the measurement's own units.
-
-    expression: (n,), of one task, without missing ones.
-    As given, or 0 and 17 where the measurements are in the yeast assay's bins
-    (`prixfixe.tasks.bins.spans_sorting_bins`), or else the measurements' own range.
-    """
-    if given is not None:
-        low, high = given
-        if not low < high:
-            raise InputError(f"bins.range={[low, high]}: the first number must be the lower one")
-        return float(low), float(high)
-    from prixfixe.tasks.bins import SORTED_INTO, spans_sorting_bins  # torch, which a listing of parts need not wait for
-
-    if spans_sorting_bins(expression):
-        return SORTED_INTO
-    low, high = float(expression.min()), float(expression.max())
-    if low == high:
-        raise InputError(
-            f"{printable(task, 100)} is {low:.6g} wherever it was measured in training "
-            f"({counted(len(expression), 'sequence')}): there is nothing to learn; check that column, or choose another"
-        )
-    return low, high

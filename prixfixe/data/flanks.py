@@ -7,7 +7,7 @@ import numpy as np
 from prixfixe.data.sequences import N, Sequences, padded_chunks
 
 SAMPLE = 10_000  # sequences looked at
-FEWEST = 10  # sequences; fewer share letters by chance
+FEW, LONG = 20, 12  # of fewer sequences than this, so many letters are not shared by chance
 REACH = 512  # letters from either end that are looked at
 ALIKE = 0.97  # share of sequences with the same next letter, from which on a letter is constant
 FEWEST_ALIKE = 10  # sequences of one construct, and
@@ -76,13 +76,24 @@ def constant_ends(sequences: Sequences) -> tuple[list[str], list[str]]:
     A table may hold several constructs, and sequences written as the other strand, which begin with the reverse
     complement of the right end.
     """
-    if len(sequences) < FEWEST:
-        return [], []
     shown = np.minimum(sequences.lengths, REACH)
     starts = sequences.cut(np.zeros_like(shown), shown)
     ends = sequences.cut(sequences.lengths - shown, shown).reverse_complement()
-    left, right = _constant_starts(starts), _constant_starts(ends).reverse_complement()
-    return _shortest_first(left), _shortest_first(right)
+    find = _shared_start if len(sequences) < FEW else _constant_starts
+    return _shortest_first(find(starts)), _shortest_first(find(ends).reverse_complement())
+
+
+def _shared_start(sequences: Sequences) -> Sequences:
+    """What at least half of a few sequences begin with, where it is too long to be shared by chance: one or none."""
+    codes = sequences.padded(max(sequences.longest, LONG))
+    rows = np.flatnonzero(sequences.lengths >= LONG)
+    if len(rows):
+        starts, counts = np.unique(codes[rows, :LONG], axis=0, return_counts=True)
+        alike = codes[rows[(codes[rows, :LONG] == starts[counts.argmax()]).all(axis=1)]]
+        if len(alike) >= max(2, len(sequences) / 2):
+            length = int(np.argmin([*(alike == alike[0]).all(axis=0), False]))
+            return Sequences(alike[0, :length], np.array([length], dtype=np.int32))
+    return Sequences.concatenate([])
 
 
 def _shortest_first(ends: Sequences) -> list[str]:

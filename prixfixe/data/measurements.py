@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from prixfixe.common.errors import InputError
+from prixfixe.data.columns import is_source
 from prixfixe.data.sequences import Sequences
+
+if TYPE_CHECKING:
+    from prixfixe.contract import Spec
 
 # A loss squares values and standard deviations in float32: both squares must be among its normal numbers.
 LARGEST, SMALLEST_DEVIATION = float(np.finfo(np.float32).max) ** 0.5, float(np.finfo(np.float32).tiny) ** 0.5
@@ -26,6 +32,8 @@ class Measurements:
     regions: int64, shape (n, 3), where the sequences lie in a genome, where the data say so: a number for the
     chromosome, the first position and the one after the last; a row of -1 where that is not known.
     remarks: what the user should know of how the data were read, a sentence each.
+    columns: what else is known of every row, by name: arrays (n, ...) of numbers or words, further sequences, or sources
+    that give rows by number. A part that needs one asks for it by its name.
     """
 
     sequences: Sequences
@@ -34,15 +42,39 @@ class Measurements:
     fold: np.ndarray | None = None
     regions: np.ndarray | None = None
     remarks: tuple[str, ...] = ()
+    columns: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.sequences)
 
     def __getitem__(self, rows: np.ndarray | slice) -> Measurements:
         fold, regions = (None if column is None else column[rows] for column in (self.fold, self.regions))
+        columns = {}
+        for name, column in self.columns.items():
+            columns[name] = column.take(rows) if is_source(column) else column[rows]
         return replace(
-            self, sequences=self.sequences[rows], expression=self.expression[rows], fold=fold, regions=regions
+            self,
+            sequences=self.sequences[rows],
+            expression=self.expression[rows],
+            fold=fold,
+            regions=regions,
+            columns=columns,
         )
+
+    def column_specs(self) -> dict[str, Spec]:
+        """The shapes and dtypes in which parts are given the columns; words are numbers of groups then."""
+        import torch
+
+        from prixfixe.contract import Spec
+
+        kinds = {"b": torch.bool, "i": torch.int64, "u": torch.int64, "f": torch.float32}
+        specs = {}
+        for name, column in self.columns.items():
+            if isinstance(column, Sequences):
+                specs[name] = Spec((column.longest,), torch.uint8)
+            else:
+                specs[name] = Spec(tuple(column.shape[1:]), kinds.get(column.dtype.kind, torch.int64))
+        return specs
 
 
 def standard_deviation(values: np.ndarray) -> float:

@@ -1,67 +1,116 @@
-"""What every recipe shares: from sequences and measurements to batches, on the device, without per-item Python."""
+"""What every recipe shares: from columns to batches, on the device, without per-item Python; and the steps of an epoch."""
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from prixfixe.contract import AuxiliaryHead, Batch, InputSpec, KeySpec
-from prixfixe.data.sequences import ASCII_TO_CODE, N, Sequences, padded_chunks
-from prixfixe.tasks.bins import Bins, spans_sorting_bins
+from prixfixe.common.errors import InputError
+from prixfixe.contract import AuxiliaryHead, Batch, InputSpec, Spec
+from prixfixe.data.columns import RowSource, is_source
+from prixfixe.data.encoding import place
+from prixfixe.data.sequences import N, Sequences, padded_chunks
 
-SINGLETONS = (0.2, 0.95)  # the share of integers, from and to which they tell singletons from the rest
-CHUNK_ROWS, CHUNK_LETTERS = (
-    1 << 16,
-    1 << 23,
-)  # whose windows are cut at a time: indices of millions are never in memory at once
+if TYPE_CHECKING:
+    from prixfixe.data.measurements import Measurements
+    from prixfixe.tasks.task import Task
+
+# whose windows are cut at a time: indices of millions are never in memory at once
+CHUNK_ROWS, CHUNK_LETTERS = 1 << 16, 1 << 23
+
+
+class OnDisk:
+    """A column whose rows come to the device as they are asked for."""
+
+    def __init__(self, source: RowSource, device: torch.device) -> None:
+        self.source, self.device = source, device
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, chosen: Tensor | slice) -> Any:
+        """The values of some rows, int64 (m,), on the device; of a slice a column of its own, of which nothing is
+        read."""
+        if isinstance(chosen, slice):
+            return OnDisk(self.source.take(chosen), self.device)
+        return _as_given(torch.from_numpy(self.source[chosen.cpu().numpy()]).to(self.device))
+
+
+Column = Tensor | OnDisk
 
 
 @dataclass(frozen=True)
 class Samples:
-    """A recipe's sequences on the device, one row a sequence.
+    """A recipe's rows: what is on the device of each.
 
-    codes: uint8 (n, positions); lengths: int32 (n,); is_singleton: bool (n,), see `is_singleton`; y: float32 (n,) or
-    (n, tasks), the measurement's own units, NaN where a task was not measured; None at prediction.
+    codes: uint8 (n, positions); lengths: int32 (n,). columns: all else by name, (n, ...) each: `expression`, float32
+    (n,) or (n, tasks), NaN where a task was not measured, and none at prediction; what the recipe derives; and what
+    parts ask for of the dataset. A column is an attribute, too.
     """
 
     codes: Tensor
     lengths: Tensor
-    is_singleton: Tensor
-    y: Tensor | None
+    columns: Mapping[str, Column] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.codes)
 
-    def __getitem__(self, rows: slice | Tensor) -> Samples:
-        """Some of them: a slice, or int64 row numbers on the samples' device."""
-        some = {field: getattr(self, field)[rows] for field in ("codes", "lengths", "is_singleton")}
-        return replace(self, **some, y=None if self.y is None else self.y[rows])
+    def __getitem__(self, wanted: str | slice | Tensor) -> Any:
+        """A column by its name; or the samples of some rows: a slice, or int64 row numbers on the samples' device."""
+        if isinstance(wanted, str):
+            if wanted not in self.columns:
+                raise InputError(f"the data have no column {wanted}; they have {', '.join(self.columns) or 'none'}")
+            return self.columns[wanted]
+        columns = {name: column[wanted] for name, column in self.columns.items()}
+        return replace(self, codes=self.codes[wanted], lengths=self.lengths[wanted], columns=columns)
+
+    def __getattr__(self, name: str) -> Any:
+        columns = self.__dict__.get("columns", {})
+        if name in columns:
+            return columns[name]
+        raise AttributeError(
+            f"samples have no column {name}; a recipe derives one of its own in `Recipe.derived`, as "
+            "blocks/recipe/autosome.py does"
+        )
+
+    @property
+    def y(self) -> Tensor | None:
+        return self.columns.get("expression")  # type: ignore[return-value]
+
+    def with_columns(self, **columns: Column) -> Samples:
+        return replace(self, columns={**self.columns, **columns})
 
 
 class Recipe(ABC):
     """A data processor and how it feeds the trainer.
 
-    Subclasses set `inputs` and give `encode`; they override `fits`, `window` and `auxiliary_heads` where they need to.
+    Subclasses set `inputs` and give `encode`; they override `fits`, `window`, `derived` and `auxiliary_heads` where they
+    need to, and `epoch`, `steps` and `unit` where rows belong together.
 
     views: how many inputs a sequence has: 2 where each strand is fed by itself, 1 where both stand in one input.
     samples_per_sequence: how many training samples a sequence is. With 2 views and 2 samples each strand is a sample of
     its own; with 2 views and 1 sample both strands of a sequence enter the same step and the loss is the mean over
     them.
-    keys: the batch keys beside x, y and y_probs.
+    keys: the batch keys beside x and the task's. takes: columns of the dataset that `encode` reads.
+    unit: how many neighbouring rows of a batch are never torn apart by micro-batches and processes.
+    mask_share: of the positions that are not N, how many are masked; see `mask_of`.
     """
 
     inputs: InputSpec
     views: ClassVar[int] = 1
     samples_per_sequence: ClassVar[int] = 1
-    keys: Mapping[str, KeySpec] = MappingProxyType({})
+    keys: Mapping[str, Spec] = MappingProxyType({})
+    takes: tuple[str, ...] = ()
+    unit: int = 1
+    mask_share: float = 0.0
 
     def fits(self, lengths: np.ndarray) -> np.ndarray:
         """Which sequences can be trained on, by their lengths in nucleotides: bool (n,). Scoring takes every
@@ -86,9 +135,18 @@ class Recipe(ABC):
         """
         return place(codes, lengths, torch.zeros_like(lengths), self.longest), lengths.clamp(max=self.longest)
 
+    def derived(self, expression: np.ndarray) -> dict[str, np.ndarray]:
+        """Columns of a recipe's own, (n, ...) each, from what was measured of all training rows; where nothing was, as
+        at prediction, they are not there."""
+        return {}
+
+    def remarks(self, train: Measurements) -> list[str]:
+        """What the user should know of what the recipe makes of the training rows, a sentence each."""
+        return []
+
     @abstractmethod
     def encode(self, samples: Samples, rows: Tensor, reverse: Tensor, generator: torch.Generator | None) -> Batch:
-        """The inputs of some sequences: `x` (B, C, L) and the recipe's own keys.
+        """The inputs of some sequences: `x`, float (B, C, L) or int64 (B, L), and the recipe's own keys.
 
         rows: int64 (B,). reverse: bool (B,), which of them to give as the reverse complement, where strands are fed
         separately. generator: on the samples' device while training, the source of all that is random; None at scoring
@@ -99,6 +157,50 @@ class Recipe(ABC):
         """The heads on the core's output that this recipe trains along, by name."""
         return {}
 
+    # masks, of recipes that have them filled in
+
+    def mask_of(self, samples: Samples, rows: Tensor, codes: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Which positions of some rows are masked: bool, as `codes`, (B, L). Drawn anew in training; at scoring as drawn
+        once (`with_masks`), or else none."""
+        if "mask" in samples.columns:
+            return samples["mask"][rows]
+        if generator is None or not self.mask_share:
+            return torch.zeros_like(codes, dtype=torch.bool)
+        return self.draw_mask(codes, generator)
+
+    def draw_mask(self, codes: Tensor, generator: torch.Generator) -> Tensor:
+        """bool, as `codes`: a share `mask_share` of the positions that are not N."""
+        drawn = torch.rand(codes.shape, generator=generator, device=codes.device) < self.mask_share
+        return drawn & (codes != N)
+
+    def with_masks(self, samples: Samples, seed: int) -> Samples:
+        """Held-out samples with masks that are the same in every epoch and for every network."""
+        generator = torch.Generator(samples.codes.device).manual_seed(seed)
+        return samples.with_columns(mask=self.draw_mask(samples.codes, generator))
+
+    # the order of an epoch, and what is never torn apart
+
+    def steps(self, rows: Measurements | Samples, batch_size: int) -> int:
+        """How many steps an epoch has."""
+        return math.ceil(len(rows) * self.samples_per_sequence / batch_size)
+
+    def epoch(self, samples: Samples, batch_size: int, generator: torch.Generator) -> Sequence[Tensor]:
+        """The sample numbers of every step, int64 (about batch_size,) each, below len(samples) * samples_per_sequence.
+
+        By default all samples in a random order, in equal parts, so that no epoch ends with a step of a few.
+        """
+        total = len(samples) * self.samples_per_sequence
+        order = torch.randperm(total, generator=generator, device=generator.device)
+        return order.tensor_split(self.steps(samples, batch_size))
+
+    def cut(self, batch: Batch, parts: int) -> list[Batch]:
+        """A batch in so many parts of whole units, as equal as these allow; none is empty."""
+        units = -(-len(batch["x"]) // self.unit)
+        parts = min(parts, units)
+        cuts = [self.unit * (units * part // parts) for part in range(1, parts)]
+        pieces = {key: value.tensor_split(cuts) for key, value in batch.items()}
+        return [{key: pieces[key][part] for key in batch} for part in range(parts)]
+
     # what the framework calls
 
     def load(
@@ -107,13 +209,16 @@ class Recipe(ABC):
         device: torch.device,
         expression: np.ndarray | None = None,
         rows: np.ndarray | None = None,
+        columns: Mapping[str, Any] = MappingProxyType({}),
     ) -> Samples:
         """Moves sequences, and what was measured of them, to the device and does there what is done once.
 
-        rows: int64 (m,), which of the sequences are taken; None is all. expression: (m,) or (m, tasks). The host never
-        holds all of them
-        twice: millions may lie in a file that is mapped.
+        rows: int64 (m,), which of the sequences are taken; None is all. expression: (m,) or (m, tasks). columns: what
+        parts ask for, of all rows: arrays (n, ...), row sources, which stay where they are, or further sequences, which
+        become codes, uint8 (m, longest). The host never holds all of them twice: millions may lie in a file that
+        is mapped.
         """
+        given = rows
         if rows is not None and len(rows) == len(sequences):
             rows = None  # all of them, and without a copy
         count = len(sequences) if rows is None else len(rows)
@@ -126,115 +231,89 @@ class Recipe(ABC):
             if chunk.start == 0:
                 codes, lengths = part_codes.new_empty((count, part_codes.shape[1])), part_lengths.new_empty(count)
             codes[chunk], lengths[chunk] = part_codes, part_lengths
-        y = None if expression is None else torch.from_numpy(np.asarray(expression, dtype=np.float32)).to(device)
-        singleton = np.zeros(count, dtype=bool) if expression is None else is_singleton(expression)
-        return Samples(codes, lengths, torch.from_numpy(singleton).to(device), y)
+        loaded: dict[str, Column] = {name: _column(value, device, given) for name, value in columns.items()}
+        if expression is not None:
+            loaded["expression"] = torch.from_numpy(np.asarray(expression, dtype=np.float32)).to(device)
+            for name, values in self.derived(expression).items():
+                loaded[name] = torch.from_numpy(values).to(device)
+        return Samples(codes, lengths, loaded)
 
-    def training_batch(self, samples: Samples, chosen: Tensor, bins: Bins, generator: torch.Generator) -> Batch:
-        """The batch of some training samples.
+    def training_batch(
+        self, samples: Samples, chosen: Tensor, task: Task, generator: torch.Generator, keys: Sequence[str] = ()
+    ) -> Batch:
+        """The batch of some training samples, with the task's targets.
 
-        chosen: int64 (B,), sample numbers below len(samples) * samples_per_sequence.
+        chosen: int64 (B,), sample numbers below len(samples) * samples_per_sequence. keys: columns that blocks ask for.
         """
         rows, reverse = chosen % len(samples), chosen >= len(samples)
         if self.samples_per_sequence < self.views:
             rows, reverse = rows.repeat(2), torch.cat([reverse, ~reverse])
         batch = self.encode(samples, rows, reverse, generator)
-        assert samples.y is not None, "training needs measurements"
-        y = samples.y[rows]
-        return {**batch, "y": y, "y_probs": bins.probabilities(y)}
+        return {**batch, **{key: samples[key][rows] for key in keys}, **task.targets(samples, rows, reverse)}
 
-    def scoring_batches(self, samples: Samples, batch_size: int) -> Iterator[list[Batch]]:
+    def scoring_batches(self, samples: Samples, batch_size: int, keys: Sequence[str] = ()) -> Iterator[list[Batch]]:
         """All sequences in order, `batch_size` at a time: for each chunk one batch a view, whose predictions are
-        averaged."""
+        combined. `reverse`, bool (B,), says which rows are fed as their reverse complement."""
         for chunk in torch.arange(len(samples), device=samples.codes.device).split(batch_size):
-            yield [
-                self.encode(samples, chunk, torch.full_like(chunk, view, dtype=torch.bool), None)
-                for view in range(self.views)
-            ]
+            views = []
+            for view in range(self.views):
+                reverse = torch.full_like(chunk, view, dtype=torch.bool)
+                batch = self.encode(samples, chunk, reverse, None)
+                views.append({**batch, **{key: samples[key][chunk] for key in keys}, "reverse": reverse})
+            yield views
+
+
+class GroupedRecipe(Recipe):
+    """Base of recipes whose steps hold rows of one group, such as the people in whom a gene was measured (Drusinsky et
+    al. 2026).
+
+    group: the column of groups. Every epoch draws, of each group, whole steps of `batch_size` different rows (of a group
+    of fewer, all of them in one step), and then the order of all steps.
+    """
+
+    group: str = "group"
+
+    def steps(self, rows: Measurements | Samples, batch_size: int) -> int:
+        counts = np.unique(self._groups(rows), return_counts=True)[1]
+        return int(np.maximum(counts // batch_size, 1).sum())
+
+    def epoch(self, samples: Samples, batch_size: int, generator: torch.Generator) -> Sequence[Tensor]:
+        groups = torch.from_numpy(self._groups(samples)).to(generator.device)
+        order = torch.randperm(len(samples), generator=generator, device=generator.device)
+        order = order[groups[order].argsort(stable=True)]  # by group, and within it at random
+        steps: list[Tensor] = []
+        for rows in order.split(torch.unique(groups, return_counts=True)[1].tolist()):
+            whole = max(1, len(rows) // batch_size)
+            steps += rows[: whole * batch_size].split(batch_size)
+        shuffled = torch.randperm(len(steps), generator=generator, device=generator.device).tolist()
+        return [steps[number] for number in shuffled]
+
+    def _groups(self, rows: Measurements | Samples) -> np.ndarray:
+        """Each row's group as a number: int64 (n,)."""
+        column = rows.columns[self.group]
+        values = column.cpu().numpy() if isinstance(column, Tensor) else np.asarray(column)
+        return np.unique(values, return_inverse=True)[1].astype(np.int64)
 
 
 def _tensor(array: np.ndarray) -> Tensor:
     return torch.from_numpy(np.array(array))  # a copy: the array may be a read-only memory map
 
 
-def is_singleton(expression: np.ndarray) -> np.ndarray:
-    """Whether a sequence was measured in one cell, which leaves an integer (Penzar et al. 2023): bool (n,).
-
-    expression: (n,) or (n, tasks), of all that is trained on. None is, where integers do not mean that; see
-    `integers_mark_singletons`. An unknown task, NaN, is no integer.
-    """
-    if not integers_mark_singletons(expression):
-        return np.zeros(len(expression), dtype=bool)
-    return np.asarray(expression).reshape(-1) == np.round(expression).reshape(-1)
-
-
-def integers_mark_singletons(expression: np.ndarray) -> bool:
-    """Whether the integers among the measurements, (n,) or (n, tasks), are the sequences seen in one cell.
-
-    They are in a cell-sorting assay of one task in the yeast assay's bins, where a share of them is integers that is
-    neither next to nothing nor next to all: in the random promoters of Rafi et al. 2024 58 %. Values that are rounded
-    to one decimal hold 10 % by chance, means over many cells about 1 % (designed promoters, Vaishnav et al. 2022), and
-    rounded to integers all. There the fact would say nothing, or be true of nearly every sequence in training and of
-    none at scoring, where nobody knows it.
-    """
-    values = np.asarray(expression, dtype=np.float64)
-    if not len(values) or values.size != len(values) or not np.isfinite(values).all():
-        return False
-    fewest, most = SINGLETONS
-    share = float((values == np.round(values)).mean())
-    return fewest <= share <= most and spans_sorting_bins(values)
+def _column(values: Any, device: torch.device, rows: np.ndarray | None) -> Column:
+    """A dataset's column on the device, or where it is if it is mapped."""
+    if isinstance(values, Sequences):
+        chosen = values if rows is None else values[rows]
+        return _tensor(chosen.padded(values.longest)).to(device)
+    if is_source(values):
+        return OnDisk(values if rows is None else values.take(rows), device)
+    array = np.asarray(values)
+    if array.dtype.kind not in "biuf":  # words: groups by name
+        array = np.unique(array, return_inverse=True)[1]
+    return _as_given(_tensor(array if rows is None else array[rows]).to(device))
 
 
-@cache
-def codes_of(sequence: str, device: torch.device) -> Tensor:
-    """A constant sequence as codes: uint8 (length,). Copied to a device once, since a GPU would be waited for."""
-    return torch.from_numpy(ASCII_TO_CODE[np.frombuffer(sequence.encode(), dtype=np.uint8)]).to(device)
-
-
-def place(codes: Tensor, lengths: Tensor, start: Tensor, width: int, *, left: str = "", right: str = "") -> Tensor:
-    """Cuts one window of `width` out of every sequence as it stands between its neighbours.
-
-    codes: uint8 (n, longest); lengths: (n,). start: (n,), where the window begins, in the sequence's own coordinates:
-    negative ones reach into `left`, those past the end into `right`, and what lies beyond these is N. Returns uint8 (n,
-    width).
-    """
-    before, after, unknown = (codes_of(sequence, codes.device) for sequence in (left, right, "N"))
-    surroundings = torch.cat([before, after, unknown])
-    beyond = len(surroundings) - 1  # where the N stands
-    position = start[:, None] + torch.arange(width, device=codes.device)
-    past_end = position - lengths[:, None]
-    outside = torch.where(
-        past_end >= 0,
-        torch.where(past_end < len(after), past_end + len(before), beyond),
-        torch.where(position >= -len(before), position + len(before), beyond),
-    )
-    inside = (position >= 0) & (past_end < 0)
-    if codes.shape[1] == 0:
-        return surroundings[outside]
-    own = codes.gather(1, position.clamp(0, codes.shape[1] - 1))
-    return torch.where(inside, own, surroundings[outside.clamp(0, beyond)])
-
-
-def reverse_complement(codes: Tensor) -> Tensor:
-    """uint8 (n, positions) -> the other strand, read 5' to 3'; N stays N."""
-    return (3 - codes).clamp(max=N).flip(-1)  # 3 - N is 255
-
-
-def strands(codes: Tensor, reverse: Tensor) -> Tensor:
-    """uint8 (B, L) -> the same, the rows where `reverse`, bool (B,), is true as the other strand."""
-    both = torch.cat([codes, reverse_complement(codes)])
-    return both.index_select(0, torch.arange(len(codes), device=codes.device) + len(codes) * reverse)
-
-
-def one_hot(codes: Tensor, channels: int, facts: Sequence[Tensor] = ()) -> Tensor:
-    """Codes (B, L) -> float32 (B, channels + facts, L): A C G T (N ...), then channels that are constant over
-    positions.
-
-    Codes of `channels` and above are all zeros. facts: what holds for whole sequences, (B,) each.
-    """
-    x = torch.empty((len(codes), channels + len(facts), codes.shape[1]), device=codes.device)
-    symbols = torch.arange(channels, dtype=codes.dtype, device=codes.device)
-    torch.eq(codes[:, None, :], symbols[:, None], out=x[:, :channels])
-    for channel, fact in enumerate(facts, start=channels):
-        x[:, channel] = fact.float()[:, None]
-    return x
+def _as_given(values: Tensor) -> Tensor:
+    """A column as parts are given it: `Measurements.column_specs` says so, too."""
+    if values.dtype == torch.bool:
+        return values
+    return values.float() if values.is_floating_point() else values.long()

@@ -1,4 +1,4 @@
-"""Nucleotide sequences as compact codes: one byte a nucleotide, A C G T N = 0 1 2 3 4."""
+"""Sequences as compact codes: one byte a letter; of nucleotides A C G T N = 0 1 2 3 4."""
 
 from __future__ import annotations
 
@@ -22,15 +22,40 @@ CODE_TO_ASCII = np.frombuffer(NUCLEOTIDES.encode(), dtype=np.uint8)
 
 
 @dataclass(frozen=True)
+class Alphabet:
+    """The letters of a kind of sequence: a letter's code is its place. The last one stands for what is not known, and
+    fills what is padded. Lower case is read as upper case."""
+
+    name: str
+    letters: str
+
+    @property
+    def unknown(self) -> int:
+        return len(self.letters) - 1
+
+    @cached_property
+    def codes(self) -> np.ndarray:
+        """ASCII byte -> code: uint8 (256,), INVALID for what is no letter."""
+        codes = np.full(256, INVALID, dtype=np.uint8)
+        for code, letter in enumerate(self.letters):
+            codes[ord(letter)] = codes[ord(letter.lower())] = code
+        return codes
+
+
+DNA = Alphabet("nucleotide", NUCLEOTIDES)
+PROTEIN = Alphabet("amino acid", "ACDEFGHIKLMNPQRSTVWYX")
+
+
+@dataclass(frozen=True)
 class Sequences:
     """n sequences of any lengths, one after the other in one array: memory goes with letters, whatever the longest.
 
-    letters: uint8, shape (total,), the codes of all. lengths: int32, shape (n,), in nucleotides. Both may be memory
-    maps.
+    letters: uint8, shape (total,), the codes of all. lengths: int32, shape (n,), in letters. Both may be memory maps.
     """
 
     letters: np.ndarray
     lengths: np.ndarray
+    alphabet: Alphabet = DNA
 
     @cached_property
     def starts(self) -> np.ndarray:
@@ -52,7 +77,8 @@ class Sequences:
             if step == 1:
                 lengths = self.lengths[start:stop]
                 first = int(self.starts[start]) if len(lengths) else 0
-                return Sequences(self.letters[first : first + int(lengths.sum(dtype=np.int64))], lengths)
+                stop = first + int(lengths.sum(dtype=np.int64))
+                return Sequences(self.letters[first:stop], lengths, self.alphabet)
         return self._gathered(self.starts[rows], self.lengths[rows])
 
     def cut(self, start: np.ndarray, lengths: np.ndarray, rows: np.ndarray | slice = slice(None)) -> Sequences:
@@ -61,23 +87,24 @@ class Sequences:
 
     def _gathered(self, starts: np.ndarray, lengths: np.ndarray) -> Sequences:
         """The stretches of `letters` that begin at `starts`."""
-        chosen = Sequences(np.empty(int(lengths.sum(dtype=np.int64)), dtype=np.uint8), lengths)
+        chosen = Sequences(np.empty(int(lengths.sum(dtype=np.int64)), dtype=np.uint8), lengths, self.alphabet)
         for length, some in _by_length(lengths):
             _windows(chosen.letters, length)[chosen.starts[some]] = _windows(self.letters, length)[starts[some]]
         return chosen
 
     @classmethod
-    def from_strings(cls, strings: Sequence[str]) -> Sequences:
-        """Encodes strings over A C G T N, either case; raises ValueError that names the first other character."""
+    def from_strings(cls, strings: Sequence[str], alphabet: Alphabet = DNA) -> Sequences:
+        """Encodes strings over an alphabet, either case; raises ValueError that names the first other character."""
         lengths = np.fromiter(map(len, strings), dtype=np.int32, count=len(strings))
-        letters = ASCII_TO_CODE[np.frombuffer("".join(strings).encode("latin-1", "replace"), dtype=np.uint8)]
+        letters = alphabet.codes[np.frombuffer("".join(strings).encode("latin-1", "replace"), dtype=np.uint8)]
         if len(bad := np.flatnonzero(letters == INVALID)):
             row = int(np.searchsorted(np.cumsum(lengths), bad[0], side="right"))
             column = int(bad[0]) - int(lengths[:row].sum())
             raise ValueError(
-                f"sequence {row + 1}, position {column + 1}: {strings[row][column]!r} is no nucleotide (A C G T N)"
+                f"sequence {row + 1}, position {column + 1}: {strings[row][column]!r} is no {alphabet.name} "
+                f"({' '.join(alphabet.letters)})"
             )
-        return cls(letters, lengths)
+        return cls(letters, lengths, alphabet)
 
     @classmethod
     def from_padded(cls, codes: np.ndarray, lengths: np.ndarray) -> Sequences:
@@ -91,18 +118,19 @@ class Sequences:
         """The sequences of all parts, in order."""
         if not parts:
             return cls(np.empty(0, dtype=np.uint8), np.empty(0, dtype=np.int32))
-        return cls(np.concatenate([part.letters for part in parts]), np.concatenate([part.lengths for part in parts]))
+        letters, lengths = ([getattr(part, field) for part in parts] for field in ("letters", "lengths"))
+        return cls(np.concatenate(letters), np.concatenate(lengths), parts[0].alphabet)
 
     def padded(self, width: int | None = None) -> np.ndarray:
-        """uint8, shape (n, width), left-aligned; past a sequence's end stands N. width: at least the longest; None is
-        that."""
-        codes = np.full((len(self), self.longest if width is None else width), N, dtype=np.uint8)
+        """uint8, shape (n, width), left-aligned; past a sequence's end stands the unknown letter. width: at least the
+        longest; None is that."""
+        codes = np.full((len(self), self.longest if width is None else width), self.alphabet.unknown, dtype=np.uint8)
         for length, rows in _by_length(self.lengths):
             codes[rows, :length] = _windows(self.letters, length)[self.starts[rows]]
         return codes
 
     def to_strings(self) -> list[str]:
-        text = self.letters.tobytes().translate(CODE_TO_ASCII.tobytes().ljust(256)).decode()
+        text = self.letters.tobytes().translate(self.alphabet.letters.encode().ljust(256)).decode()
         ends = np.append(0, np.cumsum(self.lengths, dtype=np.int64)).tolist()
         return [text[start:stop] for start, stop in itertools.pairwise(ends)]
 

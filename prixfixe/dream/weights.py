@@ -38,7 +38,8 @@ from prixfixe.runs.folder import SLOTS, RunFolder, as_yaml
 from prixfixe.runs.targets import save_targets
 from prixfixe.sweeps.plan import resolved
 from prixfixe.tasks.bins import Bins
-from prixfixe.training.experiment import build_recipe
+from prixfixe.tasks.task import Task
+from prixfixe.training.experiment import build_recipe, build_task
 
 PARTS = {  # in the order of the archive's numbers
     "recipe": ("autosome", "bhi", "unlockdna"),
@@ -79,10 +80,9 @@ def import_weights(file: Path, model: str, folder: Path) -> Imported:
         raise InputError(f"--model {model}: the published parts differ from ours: {'; '.join(differences)}")
     state = read_state_dict(file)
     config = configuration(model, choices, state)
-    targets = TargetSpec(
-        ("expression",), (0.0,), (1.0,), Bins()
-    )  # a published scalar block gives what it was trained on
-    network = build(build_recipe(config), config, targets)
+    # a published scalar block gives what it was trained on
+    task = build_task(config).with_spec(TargetSpec(("expression",), (0.0,), (1.0,), Bins()))
+    network = build(build_recipe(config), config, task)
     network.load_state_dict(translated(state, network, choices["recipe"], file))
     hash_ = hashlib.sha256(file.read_bytes()).hexdigest()
     fingerprint = f"imported-{model}-{hash_[:16]}"  # no configuration's: training here is refused
@@ -97,7 +97,7 @@ def import_weights(file: Path, model: str, folder: Path) -> Imported:
         "published_folder": "_".join(map(str, numbers)),
         "notes": imported.notes,
     }
-    _write(folder, config, targets, network, fingerprint, source)
+    _write(folder, config, task, network, fingerprint, source)
     return imported
 
 
@@ -372,7 +372,7 @@ def published_name(name: str) -> str:
 def _write(
     folder: Path,
     config: dict[str, Any],
-    targets: TargetSpec,
+    task: Task,
     network: Network,
     fingerprint: str,
     source: dict[str, Any],
@@ -389,7 +389,7 @@ def _write(
     with writable(folder), tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
         run = RunFolder(Path(temporary) / "run")
         write_text(run.config_file, as_yaml(config))
-        save_targets(run, targets)
+        save_targets(run, task)
         run.weights_file.write_bytes(save({name: tensor.contiguous() for name, tensor in network.state_dict().items()}))
         write_json(run.metrics_file, {"parameters": network.parameter_count(), "simulated": False})
         run.write_status("done", configuration_hash=fingerprint, imported_from=source)

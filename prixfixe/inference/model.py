@@ -22,7 +22,8 @@ from prixfixe.networks.network import Network, build
 from prixfixe.networks.parts import Origin, judge_all
 from prixfixe.runs.folder import RunFolder
 from prixfixe.runs.targets import load_targets
-from prixfixe.training.experiment import build_recipe
+from prixfixe.tasks.task import Task
+from prixfixe.training.experiment import build_recipe, build_task
 from prixfixe.training.scoring import AT_ONCE, AtOnce, predict_on_device, to_host
 from prixfixe.training.settings import find_device
 
@@ -33,15 +34,17 @@ ROWS, BATCHES = (
 
 
 class Model:
-    """A run's network and recipe. `predict` takes strings and gives expression in the measurement's own units.
+    """A run's network, recipe and fitted task. `predict` takes strings and gives what the task predicts: expression in
+    the measurement's own units, or a probability.
 
     name: what a message calls it.
     """
 
     def __init__(
-        self, network: Network, recipe: Recipe, tasks: tuple[str, ...], device: torch.device, name: str = "the model"
+        self, network: Network, recipe: Recipe, task: Task, device: torch.device, name: str = "the model"
     ) -> None:
-        self.network, self.recipe, self.tasks, self.device = network.to(device).eval(), recipe, tasks, device
+        self.network, self.recipe, self.task, self.device = network.to(device).eval(), recipe, task, device
+        self.tasks = task.spec.tasks
         self.at_once = AtOnce(AT_ONCE[device.type])  # what suits the device, and fits into its memory
         self.name = name
 
@@ -94,17 +97,31 @@ class Model:
         A chunk's predictions are given out once the next chunk has been launched, so that a GPU computes while they are
         used.
         """
+        if self.network.columns or self.recipe.takes:
+            needed = ", ".join(dict.fromkeys((*self.network.columns, *self.recipe.takes)))
+            raise InputError(f"{self.name} needs the columns {needed} beside the sequences")
         at_once = self.at_once if batch_size is None else AtOnce(batch_size)
         launched: Tensor | None = None
         for chunk in chunks:
             samples = self.recipe.load(chunk, self.device)
             # fetched before the next launch: after it, a GPU would have to finish both first
             ready = None if launched is None else to_host(launched)
-            launched, _ = predict_on_device(self.network, self.recipe, samples, batch_size=at_once)
+            outputs = predict_on_device(self.network, self.recipe, self.task, samples, batch_size=at_once)
+            launched = outputs[self.predicted]
             if ready is not None:
                 yield self._finite(ready)
         if launched is not None:
             yield self._finite(to_host(launched))
+
+    @property
+    def predicted(self) -> str:
+        """The output that is predicted for every sequence; InputError where the task has none."""
+        if self.task.predicts is None:
+            raise InputError(
+                f"{self.name} was trained for task {self.task.name}, which predicts nothing a sequence: train another "
+                "run from its weights, with first.train.weights and core.train.weights"
+            )
+        return self.task.predicts
 
     def _finite(self, predictions: np.ndarray) -> np.ndarray:
         """The predictions themselves; InputError where one is not finite, as of weights that are damaged."""
@@ -130,17 +147,18 @@ def load(
     if is_missing(folder.weights_file):
         state = folder.status().get("state", "unknown")
         raise InputError(f"{printable(folder.path)} has no weights yet (its state is {state}); finish the run first")
-    targets = load_targets(folder)
+    spec = load_targets(folder)
     weights = read_weights(folder.weights_file)
     try:
         recipe = build_recipe(config, origin)
-        network = build(recipe, config, targets, origin=origin)
+        task = build_task(config, origin).with_spec(spec)
+        network = build(recipe, config, task, origin=origin)
     except (KeyError, RuntimeError, TypeError, AttributeError) as error:
         reason = f"it has no {error.args[0]}" if isinstance(error, KeyError) and error.args else error
         raise InputError(f"{printable(folder.config_file)} describes no network: {printable(reason, 300)}") from error
     check_weights(weights, network, folder.weights_file)
     network.load_state_dict(weights)
-    return Model(network, recipe, targets.tasks, find_device(device), printable(folder.path))
+    return Model(network, recipe, task, find_device(device), printable(folder.path))
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:

@@ -19,6 +19,8 @@ from prixfixe.menu.parts import Part, partners
 from prixfixe.networks.network import Network, build
 from prixfixe.networks.parts import OWN
 from prixfixe.tasks.bins import Bins
+from prixfixe.tasks.expression import Expression
+from prixfixe.tasks.task import Task
 from prixfixe.training.experiment import build_recipe
 
 SEQUENCES = 6
@@ -35,7 +37,7 @@ def violations(config: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     torch.manual_seed(0)
     try:
         recipe = build_recipe(config, OWN)
-        network = build(recipe, config, targets(), origin=OWN)
+        network = build(recipe, config, example_task(), origin=OWN)
     except Exception as error:
         yield _reason(error)
         return
@@ -67,7 +69,7 @@ def _broken_rules(config: Mapping[str, Mapping[str, Any]], recipe: Recipe, netwo
             yield f"parameter {name} {shape} gets no gradient: nothing that it computes reaches the loss"
 
     together = expressions(network, recipe, samples, SEQUENCES)
-    twin = build(recipe, config, targets(), origin=OWN)
+    twin = build(recipe, config, example_task(), origin=OWN)
     twin.load_state_dict(copy.deepcopy(network.state_dict()))
     if not torch.equal(together, expressions(twin, recipe, samples, SEQUENCES)):
         yield (
@@ -91,11 +93,14 @@ def example(recipe: Recipe) -> tuple[Samples, Batch]:
     expression = np.array([11.0, 3.5, 8.0, 14.2, 0.0, 17.0])
     samples = recipe.load(Sequences.from_strings(strings), torch.device("cpu"), expression)
     chosen = torch.arange(SEQUENCES * recipe.samples_per_sequence)
-    return samples, recipe.training_batch(samples, chosen, targets().bins, torch.Generator().manual_seed(1))
+    return samples, recipe.training_batch(samples, chosen, example_task(), torch.Generator().manual_seed(1))
 
 
-def targets() -> TargetSpec:
-    return TargetSpec(("expression",), (11.0,), (2.0,), Bins())
+def example_task(spec: TargetSpec | None = None) -> Task:
+    """Expression in the bins of the yeast assay, fitted to nothing."""
+    bins = {"number": 18, "shift": 0.5, "sd": 0.5, "range": None}
+    task = Expression(select="pearson_r", bins=bins, sorted_into=[0.0, 17.0])
+    return task.with_spec(spec or TargetSpec(("expression",), (11.0,), (2.0,), Bins()))
 
 
 @torch.no_grad()
@@ -127,6 +132,6 @@ def _description(part: Part, config: Mapping[str, Mapping[str, Any]]) -> tuple[s
             )
 
     with register_module_forward_hook(note):  # of every module: building a network infers all shapes
-        network = build(recipe, config, targets(), origin=OWN)
+        network = build(recipe, config, example_task(), origin=OWN)
     block = getattr(network, part.slot)
     return *shapes[block], f"{sum(p.numel() for p in block.parameters()):,}"

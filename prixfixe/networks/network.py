@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,37 +15,37 @@ from torch.func import functional_call
 
 from prixfixe.common.errors import ContractError, InputError
 from prixfixe.contract import (
-    BASE_KEYS,
     AuxiliaryHead,
     Batch,
+    Block,
     FinalBlock,
     InputSpec,
-    KeySpec,
     Prediction,
-    TargetSpec,
+    Spec,
     shape_in_words,
 )
 from prixfixe.data.recipe import Recipe
-from prixfixe.networks.parts import LOADED, Origin, factory, find_class
+from prixfixe.networks.parts import LOADED, Origin, factory, find_class, values_of
+from prixfixe.tasks.task import Task
 
-DOES_NOT_FIT = (
-    RuntimeError,
-    ValueError,
-    IndexError,
-    TypeError,
-)  # what torch and a block raise for an input of another shape
+DOES_NOT_FIT = (RuntimeError, ValueError, IndexError, TypeError)  # what torch and a block raise for another shape
 MOST_HEADS = 1 << 16
 MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")  # bytes
+BLOCKS = ("first", "core", "final")
 
 
 class Network(nn.Module):
-    """x (B, C, L) -> `Prediction`.
+    """x (B, C, L) or int64 (B, L) -> `Prediction`.
 
     1. The first layers turn `x` into (B, C', L').
     2. Where the final block asks for H expression heads, H learned positions are put in front: (B, C', H + L').
     3. The core gives (B, C'', L'').
     4. The final block gives the prediction; while training, the recipe's auxiliary heads read the core's output as
        well, without the expression heads.
+    A block is given the keys that it requires. A key with a length axis is mapped by every block that changes the
+    length in front of the one that asks for it.
+
+    columns: the columns of the dataset that blocks require as keys. mapped: of each block, the keys that it maps.
     """
 
     def __init__(
@@ -55,35 +56,76 @@ class Network(nn.Module):
         *,
         in_core: InputSpec,
         auxiliary: Mapping[str, AuxiliaryHead],
+        columns: Sequence[str] = (),
+        mapped: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         super().__init__()
         self.first, self.core, self.final = first, core, final
         self.width = in_core.channels
         self.heads = nn.Parameter(torch.randn(in_core.channels, in_core.heads)) if in_core.heads else None
         self.auxiliary = nn.ModuleDict(auxiliary)
+        self.columns, self.mapped = tuple(columns), dict(mapped or {})
+        self.takes = {slot: forward_keys(block) for slot, block in self.blocks().items()}
+
+    def blocks(self) -> dict[str, Any]:
+        return {slot: getattr(self, slot) for slot in BLOCKS}
 
     def forward(self, batch: Batch) -> Prediction:
-        features = self.first(batch["x"], **_wanted(self.first, batch))
+        keys = dict(batch)
+        features = self._through("first", batch["x"], keys)
         if self.heads is not None:
             features = _in_front(self.heads, features)
-        features = self.core(features, **_wanted(self.core, batch))
+        features = self._through("core", features, keys)
+        whole = torch.float64 if features.dtype == torch.float64 else torch.float32
         with torch.autocast(features.device.type, enabled=False):  # a prediction has more digits than bf16
-            prediction: Prediction = self.final(features.to(batch["x"].dtype))
+            prediction: Prediction = self._through("final", features.to(whole), keys)
         if self.training:
             positions = features if self.heads is None else features[:, :, self.heads.shape[1] :]
             prediction.auxiliary = {name: head(positions) for name, head in self.auxiliary.items()}
         return prediction
 
+    def _through(self, slot: str, features: Tensor, keys: Batch) -> Any:
+        block = getattr(self, slot)
+        result = block(features, **{key: keys[key] for key in self.takes[slot]})
+        for key in self.mapped.get(slot, ()):
+            keys[key] = block.map_key(key, keys[key])
+        return result
+
+    def losses(self, prediction: Prediction, batch: Batch) -> list[tuple[Tensor, Tensor | int]]:
+        """The final block's loss and every auxiliary one, each a scalar, with what it is a mean over; their sum is what
+        is trained."""
+        found = [(self.final.loss(prediction, batch), self.final.size(batch))]
+        for name, output in prediction.auxiliary.items():
+            head: Any = self.auxiliary[name]
+            found.append((head.loss(output, batch), head.size(batch)))
+        return found
+
+    def sizes(self, batch: Batch) -> list[Tensor | int]:
+        """What each of `losses` is a mean over."""
+        heads: Any = self.auxiliary.values()
+        return [self.final.size(batch), *(head.size(batch) for head in heads)]
+
     def loss(self, prediction: Prediction, batch: Batch) -> Tensor:
         """The final block's loss plus every auxiliary one, a scalar."""
-        loss = self.final.loss(prediction, batch)
-        for name, output in prediction.auxiliary.items():
-            loss = loss + self.auxiliary[name].loss(output, batch)  # type: ignore[operator]
-        return loss
+        first, *others = (loss for loss, _ in self.losses(prediction, batch))
+        for other in others:
+            first = first + other
+        return first
 
     def parameter_count(self) -> int:
         """Trainable parameters."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
+
+
+def forward_keys(block: nn.Module) -> tuple[str, ...]:
+    """The keys of `requires` that a block's `forward` takes by name; those that only its loss reads are not among
+    them."""
+    required = getattr(block, "requires", ())
+    parameters = inspect.signature(block.forward).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return tuple(required)
+    names = {parameter.name for parameter in parameters}
+    return tuple(key for key in required if key in names)
 
 
 def _in_front(heads: Tensor, features: Tensor) -> Tensor:
@@ -91,30 +133,27 @@ def _in_front(heads: Tensor, features: Tensor) -> Tensor:
     return torch.cat([heads.T.expand(len(features), -1, -1), features.transpose(1, 2)], dim=1).transpose(1, 2)
 
 
-def _wanted(block: nn.Module, batch: Batch) -> Batch:
-    return {key: batch[key] for key in getattr(block, "requires", ())}
-
-
-def build(
-    recipe: Recipe, parts: Mapping[str, Mapping[str, Any]], targets: TargetSpec, *, origin: Origin = LOADED
-) -> Network:
-    """Builds the network of a recipe and the nodes `first`, `core` and `final` of the configuration.
+def build(recipe: Recipe, parts: Mapping[str, Mapping[str, Any]], task: Task, *, origin: Origin = LOADED) -> Network:
+    """Builds the network of a recipe, the nodes `first`, `core` and `final` of the configuration, and a fitted task.
 
     origin: where the configuration came from, which decides what its names may stand for.
-    Shapes are inferred block by block on meta tensors, nothing is computed. Raises ContractError, with both blocks and
+    Shapes are inferred block by block on meta tensors, nothing is computed. Raises ContractError, with both sides and
     their shapes, where one does not fit the other, and InputError where a hyperparameter does not fit its block.
     """
-    nodes = {slot: {k: v for k, v in parts[slot].items() if k != "max_lr"} for slot in ("first", "core", "final")}
+    nodes = {slot: values_of(parts[slot]) for slot in BLOCKS}
     names = {slot: str(node.get("_target_", slot)).rpartition(".")[2] for slot, node in nodes.items()}
-    given = recipe.inputs
+    who = {slot: f"{slot} block {names[slot]}" for slot in BLOCKS}
+    known = Keys(recipe, task)
+    known.check_task()
+    inputs = recipe.inputs
     first = _construct(
         factory(nodes["first"], nn.Module, where="first", given=1, origin=origin),
-        given,
+        inputs,
         slot="first",
         name=names["first"],
     )
-    _check_keys(first, recipe, f"first block {names['first']}")
-    after_first = _infer(first, given, recipe, f"recipe {type(recipe).__name__}", f"first block {names['first']}")
+    known.check(first, who["first"])
+    after_first = _infer(first, inputs, known, f"recipe {type(recipe).__name__}", who["first"])
 
     heads = _expression_heads(nodes["final"], origin)
     in_core = InputSpec(after_first.channels, after_first.length + heads, heads=heads)
@@ -124,29 +163,108 @@ def build(
         slot="core",
         name=names["core"],
     )
-    _check_keys(core, recipe, f"core block {names['core']}")
-    giver = f"first block {names['first']}" + (f" with {heads} expression heads" if heads else "")
-    after_core = _infer(core, in_core, recipe, giver, f"core block {names['core']}")
+    known.check(core, who["core"])
+    giver = who["first"] + (f" with {heads} expression heads" if heads else "")
+    after_core = _infer(core, in_core, known, giver, who["core"])
     if heads and after_core.length != in_core.length:
         raise ContractError(
-            f"final block {names['final']} reads {heads} expression heads back and needs a core that keeps the "
-            "length, but core block "
-            f"{names['core']} turns {in_core.length} positions into {after_core.length}; choose another core or "
-            "another final block"
+            f"{who['final']} reads {heads} expression heads back and needs a core that keeps the length, but "
+            f"{who['core']} turns {in_core.length} positions into {after_core.length}; choose another core or another "
+            "final block"
         )
-
+    in_final = InputSpec(
+        after_core.channels, after_core.length, tokens=inputs.tokens, positions=inputs.positions or inputs.length
+    )
     final = _construct(
         factory(nodes["final"], FinalBlock, where="final", given=2, origin=origin),
-        after_core,
-        targets,
+        in_final,
+        task.spec,
         slot="final",
         name=names["final"],
     )
-    _check_keys(final, recipe, f"final block {names['final']}")
+    known.check(final, who["final"])
+    lengths = {"first": (inputs.length, after_first.length), "core": (in_core.length, after_core.length)}
+    mapped = known.mapped({"first": first, "core": core, "final": final}, lengths, who)
     positions = InputSpec(after_core.channels, after_core.length - heads)
-    network = Network(first, core, final, in_core=in_core, auxiliary=recipe.auxiliary_heads(positions))
-    _check_prediction(network, after_core, targets, names)
+    network = Network(
+        first,
+        core,
+        final,
+        in_core=in_core,
+        auxiliary=recipe.auxiliary_heads(positions),
+        columns=known.columns_asked_for,
+        mapped=mapped,
+    )
+    _check_prediction(network, in_final, known, who)
     return network
+
+
+class Keys:
+    """The keys that parts may ask for: the recipe's, the task's, and columns of the dataset."""
+
+    def __init__(self, recipe: Recipe, task: Task) -> None:
+        self.recipe, self.task = recipe, task
+        self.specs = {"x": input_spec(recipe.inputs), **recipe.keys}
+        self.columns_asked_for: list[str] = []
+
+    def check_task(self) -> None:
+        """Raises ContractError where the recipe lacks a key that the task needs."""
+        if lacking := [key for key in self.task.needs if key not in self.specs]:
+            raise ContractError(
+                f"task {self.task.name} needs {', '.join(lacking)} in the batch; recipe {type(self.recipe).__name__} "
+                f"gives {', '.join(self.specs)}: choose a recipe that masks, such as plain"
+            )
+
+    def check(self, block: nn.Module, who: str) -> None:
+        """Raises ContractError where a block asks for a key that nobody gives, or that is not there at prediction. A
+        final block's loss may read what was measured."""
+        for key in getattr(block, "requires", ()):
+            if key in self.specs:
+                continue
+            if key in self.task.keys:
+                if key in forward_keys(block) or not isinstance(block, FinalBlock):
+                    raise ContractError(
+                        f"{who} needs {key}, which is measured and not there at prediction; it may ask for "
+                        f"{', '.join(self.specs)}"
+                    )
+            elif key in self.task.spec.columns:
+                self.specs[key] = self.task.spec.columns[key]
+                self.columns_asked_for.append(key)
+            else:
+                columns = ", ".join(self.task.spec.columns) or "none"
+                raise ContractError(
+                    f"{who} needs {key} in the batch; recipe {type(self.recipe).__name__} gives "
+                    f"{', '.join((*self.specs, *self.task.keys))}, and the dataset has the columns {columns}"
+                )
+
+    def mapped(
+        self, blocks: Mapping[str, nn.Module], lengths: Mapping[str, tuple[int, int]], who: Mapping[str, str]
+    ) -> dict[str, list[str]]:
+        """The keys with a length axis that blocks must map for those behind them. ContractError where one cannot."""
+        found: dict[str, list[str]] = {}
+        for place, slot in enumerate(BLOCKS):
+            for key in forward_keys(blocks[slot]):
+                if key == "x" or self.specs[key].length_axis is None:
+                    continue
+                for before in BLOCKS[:place]:
+                    length, after = lengths[before]
+                    block = blocks[before]
+                    if length == after or key in found.get(before, ()):
+                        continue
+                    if not isinstance(block, Block) or type(block).map_key is Block.map_key:
+                        raise ContractError(
+                            f"{who[slot]} needs {key}, which has one value a position, but {who[before]} turns {length} "
+                            f"positions into {after} and does not map it (Block.map_key): choose another of the two"
+                        )
+                    found.setdefault(before, []).append(key)
+        return found
+
+
+def input_spec(inputs: InputSpec) -> Spec:
+    """What stands under `x`."""
+    if inputs.channels:
+        return Spec((inputs.channels, inputs.length), torch.float32, 1)
+    return Spec((inputs.length,), torch.int64, 0)
 
 
 def _expression_heads(node: Mapping[str, Any], origin: Origin) -> int:
@@ -214,86 +332,65 @@ def in_one_line(error: Exception) -> str:
     return f"{error} ({type(error).__name__}{where})"
 
 
-def _check_keys(block: nn.Module, recipe: Recipe, who: str) -> None:
-    """Raises ContractError where a block asks for a batch key that the recipe lacks, or that is not there at
-    prediction. A final block's loss may read what was measured."""
-    wanted = set(getattr(block, "requires", ()))
-    if lacking := sorted(wanted - {*BASE_KEYS, *recipe.keys}):
-        raise ContractError(
-            f"{who} needs {', '.join(lacking)} in the batch; recipe {type(recipe).__name__} gives "
-            f"{', '.join((*BASE_KEYS, *recipe.keys))}"
-        )
-    measured = sorted(wanted & {"y", "y_probs"})
-    if measured and not isinstance(block, FinalBlock):
-        raise ContractError(
-            f"{who} needs {', '.join(measured)}, which is measured and not there at prediction; a first or core block "
-            f"may ask for {', '.join(('x', *recipe.keys))}"
-        )
-
-
-def _infer(block: nn.Module, given: InputSpec, recipe: Recipe, giver: str, taker: str) -> InputSpec:
+def _infer(block: nn.Module, given: InputSpec, known: Keys, giver: str, taker: str) -> InputSpec:
     """What `block` makes of (batch, channels, length)."""
-    shape = (2, given.channels, given.length)
+    spec = input_spec(given)
+    shape = shape_in_words((2, *spec.shape))
     try:
-        known = {"x": KeySpec((recipe.inputs.channels, recipe.inputs.length), torch.float32), **recipe.keys}
-        result = _tried(block, shape, {key: known[key] for key in getattr(block, "requires", ())})
+        result = _tried(block, spec, known)
     except Exception as error:
-        raise ContractError(
-            f"{taker} does not take what {giver} gives, {shape_in_words(shape)}: {in_one_line(error)}"
-        ) from error
+        raise ContractError(f"{taker} does not take what {giver} gives, {shape}: {in_one_line(error)}") from error
     if not isinstance(result, Tensor) or result.ndim != 3 or len(result) != 2:
         got = shape_in_words(result.shape) if isinstance(result, Tensor) else type(result).__name__
         raise ContractError(
-            f"{taker} is given {shape_in_words(shape)} by {giver} and must give (batch, channels, length), but gives "
-            f"{got}"
+            f"{taker} is given {shape} by {giver} and must give (batch, channels, length), but gives {got}"
         )
     stated = getattr(block, "out_channels", None)
+    given_back = f"{shape_in_words(result.shape)} for {shape}"
     if stated is None:
-        raise ContractError(
-            f"{taker} does not set self.out_channels; it gives {shape_in_words(result.shape)} for "
-            f"{shape_in_words(shape)}"
-        )
+        raise ContractError(f"{taker} does not set self.out_channels; it gives {given_back}")
     if stated != result.shape[1]:
-        raise ContractError(
-            f"{taker} states out_channels={stated} but gives {shape_in_words(result.shape)} for {shape_in_words(shape)}"
-        )
+        raise ContractError(f"{taker} states out_channels={stated} but gives {given_back}")
     return InputSpec(result.shape[1], result.shape[2])
 
 
-def _check_prediction(network: Network, given: InputSpec, targets: TargetSpec, names: Mapping[str, str]) -> None:
-    shape = (2, given.channels, given.length)
-    taker, giver = f"final block {names['final']}", f"core block {names['core']}"
+def _check_prediction(network: Network, given: InputSpec, known: Keys, who: Mapping[str, str]) -> None:
+    """Raises ContractError where the final block does not give what the task scores, in its shape."""
+    task, taker = known.task, who["final"]
+    spec = Spec((given.channels, given.length), torch.float32)
     try:
-        prediction = _tried(network.final, shape, {})
+        prediction = _tried(network.final, spec, known)
     except Exception as error:
-        raise ContractError(
-            f"{taker} does not take what {giver} gives, {shape_in_words(shape)}: {in_one_line(error)}"
-        ) from error
-    tasks = () if len(targets.tasks) == 1 else (len(targets.tasks),)
+        gives = f"{taker} does not take what {who['core']} gives, {shape_in_words((2, *spec.shape))}"
+        raise ContractError(f"{gives}: {in_one_line(error)}") from error
     if not isinstance(prediction, Prediction):
         raise ContractError(f"{taker} must give a Prediction, but gives {type(prediction).__name__}")
-    if tuple(prediction.expression.shape) != (2, *tasks):
+    wanted, optional = task.outputs(known.recipe.inputs), task.optional_outputs(known.recipe.inputs)
+    if lacking := [name for name in wanted if name not in prediction.outputs]:
         raise ContractError(
-            f"{taker} must predict expression of shape {shape_in_words((2, *tasks))}, but gives "
-            f"{shape_in_words(prediction.expression.shape)}"
+            f"task {task.name} scores {', '.join(lacking)}, which {taker} does not give (it gives "
+            f"{', '.join(prediction.outputs) or 'nothing'}): choose another final block, or another task"
         )
-    expected = (2, *tasks, targets.bins.number)
-    if prediction.log_probs is not None and tuple(prediction.log_probs.shape) != expected:
-        raise ContractError(
-            f"{taker} must give log_probs of shape {shape_in_words(expected)}, but gives "
-            f"{shape_in_words(prediction.log_probs.shape)}"
-        )
+    for name, output in prediction.outputs.items():
+        expected = {**wanted, **optional}.get(name)
+        if expected is not None and tuple(output.shape) != (2, *expected.shape):
+            raise ContractError(
+                f"{taker} must predict {name} of shape {shape_in_words((2, *expected.shape))}, but gives "
+                f"{shape_in_words(output.shape)}"
+            )
 
 
 @torch.no_grad()
-def _tried(block: nn.Module, shape: tuple[int, int, int], keys: Mapping[str, KeySpec]) -> Any:
+def _tried(block: nn.Module, spec: Spec, known: Keys) -> Any:
     """What a block gives at scoring, on meta tensors: shapes without numbers. A block that needs numbers is given two
     samples of zeros."""
 
     def given(device: str) -> Any:
         weights = {name: tensor.to(device) for name, tensor in (*block.named_parameters(), *block.named_buffers())}
-        arrays = {key: torch.zeros((2, *spec.shape), dtype=spec.dtype, device=device) for key, spec in keys.items()}
-        return functional_call(block, weights, (torch.zeros(shape, device=device),), arrays)
+        specs = {key: known.specs[key] for key in forward_keys(block)}
+        arrays = {key: torch.zeros((2, *one.shape), dtype=one.dtype, device=device) for key, one in specs.items()}
+        x = torch.zeros((2, *spec.shape), dtype=spec.dtype, device=device)
+        return functional_call(block, weights, (x,), arrays)
 
     block.eval()
     try:

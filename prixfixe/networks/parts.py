@@ -226,6 +226,12 @@ def _same(one: Path, other: Path) -> bool:
     return one == other or os.path.realpath(one) == os.path.realpath(other)
 
 
+def values_of(node: Mapping[str, Any]) -> dict[str, Any]:
+    """A part's node as its constructor takes it: without a recipe's published optimiser and without how it is trained
+    (`train`; `max_lr` in version 0.1)."""
+    return {key: value for key, value in node.items() if key not in ("published", "max_lr", "train")}
+
+
 def factory(
     node: Mapping[str, Any], kind: type[T], *, where: str, given: int = 0, origin: Origin = LOADED
 ) -> Callable[..., T]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -52,6 +53,8 @@ def _finite_or_none(value: Any) -> Any:
 
 
 Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_shown)]
+ColumnNames = re.compile(r"^[A-Za-z][A-Za-z0-9_]{0,59}$")
+ColumnName = Annotated[str, Field(pattern=ColumnNames.pattern)]
 FileName = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_file_name)]
 Moment = Annotated[str, Field(max_length=40), AfterValidator(_moment)]
 Count = Annotated[int, Field(ge=0, le=10**15)]
@@ -82,6 +85,17 @@ class Status(_Schema):
     versions: dict[str, str] = {}
 
 
+class ScoreFacts(_Schema):
+    """A score of a task as its run declares it; see `prixfixe.tasks.scores.Score`."""
+
+    name: ColumnName
+    label: Annotated[str, Field(min_length=1, max_length=60), AfterValidator(_shown)]
+    higher_is_better: bool = True
+    digits: Annotated[int, Field(ge=0, le=12)] = 3
+    short: Annotated[str, Field(max_length=60), AfterValidator(_shown)] = ""
+    on_a_line: bool = True
+
+
 class TestScores(_Schema):
     kl: Number = None
     pearson_r: Correlation = None
@@ -109,6 +123,9 @@ class Metrics(_Schema):
     micro_batch: Count | None = None
     precision: Name | None = None
     device: Name | None = None
+    task: ColumnName = "expression"
+    select: ColumnName = "pearson_r"
+    scores: Annotated[list[ScoreFacts], Field(min_length=1, max_length=100)] | None = None
     simulated: bool = False
     validation_near_duplicates: Annotated[float, Field(ge=0, le=1)] | None = None
     test: TestScores | None = None
@@ -148,10 +165,17 @@ class BinsOfTask(_Schema):
 
 
 class Targets(_Schema):
+    task: ColumnName = "expression"
+    select: ColumnName = "pearson_r"
+    scores: Annotated[list[ScoreFacts], Field(min_length=1, max_length=100)] | None = None
     tasks: Annotated[list[Annotated[str, Field(min_length=1, max_length=1000)]], Field(min_length=1, max_length=10_000)]
     mean: list[Finite]
     std: list[Annotated[float, Field(gt=0, allow_inf_nan=False)]]
-    bins: BinsOfTask
+    bins: BinsOfTask | None = None
+    constants: Annotated[dict[ColumnName, Finite], Field(max_length=1000)] = Field(default_factory=dict)
+    columns: Annotated[
+        dict[str, tuple[list[Count], Literal["bool", "uint8", "int64", "float32"]]], Field(max_length=1000)
+    ] = Field(default_factory=dict)
     residual_sd: list[Annotated[float, Field(ge=0, allow_inf_nan=False)] | None] | None = None
 
 
@@ -182,6 +206,8 @@ class AccountFacts(_Schema):
     precision: Name
     best: dict[str, float | int | None]
     history: list[dict[str, float | int | None]]
+    scored_step: Count = 0
+    since_best: Count = 0
 
 
 class CheckpointFacts(_Schema):
@@ -238,9 +264,26 @@ def read_status(file: Path) -> dict[str, Any]:
 
 
 def read_metrics(file: Path) -> dict[str, Any]:
-    """Scores and costs; None for a number that is not finite."""
+    """Scores and costs, those of any task; None for a number that is not finite."""
     content = read_object(file)
-    return validated(Metrics, content, file) if content else {}
+    if not content:
+        return {}
+    metrics = validated(Metrics, content, file) | other_scores(content, Metrics)
+    for name, scores in (content.get("tests") or {}).items() if isinstance(content.get("tests"), dict) else ():
+        if isinstance(scores, dict) and ColumnNames.match(name):
+            metrics.setdefault("tests", {})[name] = other_scores(scores, None)
+    return metrics
+
+
+def other_scores(content: Mapping[str, Any], schema: type[_Schema] | None) -> dict[str, Any]:
+    """The numbers of a file that its schema does not name: scores of other tasks. None for one that is not finite."""
+    known = schema.model_fields if schema else {}
+    found = {}
+    for name, value in content.items():
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if name not in known and ColumnNames.match(name) and (value is None or number):
+            found[name] = value if number and abs(value) <= 1e100 else None
+    return found
 
 
 def read_evaluation(file: Path) -> dict[str, Any]:
@@ -261,13 +304,16 @@ def read_targets(file: Path) -> dict[str, Any]:
     if not content:
         raise InputError(f"{printable(file)} is missing: train the run again")
     targets = validated(Targets, content, file)
-    bins = targets["bins"]
-    lists = [targets[name] for name in ("tasks", "mean", "std")] + [bins["low"], bins["high"]]
+    bins = targets.get("bins")
+    lists = [targets[name] for name in ("mean", "std") if targets[name]]  # none of a task that measures nothing
     lists.append(targets.get("residual_sd"))  # which a run of version 0.1 has not
-    if len({len(values) for values in lists if isinstance(values, list)}) > 1:
+    lists += [bins["low"], bins["high"]] if bins else []
+    if any(len(values) != len(targets["tasks"]) for values in lists if isinstance(values, list)):
         raise damaged(file, "its tasks, means, deviations and bins are not as many")
     if len(set(targets["tasks"])) < len(targets["tasks"]):
         raise damaged(file, "two of its tasks have one name")
+    if not bins:
+        return targets
     lows, highs = (bins[end] if isinstance(bins[end], list) else [bins[end]] for end in ("low", "high"))
     if len(lows) != len(highs) or not all(low < high for low, high in zip(lows, highs, strict=True)):
         raise damaged(file, f"its bins end at {bins['high']} and begin at {bins['low']}")

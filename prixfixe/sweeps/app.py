@@ -33,8 +33,9 @@ from prixfixe.common.text import printable
 from prixfixe.networks.parts import OWN, Origin
 from prixfixe.runs.folder import RunFolder, flatten, run_name
 from prixfixe.sweeps.hydra_internals import Hydra, create_config_search_path, get_args_parser
-from prixfixe.sweeps.plan import end_line, format_score, resolved
+from prixfixe.sweeps.plan import end_line, resolved
 from prixfixe.sweeps.typed import as_hydra_takes_it, refuse_accidental_sweeps
+from prixfixe.tasks.scores import declared
 from prixfixe.training.experiment import run
 from prixfixe.training.resume import plain_configuration
 from prixfixe.training.settings import check_name, check_settings
@@ -196,8 +197,8 @@ def say_scores(folder: Path, metrics: dict[str, Any]) -> None:
     """Prints how a run has ended; of several processes the first one speaks."""
     if os.environ.get("RANK", "0") != "0":
         return
-    labels = {"kl": "KL", "pearson_r": "Pearson r", "spearman_rho": "Spearman rho"}
-    scores = ", ".join(f"{label} {format_score(metrics.get(key), 4)}" for key, label in labels.items())
+    shown = [score for score in declared(metrics) if score.on_a_line]
+    scores = ", ".join(f"{score.label} {score.text(metrics.get(score.name), 4)}" for score in shown)
     print(f"{printable(nearest(folder))}: {scores}{simulated_suffix(metrics.get('simulated'))}")
 
 

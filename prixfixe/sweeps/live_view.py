@@ -191,7 +191,8 @@ class GridView(LineView):
         cell = self.cells[name]
         cell.state = "done"
         try:
-            cell.score = RunFolder(self.folder / name).metrics().get("pearson_r")
+            metrics = RunFolder(self.folder / name).metrics()
+            cell.score = metrics.get(str(metrics.get("select", "pearson_r")))
         except (InputError, OSError):
             return
 

@@ -24,6 +24,7 @@ from prixfixe.common.text import counted, printable
 from prixfixe.runs.folder import RunFolder, identity
 from prixfixe.runs.lock import holder
 from prixfixe.runs.reader import read_plan
+from prixfixe.tasks.scores import on_a_line
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:
@@ -111,11 +112,11 @@ def content_checked(configs: Sequence[Mapping[str, Any]]) -> str:
     """
     from prixfixe.networks.parts import OWN
     from prixfixe.runs.loggers import configured_logger
-    from prixfixe.training.experiment import bins_of, dataset, remarks, target_spec
+    from prixfixe.training.experiment import build_task, dataset, remarks
 
     configured_logger(configs[0], OWN)
     split = dataset(configs[0], OWN).read()
-    target_spec(split.train, bins_of(configs[0]["bins"], split.train))
+    build_task(configs[0], OWN).fitted(split.train)
     said = dict.fromkeys(split.warnings)
     for config in {json.dumps(config["recipe"]): config for config in configs}.values():
         with suppress(InputError):
@@ -240,14 +241,6 @@ def end_line(name: str, metrics: Mapping[str, Any] | None, reason: str | None) -
     """How a job of a sweep has ended: its name, with its scores or with the reason why it has none."""
     if metrics is None:
         return f"{printable(name):<52} FAILED: {printable(reason)}"
-    scores = (
-        f"{title} {format_score(metrics.get(key), 3):^5}"
-        for title, key in (("KL", "kl"), ("r", "pearson_r"), ("rho", "spearman_rho"))
-    )
+    scores = on_a_line(metrics)
     simulated = "  simulated" if metrics.get("simulated") else ""
     return f"{printable(name):<52} {'  '.join(scores)}{simulated}  {metrics.get('training_seconds', math.nan):5.1f} s"
-
-
-def format_score(value: float | None, digits: int) -> str:
-    """A score as it is printed: `-` where it has no value."""
-    return "-" if value is None or math.isnan(value) else f"{value:.{digits}f}"

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-SORTED_INTO = (0.0, 17.0)  # the yeast assay measures in bins of its cell sorting, 0 to 17 (Rafi et al. 2024)
 SMALLEST_SD = 1e-6  # in bins: below it a distribution is a point, whose divergence from any other is infinite
 
 
@@ -32,8 +31,8 @@ class Bins:
     number: int = 18
     shift: float = 0.5
     sd: float = 0.5
-    low: float | tuple[float, ...] = SORTED_INTO[0]
-    high: float | tuple[float, ...] = SORTED_INTO[1]
+    low: float | tuple[float, ...] = 0.0
+    high: float | tuple[float, ...] = 17.0
 
     def __post_init__(self) -> None:
         if self.number < 2 or self.sd <= 0:
@@ -100,14 +99,17 @@ class Bins:
         return torch.where(above, -upper, lower), torch.where(above, -lower, upper)
 
 
-def spans_sorting_bins(expression: np.ndarray) -> bool:
-    """Whether measurements, (n,), are in the yeast assay's bins: all within 0..17, over more than half of that range.
+def spans(expression: np.ndarray, sorted_into: Sequence[float] | None) -> bool:
+    """Whether measurements, (n,), are in the bins of a cell sorting: all within them, over more than half of them.
 
-    The random and the designed promoters (Rafi et al. 2024; Vaishnav et al. 2022) span all of it, and so few as 20
-    promoters still more than half. Values of another kind may lie within 0..17, too: shares, or counts as logarithms.
+    sorted_into: the first and the last bin; None is no sorting. The random and the designed yeast promoters (Rafi et
+    al. 2024; Vaishnav et al. 2022) span all of 0..17, and so few as 20 promoters still more than half. Values of another
+    kind may lie within such bins, too: shares, or counts as logarithms.
     """
+    if sorted_into is None or not len(expression):
+        return False
     low, high = float(expression.min()), float(expression.max())
-    first, last = SORTED_INTO
+    first, last = sorted_into
     return first <= low and high <= last and high - low > (last - first) / 2
 
 

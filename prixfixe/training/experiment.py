@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,24 +22,23 @@ from prixfixe.common.errors import BusyError, InputError, InterruptedRunError
 from prixfixe.common.files import json_values
 from prixfixe.common.simulated import SIMULATED
 from prixfixe.common.text import printable
-from prixfixe.contract import TargetSpec
-from prixfixe.data.datasets import Dataset, Split, expression_range
+from prixfixe.data.datasets import TEST, Dataset, Split
 from prixfixe.data.measurements import Measurements
-from prixfixe.data.recipe import Recipe, integers_mark_singletons
+from prixfixe.data.recipe import Recipe
 from prixfixe.networks.network import Network, build, learning_rate_groups
-from prixfixe.networks.parts import LOADED, Origin, factory
+from prixfixe.networks.parts import LOADED, Origin, factory, values_of
 from prixfixe.runs.checkpoint import remove_checkpoints
 from prixfixe.runs.folder import RunFolder, identity, versions
 from prixfixe.runs.lock import RunLock
 from prixfixe.runs.log import NoLog, open_log
 from prixfixe.runs.targets import load_targets, save_targets
-from prixfixe.tasks.bins import Bins, spans_sorting_bins
-from prixfixe.tasks.metrics import scores_by_task
-from prixfixe.training.fit import Data, Loop, fit
+from prixfixe.tasks.task import Task
+from prixfixe.training.fit import Loop, fit
+from prixfixe.training.keeper import Data
 from prixfixe.training.optim import Schedule
 from prixfixe.training.processes import Processes, processes
-from prixfixe.training.scoring import AT_ONCE, PRECISIONS, AtOnce, predict, score
-from prixfixe.training.settings import check_settings, training_settings, values_of
+from prixfixe.training.scoring import AT_ONCE, PRECISIONS, AtOnce, predict
+from prixfixe.training.settings import check_settings, training_settings
 from prixfixe.training.signals import StopRequest, stop_request
 
 LONGEST_INPUT = 1 << 20  # positions, and channels, of what a recipe gives
@@ -50,11 +49,10 @@ def run(config: Mapping[str, Any], path: Path, *, show_progress: bool, origin: O
     """Trains the combination that a resolved configuration describes, in the folder `path`; returns its scores.
 
     origin: where the configuration came from, which decides what its names may stand for.
-    1. The dataset is read and split. 2. The recipe and the network are built and checked against each other.
-    3. The folder is claimed: a run of the same identity that is done is not run again, one of another is refused, and
-       one that another
-    process has raises BusyError. 4. `fit` trains and scores, from the last checkpoint where there is one. 5.
-    metrics.json is written and the status says done, or failed with the reason.
+    1. The dataset is read and split. 2. The recipe and the network are built for the task and checked against each
+    other. 3. The folder is claimed: a run of the same identity that is done is not run again, one of another is
+    refused, and one that another process has raises BusyError. 4. `fit` trains and scores, from the last checkpoint
+    where there is one. 5. metrics.json is written and the status says done, or failed with the reason.
     """
     check_settings(config, origin)
     settings = training_settings(config["training"])
@@ -63,11 +61,10 @@ def run(config: Mapping[str, Any], path: Path, *, show_progress: bool, origin: O
     config = with_precision_used(config, folder, split.content, settings["precision"])
     recipe = build_recipe(config, origin)
     taken = training_rows(recipe, split)
-    targets = target_spec(split.train, bins_of(config["bins"], split.train), taken)
+    task = build_task(config, origin).fitted(split.train, taken)
     torch.manual_seed(config["seed"])
-    network = build(recipe, config, targets, origin=origin)
-    samples = len(taken) * recipe.samples_per_sequence
-    steps_per_epoch = math.ceil(samples / settings["batch_size"])
+    network = build(recipe, config, task, origin=origin)
+    steps_per_epoch = recipe.steps(split.train[taken], settings["batch_size"])
     steps = settings["epochs"] * steps_per_epoch
     optimizer, scheduler = build_optimizer(network, config, steps, origin)
     fingerprint = identity(config, split.content)
@@ -90,8 +87,11 @@ def run(config: Mapping[str, Any], path: Path, *, show_progress: bool, origin: O
         )
         if device.type == "cuda":
             compute_deterministically()
-        train = recipe.load(split.train.sequences, device, split.train.expression[taken], taken)
-        validation = recipe.load(split.validation.sequences, device)
+        wanted = dict.fromkeys((*network.columns, *recipe.takes))
+        columns = {name: column_of(split.train, name) for name in (*wanted, *task.columns)}
+        train = recipe.load(split.train.sequences, device, split.train.expression[taken], taken, columns)
+        columns = {name: column_of(split.validation, name) for name in wanted}
+        validation = task.hold_out(recipe, recipe.load(split.validation.sequences, device, columns=columns))
         network.to(device)
         loop = Loop(
             settings["epochs"],
@@ -102,20 +102,22 @@ def run(config: Mapping[str, Any], path: Path, *, show_progress: bool, origin: O
             config["optim"]["clip_value"],
             config["seed"],
             60 * settings["checkpoint_minutes"],
+            settings.get("score_every"),  # which a run of version 0.1 has not
+            settings.get("patience"),
         )
         if compiles(settings["compile"], device, steps):
             network.compile(dynamic=False)
-        if samples // steps_per_epoch < together.count:
+        rows = len(taken) * recipe.samples_per_sequence // steps_per_epoch
+        if rows // recipe.unit < together.count:
             raise InputError(
                 f"training.batch_size={loop.batch_size} is too few samples a step for {together.count} processes"
             )
         if together.is_first:
-            save_targets(folder, targets)
-        data = Data(train, validation, split.validation.expression, targets)
+            save_targets(folder, task)
         metrics = fit(
             network,
             recipe,
-            data,
+            Data(train, validation, split.validation, task),
             optimizer,
             scheduler,
             loop,
@@ -126,6 +128,9 @@ def run(config: Mapping[str, Any], path: Path, *, show_progress: bool, origin: O
             show_progress=show_progress and together.is_first,
         )
         metrics |= {
+            "task": task.name,
+            "select": task.select.name,
+            "scores": [asdict(score) for score in task.scores],
             "parameters": network.parameter_count(),
             "gpu_memory_bytes": torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None,
             "left_out": len(split.train) - len(taken),
@@ -135,31 +140,56 @@ def run(config: Mapping[str, Any], path: Path, *, show_progress: bool, origin: O
             "processes": together.count,
         }
         if together.is_first:
-            if len(targets.tasks) > 1:  # of the best epoch; history.csv and the logs have the means
-                with np.load(folder.validation_file) as best:
-                    metrics["tasks"] = scores_by_task(best["measured"], best["predicted"], targets.tasks, missing=True)
-            if split.test is not None:
-                metrics["test"] = test_scores(network, recipe, split.test, folder, device, metrics["micro_batch"])
+            metrics |= last_scores(network, recipe, task, split, folder, device, metrics["micro_batch"])
             folder.write_metrics(json_values(metrics))
             folder.write_status("done")
             remove_checkpoints(path)
         return together.from_first(metrics)
 
 
-def test_scores(
+def last_scores(
     network: Network,
     recipe: Recipe,
-    test: Measurements,
+    task: Task,
+    split: Split,
     folder: RunFolder,
     device: torch.device,
     micro_batch: int | None,
 ) -> dict[str, Any]:
-    """The scores of the best epoch, whose weights are in the folder, on what neither it nor its choice has seen."""
+    """What is scored once, with the weights of the best epoch, which are in the folder: each of several tasks on the
+    validation rows (`tasks`), and what neither an epoch nor its choice has seen (`test`; of other names, `tests`)."""
+    several = len(task.spec.tasks) > 1
+    if not several and not split.tests:
+        return {}
     network.load_state_dict(load_file(folder.weights_file))
-    targets = load_targets(folder)
+    task = task.with_spec(load_targets(folder))
     at_once = AtOnce(min(AT_ONCE[device.type], micro_batch or AT_ONCE[device.type]))
-    expression, log_probs = predict(network, recipe, recipe.load(test.sequences, device), batch_size=at_once)
-    return score(np.asarray(test.expression), expression, log_probs, targets.bins, targets.residual_sd)
+
+    def outputs_of(rows: Measurements) -> dict[str, np.ndarray]:
+        columns = {name: column_of(rows, name) for name in dict.fromkeys((*network.columns, *recipe.takes))}
+        samples = task.hold_out(recipe, recipe.load(rows.sequences, device, columns=columns))
+        return predict(network, recipe, task, samples, batch_size=at_once)
+
+    found: dict[str, Any] = {}
+    if several:
+        found["tasks"] = task.score_each(split.validation, outputs_of(split.validation))
+    for name, rows in split.tests.items():
+        outputs = outputs_of(rows)
+        scores = task.score(rows, outputs)
+        if name == TEST:
+            found["test"] = scores
+        else:
+            found.setdefault("tests", {})[name] = scores
+        if several:
+            found[f"{name}_tasks"] = task.score_each(rows, outputs)
+    return found
+
+
+def column_of(rows: Measurements, name: str) -> Any:
+    """A column of a dataset; InputError where it has none of that name."""
+    if name not in rows.columns:
+        raise InputError(f"the data have no column {name}; they have {', '.join(rows.columns) or 'none beside these'}")
+    return rows.columns[name]
 
 
 @contextmanager
@@ -203,6 +233,17 @@ def dataset(config: Mapping[str, Any], origin: Origin = LOADED) -> Dataset:
     return factory(config["dataset"], Dataset, where="dataset", origin=origin)()
 
 
+def build_task(config: Mapping[str, Any], origin: Origin = LOADED) -> Task:
+    """The task of a configuration, not fitted yet; that of version 0.1, which had expression alone."""
+    node = config.get("task") or {
+        "_target_": "prixfixe.tasks.expression.Expression",
+        "select": "pearson_r",
+        "bins": config["bins"],
+        "sorted_into": [0.0, 17.0],
+    }
+    return factory(node, Task, where="task", origin=origin)()
+
+
 def build_recipe(config: Mapping[str, Any], origin: Origin = LOADED) -> Recipe:
     """The recipe of a configuration; InputError for values that it refuses, and for an input that no machine holds."""
     try:
@@ -230,7 +271,7 @@ def training_rows(recipe: Recipe, split: Split) -> np.ndarray:
 
 
 def remarks(config: Mapping[str, Any], split: Split, origin: Origin = LOADED) -> list[str]:
-    """What the user should know of a dataset and of what the recipe makes of it, a sentence each."""
+    """What the user should know of a dataset and of what recipe and task make of it, a sentence each."""
     recipe = build_recipe(config, origin)
     name, found = type(recipe).__name__, list(split.warnings)
     if left_out := len(split.train) - len(training_rows(recipe, split)):
@@ -241,88 +282,7 @@ def remarks(config: Mapping[str, Any], split: Split, origin: Origin = LOADED) ->
     if longer := int((np.asarray(split.validation.sequences.lengths) > recipe.longest).sum()):
         cut = recipe.cut_off(longer, len(split.validation), "validation sequences")
         found.append(f"{cut}, as in training; its settings widen that (prixfixe train --cfg job shows them)")
-    if remark := singletons_remark(recipe, split.train.expression):
-        found.append(remark)
-    if config["bins"]["range"] is None and (remark := own_range_remark(split.train)):
-        found.append(remark)
-    return found
-
-
-def singletons_remark(recipe: Recipe, expression: np.ndarray) -> str | None:
-    """That a recipe is asked for the channel is_singleton where integers do not mean singletons."""
-    if not getattr(recipe, "is_singleton", False) or integers_mark_singletons(expression):
-        return None
-    share = float((expression == np.round(expression)).mean())
-    return (
-        f"recipe.is_singleton: the channel is 0 throughout, since integers ({share:.1%} of the expression) do not tell "
-        "sequences seen in one cell here; recipe.is_singleton=false leaves it out"
-    )
-
-
-def own_range_remark(train: Measurements) -> str | None:
-    """That the bins stand for the measurements' own range, where they do: of which tasks, the first few by name."""
-    ranges = []
-    for task, column in zip(train.tasks, measured_columns(train), strict=True):
-        if not spans_sorting_bins(column):
-            low, high = expression_range(column, None)
-            ranges.append(f"{low:.6g} and {high:.6g}, the lowest and the highest {task}")
-    if not ranges:
-        return None
-    more = f"; and so on for {len(ranges) - 3} more tasks" if len(ranges) > 3 else ""
-    others = "[LOW,HIGH]" if len(train.tasks) == 1 else "[[LOW,HIGH],[LOW,HIGH]], a pair a task,"
-    return f"bins: the first and the last stand for {'; '.join(ranges[:3])}{more} (bins.range={others} sets others)"
-
-
-def bins_of(node: Mapping[str, Any], train: Measurements) -> Bins:
-    """The bins of a training set: of several tasks, each has its own range."""
-    columns, given = _ranges_given(node["range"], train)
-    ranges = [expression_range(*one) for one in zip(columns, given, train.tasks, strict=True)]
-    lows, highs = zip(*ranges, strict=True)
-    one = len(ranges) == 1
-    try:
-        return Bins(
-            number=node["number"],
-            shift=node["shift"],
-            sd=node["sd"],
-            low=lows[0] if one else lows,
-            high=highs[0] if one else highs,
-        )
-    except (TypeError, ValueError) as error:
-        raise InputError(f"bins: {error}") from error
-
-
-def _ranges_given(given: Any, train: Measurements) -> tuple[list[np.ndarray], list[Any]]:
-    """What was measured of each task, (m,), and the range that `bins.range` gives its bins, or None."""
-    columns = measured_columns(train)
-    if given is None or not all(isinstance(pair, Sequence) for pair in given):
-        return columns, [given] * len(columns)
-    if len(given) != len(columns):
-        raise InputError(
-            f"bins.range={list(map(list, given))}: one pair of numbers for each of the {len(columns)} tasks "
-            f"({', '.join(train.tasks)}), or one for all"
-        )
-    return columns, list(given)
-
-
-def measured_columns(train: Measurements, rows: np.ndarray | None = None) -> list[np.ndarray]:
-    """The measurements of each task, float64 (m,), without those that are missing. rows: of these rows alone."""
-    expression = np.asarray(train.expression, dtype=np.float64).reshape(len(train), -1)
-    columns = [column[~np.isnan(column)] for column in (expression if rows is None else expression[rows]).T]
-    if nothing := [task for task, column in zip(train.tasks, columns, strict=True) if not len(column)]:
-        raise InputError(f"{nothing[0]} was measured in none of the training sequences: there is nothing to learn")
-    return columns
-
-
-def target_spec(train: Measurements, bins: Bins, rows: np.ndarray | None = None) -> TargetSpec:
-    """The tasks and the standardisation constants of a training set, or of some rows of it: of each task over the rows
-    in which it was measured."""
-    columns = measured_columns(train, rows)
-    std = [float(column.std()) for column in columns]
-    if not all(std):
-        raise InputError(
-            f"every training sequence has the same {train.tasks[int(np.argmin(std))]}: there is nothing to learn"
-        )
-    return TargetSpec(tuple(train.tasks), tuple(float(column.mean()) for column in columns), tuple(std), bins)
+    return [*found, *recipe.remarks(split.train), *build_task(config, origin).remarks(split.train)]
 
 
 def with_precision_used(config: Mapping[str, Any], folder: RunFolder, content: str, precision: str) -> dict[str, Any]:

@@ -19,6 +19,8 @@ import torch.distributed
 from torch import Tensor, nn
 
 from prixfixe.common.errors import InputError
+from prixfixe.contract import Batch
+from prixfixe.data.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,9 @@ class Processes:
     def is_first(self) -> bool:
         return self.rank == 0
 
-    def part(self, chosen: Tensor) -> Tensor:
-        """This process's part of a step's samples, (n,) -> about (n / count,); every sample is in one part."""
-        return chosen.tensor_split(self.count)[self.rank]
+    def part(self, recipe: Recipe, batch: Batch) -> Batch:
+        """This process's part of a step's batch, in whole units of the recipe; every unit is in one part."""
+        return batch if self.count == 1 else recipe.cut(batch, self.count)[self.rank]
 
     def add_up(self, network: nn.Module, loss: Tensor, asked: bool) -> bool | Tensor:
         """Sums the network's gradients and the loss over the processes, in place; whether any of them was asked to

@@ -20,9 +20,10 @@ from prixfixe.common.text import printable
 from prixfixe.contract import FinalBlock
 from prixfixe.data.datasets import Dataset
 from prixfixe.data.recipe import Recipe
-from prixfixe.networks.parts import Origin, factory, judge_all
+from prixfixe.networks.parts import Origin, factory, judge_all, values_of
 from prixfixe.runs.folder import run_name
 from prixfixe.runs.loggers import Logger
+from prixfixe.tasks.task import Task
 from prixfixe.training.optim import Schedule
 from prixfixe.training.scoring import PRECISIONS
 
@@ -67,6 +68,8 @@ class Training(Group):
     micro_batch: Count | None = Field(description="a whole number, at least 1, or null")
     precision: Literal["auto", "fp32", "bf16"] = Field(description=f"choose auto, {' or '.join(PRECISIONS)}")
     compile: Literal["auto"] | StrictBool = Field(description="choose auto, true or false")
+    score_every: Count | None = Field(default=None, description="steps, a whole number, at least 1, or null")
+    patience: Count | None = Field(default=None, description="scorings, a whole number, at least 1, or null")
     checkpoint_minutes: float = Field(ge=0, le=MOST, description="a number, 0 for a checkpoint after every step")
     device: str = Field(description="choose auto, cpu, cuda or cuda:N")
 
@@ -92,6 +95,8 @@ class Optim(Group):
 
 
 class Choices(Group):
+    task: Name = Field(default="expression", description=NAME)
+    dataset: Name | None = Field(default=None, description=NAME)
     recipe: Name = Field(description=NAME)
     first: Name = Field(description=NAME)
     core: Name = Field(description=NAME)
@@ -113,8 +118,9 @@ class Settings(Group):
     seed: int = Field(ge=0, lt=2**63, description=f"a whole number, at least 0 and at most {2**63 - 1}")
     force: int | StrictBool = Field(default=False, description="false, or --force")
     training: Training = Field(description="epochs, batch_size and so on, as conf/train.yaml has them")
-    bins: BinSettings = Field(description="number, shift, sd and range, as conf/train.yaml has them")
-    choices: Choices = Field(description="the names of recipe, first, core and final")
+    task: Part | None = Field(default=None, description=PART)
+    bins: BinSettings | None = Field(default=None, description="number, shift, sd and range, as conf/task/ has them")
+    choices: Choices = Field(description="the names of task, dataset, recipe, first, core and final")
     values: dict[str, Any] | None = Field(default=None, description="values of your own that other settings refer to")
 
 
@@ -127,7 +133,7 @@ def check_settings(config: Mapping[str, Any], origin: Origin) -> None:
     _validated(Settings, config, "")
     judge_all(config, origin)
     find_device(config["training"]["device"])
-    given = config["bins"]["range"] or []
+    given = (config.get("bins") or {}).get("range") or []
     for low, high in given if all(isinstance(pair, list) for pair in given) else [given]:
         if not low < high:
             raise InputError(f"bins.range={given}: the first number must be the lower one")
@@ -137,6 +143,8 @@ def check_settings(config: Mapping[str, Any], origin: Origin) -> None:
     for slot, (kind, given) in CONSTRUCTED.items():
         check_rate(config[slot], slot)
         factory(values_of(config[slot]), kind, where=slot, given=given, origin=origin)
+    if config.get("task") is not None:
+        factory(config["task"], Task, where="task", origin=origin)()
     factory(config["dataset"], Dataset, where="dataset", origin=origin)
     factory(config["optim"]["optimizer"], Optimizer, where="optim.optimizer", given=1, origin=origin)
     factory(config["optim"]["schedule"], Schedule, where="optim.schedule", origin=origin)
@@ -150,11 +158,6 @@ def check_name(setting: str, value: Any) -> None:
         plain_name(value)
     except ValueError as error:
         raise InputError(f"{setting}={_shown(value)}: {NAME}") from error
-
-
-def values_of(node: Mapping[str, Any]) -> dict[str, Any]:
-    """A part's node as its constructor takes it: without the published optimiser and the block's own learning rate."""
-    return {key: value for key, value in node.items() if key not in ("published", "max_lr")}
 
 
 def check_rate(node: Mapping[str, Any], slot: str) -> None:

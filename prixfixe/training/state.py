@@ -19,13 +19,14 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from prixfixe.common.errors import InputError
 from prixfixe.common.files import atomic_path, write_arrays, write_text
-from prixfixe.contract import TargetSpec
+from prixfixe.data.measurements import Measurements
 from prixfixe.networks.network import Network
 from prixfixe.runs.checkpoint import load_checkpoint, save_checkpoint
 from prixfixe.runs.folder import RunFolder
 from prixfixe.runs.lock import check_held
 from prixfixe.runs.reader import CheckpointFacts, problem
 from prixfixe.runs.targets import save_targets
+from prixfixe.tasks.task import Task
 
 PREDICTED = "predicted"  # the name of the best epoch's predictions among the best tensors
 
@@ -34,29 +35,31 @@ PREDICTED = "predicted"  # the name of the best epoch's predictions among the be
 class TrainingState:
     """How far a run is and what came out so far.
 
-    losses: the sum of the epoch's losses. best: the weights of the best epoch and its validation predictions, on the
-    CPU.
+    losses: the sum of the losses since the last scoring. every: the steps between two scorings. best: the weights of
+    the best epoch and its validation predictions, on the CPU.
     """
 
     network: Network
     optimizer: Optimizer
     scheduler: LRScheduler
     losses: Tensor
+    task: Task
+    every: int
     best: dict[str, Tensor] = field(default_factory=dict)
     account: Account = field(default_factory=lambda: Account())
 
-    def keep_best(
-        self, scores: Mapping[str, Any], predicted: np.ndarray, residual_sd: tuple[float, ...] | None
-    ) -> None:
-        """Makes this epoch the best one."""
-        self.account.best = {**scores, "best_epoch": self.account.epoch}
-        self.account.residual_sd = None if residual_sd is None else list(residual_sd)
+    def keep_best(self, scores: Mapping[str, Any], outputs: Mapping[str, np.ndarray], task: Task, epoch: int) -> None:
+        """Makes the network as it is the best one. task: calibrated."""
+        self.account.best = {**scores, "best_epoch": epoch}
+        sds = task.spec.residual_sd
+        self.account.residual_sd = None if sds is None else list(sds)
         self.best = {
             name: tensor.detach().cpu().clone().contiguous() for name, tensor in self.network.state_dict().items()
         }
-        self.best[PREDICTED] = torch.from_numpy(predicted)
+        if task.predicts is not None:
+            self.best[PREDICTED] = torch.from_numpy(outputs[task.predicts])
 
-    def write_results(self, folder: RunFolder, measured: np.ndarray, targets: TargetSpec) -> None:
+    def write_results(self, folder: RunFolder, held_out: Measurements) -> None:
         """history.csv and, of the best epoch, targets.json, weights.safetensors and validation.npz. BusyError where
         another process has taken the folder over."""
         check_held(folder.path)
@@ -64,12 +67,14 @@ class TrainingState:
             write_text(folder.history_file, as_csv(self.account.history), follow=False)
         if self.best:
             sds = self.account.residual_sd
-            save_targets(folder, replace(targets, residual_sd=None if sds is None else tuple(sds)))
+            spec = replace(self.task.spec, residual_sd=None if sds is None else tuple(sds))
+            save_targets(folder, self.task.with_spec(spec))
             weights = {name: tensor for name, tensor in self.best.items() if name != PREDICTED}
             with atomic_path(folder.weights_file, follow=False) as temporary:
                 temporary.write_bytes(save(weights))
-            arrays = {"measured": measured, "predicted": self.best[PREDICTED].numpy()}
-            write_arrays(folder.validation_file, follow=False, **arrays)
+            if PREDICTED in self.best:
+                arrays = {"measured": self.task.measured(held_out), "predicted": self.best[PREDICTED].numpy()}
+                write_arrays(folder.validation_file, follow=False, **arrays)
 
     def save(self, folder: Path, processes: int) -> None:
         """Writes a checkpoint. processes: how many train this run together."""
@@ -151,15 +156,18 @@ class TrainingState:
             return f"its account holds {min(unknown)}"
         epoch, history, best = account["epoch"], account["history"], account["best"]
         first = (epoch - 1) * steps_per_epoch
-        if account["step"] != step or epoch > epochs or not first <= step <= first + steps_per_epoch:
+        if account["step"] != step or epoch > epochs + 1 or not first <= step <= first + steps_per_epoch:
             return f"step {account['step']} of epoch {epoch} is none of this run"
+        scored = account.get("scored_step", 0)
         if (
-            len(history) >= epoch
+            scored > step
+            or len(history) != -(-scored // self.every)
             or bool(best) != bool(history)
             or any(row.keys() != history[0].keys() for row in history)
         ):
             return "its history is not that of its epochs"
-        if best and not (type(best.get("best_epoch")) is int and isinstance(best.get("pearson_r"), float | int)):
+        chosen_by = best.get(self.task.select.name)
+        if best and not (type(best.get("best_epoch")) is int and isinstance(chosen_by, float | int)):
             return "its best epoch is none"
         if not _alike(facts["param_groups"], self.optimizer.state_dict()["param_groups"]):
             return "its optimizer is another"
@@ -180,7 +188,9 @@ class TrainingState:
         network, kept = _below("network.", tensors), _below("best.", tensors)
         if tensors["losses"].shape != self.losses.shape:
             return "its losses are none"
-        if bool(kept) != bool(best) or (kept and kept.pop(PREDICTED).shape != predicted):
+        held_out = kept.pop(PREDICTED, None)
+        shape = predicted if best and self.task.predicts is not None else None
+        if bool(kept) != bool(best) or (None if held_out is None else held_out.shape) != shape:
             return "its best predictions are not those of the validation set"
         if kept and {name: tensor.shape for name, tensor in kept.items()} != {
             name: tensor.shape for name, tensor in network.items()
@@ -204,6 +214,8 @@ class Account:
     best: dict[str, Any] = field(default_factory=dict)
     residual_sd: list[float] | None = None  # of the best epoch; see TargetSpec
     history: list[dict[str, Any]] = field(default_factory=list)
+    scored_step: int = 0  # the last step after which the network was scored
+    since_best: int = 0  # scorings
 
 
 def _alike(given: Any, known: Any) -> bool:

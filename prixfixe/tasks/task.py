@@ -1,0 +1,134 @@
+"""What was measured, and how predictions of it are judged: the base of tasks, one class a file of `conf/task/`."""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from torch import Tensor
+
+from prixfixe.common.errors import InputError
+from prixfixe.contract import Batch, InputSpec, Prediction, Spec, TargetSpec
+from prixfixe.tasks.scores import Score, by_name
+
+if TYPE_CHECKING:
+    from prixfixe.data.measurements import Measurements
+    from prixfixe.data.recipe import Recipe, Samples
+
+Scores = dict[str, Any]
+
+
+class Task(ABC):
+    """Base of tasks. A task is fitted to the training rows (`fitted`) before a network is built for it.
+
+    name: as in `conf/task/`. scores: what it is judged by, in the order of their columns.
+    select: the score that chooses the best epoch.
+    predicts: the output that `prixfixe predict` writes and that ranks compare; None where there is none a row.
+    columns: of the data, what it reads beside the sequences and `expression`.
+    needs: keys that the recipe must give.
+    spec: what it has found in the training rows.
+    """
+
+    name: ClassVar[str]
+    scores: ClassVar[tuple[Score, ...]]
+    predicts: ClassVar[str | None] = None
+    columns: ClassVar[tuple[str, ...]] = ()
+    needs: ClassVar[tuple[str, ...]] = ()
+    spec: TargetSpec
+
+    def __init__(self, *, select: str) -> None:
+        if select not in by_name(self.scores):
+            raise InputError(f"task.select={select}: choose one of {', '.join(by_name(self.scores))}")
+        self.select = by_name(self.scores)[select]
+
+    def fitted(self, train: Measurements, rows: np.ndarray | None = None) -> Task:
+        """The task with the constants of a training set, or of some rows of it. InputError where there is nothing to
+        learn."""
+        return self.with_spec(replace(self.find(train, rows), columns=train.column_specs()))
+
+    def with_spec(self, spec: TargetSpec) -> Task:
+        """The task with constants that were found before, as targets.json holds them."""
+        other = copy.copy(self)
+        other.spec = spec
+        return other
+
+    @abstractmethod
+    def find(self, train: Measurements, rows: np.ndarray | None) -> TargetSpec:
+        """The constants of the training rows: `spec`."""
+
+    @property
+    @abstractmethod
+    def keys(self) -> Mapping[str, Spec]:
+        """The keys that `targets` puts into a batch."""
+
+    @abstractmethod
+    def outputs(self, inputs: InputSpec) -> Mapping[str, Spec]:
+        """The outputs that a final block must give. inputs: the recipe's."""
+
+    def optional_outputs(self, inputs: InputSpec) -> Mapping[str, Spec]:
+        """The outputs that are scored where a final block gives them."""
+        return {}
+
+    @abstractmethod
+    def targets(self, samples: Samples, rows: Tensor, reverse: Tensor) -> Batch:
+        """What was measured of some rows, int64 (B,), as the keys of a batch.
+
+        reverse: bool (B,), which of them are fed as their reverse complement.
+        """
+
+    @abstractmethod
+    def combine(self, predictions: Sequence[Prediction], batches: Sequence[Batch]) -> dict[str, Tensor]:
+        """One output a row from those of the views (strands) of the same rows: what is kept, and scored."""
+
+    def ensemble(self, members: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        """One output a row from those of several networks: their mean."""
+        return {name: np.mean([member[name] for member in members], axis=0) for name in members[0]}
+
+    def hold_out(self, recipe: Recipe, samples: Samples) -> Samples:
+        """Held-out samples with what is drawn of them once, so that every epoch and every network is scored on the
+        same."""
+        return samples
+
+    def asks_for_training_rows(self, outputs: Mapping[str, np.ndarray]) -> bool:
+        """Whether outputs can be scored only with those of some training rows beside them; see `calibrated`."""
+        return False
+
+    def calibrated(self, measured: np.ndarray, outputs: Mapping[str, np.ndarray]) -> Task:
+        """The task with what outputs of training rows say of how far a prediction is off."""
+        return self
+
+    @abstractmethod
+    def score(self, held_out: Measurements, outputs: Mapping[str, np.ndarray]) -> Scores:
+        """The scores of the outputs of held-out rows, and `n`, how many were scored. NaN where a score has no value."""
+
+    def score_each(self, held_out: Measurements, outputs: Mapping[str, np.ndarray]) -> dict[str, Scores]:
+        """The same of each of several tasks by its name; {} of a single one."""
+        return {}
+
+    def measured(self, held_out: Measurements) -> np.ndarray:
+        """What outputs of `predicts` are compared with, as a run keeps it: (n,) or (n, tasks)."""
+        return np.asarray(held_out.expression)
+
+    def remarks(self, train: Measurements) -> list[str]:
+        """What the user should know of what was measured, a sentence each."""
+        return []
+
+
+def measured_columns(train: Measurements, rows: np.ndarray | None = None) -> list[np.ndarray]:
+    """The measurements of each task, float64 (m,), without those that are missing. rows: of these rows alone."""
+    expression = np.asarray(train.expression, dtype=np.float64).reshape(len(train), -1)
+    chosen = expression if rows is None else expression[rows]
+    columns = [column[~np.isnan(column)] for column in chosen.T]
+    for task, column in zip(train.tasks, columns, strict=True):
+        if not len(column):
+            raise InputError(f"{task} was measured in none of the training sequences: there is nothing to learn")
+    return columns
+
+
+def per_task(expression: np.ndarray, tasks: Sequence[str]) -> list[tuple[str, np.ndarray]]:
+    """(n,) or (n, tasks) as one array (n,) a task, by its name."""
+    return list(zip(tasks, np.asarray(expression).reshape(len(expression), -1).T, strict=True))
