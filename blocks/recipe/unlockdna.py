@@ -59,7 +59,7 @@ class UnlockDNA(Recipe):
         plus = place(codes[:, self.head :], insert, -before, self.width)
         return torch.cat([plus, reverse_complement(plus)], dim=1), torch.full_like(lengths, 2 * self.width)
 
-    def encode(self, samples: Samples, Spec, rows: Tensor, reverse: Tensor, generator: torch.Generator | None) -> Batch:
+    def encode(self, samples: Samples, rows: Tensor, reverse: Tensor, generator: torch.Generator | None) -> Batch:
         tokens = samples.codes.index_select(0, rows)
         mask = self.mask_of(samples, rows, tokens, generator)
         return {"x": one_hot(tokens.masked_fill(mask, MASK), 6), "tokens": tokens, "mask": mask}

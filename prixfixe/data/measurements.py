@@ -32,8 +32,8 @@ class Measurements:
     regions: int64, shape (n, 3), where the sequences lie in a genome, where the data say so: a number for the
     chromosome, the first position and the one after the last; a row of -1 where that is not known.
     remarks: what the user should know of how the data were read, a sentence each.
-    columns: what else is known of every row, by name: arrays (n, ...) of numbers or words, further sequences, or sources
-    that give rows by number. A part that needs one asks for it by its name.
+    columns: what else is known of every row, by name: arrays (n, ...) of numbers or words, further sequences, or
+    sources that give rows by number. A part that needs one asks for it by its name.
     """
 
     sequences: Sequences

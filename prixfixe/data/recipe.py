@@ -1,4 +1,5 @@
-"""What every recipe shares: from columns to batches, on the device, without per-item Python; and the steps of an epoch."""
+"""What every recipe shares: from columns to batches, on the device, without per-item Python; and the steps of an
+epoch."""
 
 from __future__ import annotations
 
@@ -92,8 +93,8 @@ class Samples:
 class Recipe(ABC):
     """A data processor and how it feeds the trainer.
 
-    Subclasses set `inputs` and give `encode`; they override `fits`, `window`, `derived` and `auxiliary_heads` where they
-    need to, and `epoch`, `steps` and `unit` where rows belong together.
+    Subclasses set `inputs` and give `encode`; they override `fits`, `window`, `derived` and `auxiliary_heads` where
+    they need to, and `epoch`, `steps` and `unit` where rows belong together.
 
     views: how many inputs a sequence has: 2 where each strand is fed by itself, 1 where both stand in one input.
     samples_per_sequence: how many training samples a sequence is. With 2 views and 2 samples each strand is a sample of
@@ -160,8 +161,8 @@ class Recipe(ABC):
     # masks, of recipes that have them filled in
 
     def mask_of(self, samples: Samples, rows: Tensor, codes: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Which positions of some rows are masked: bool, as `codes`, (B, L). Drawn anew in training; at scoring as drawn
-        once (`with_masks`), or else none."""
+        """Which positions of some rows are masked: bool, as `codes`, (B, L). Drawn anew in training; at scoring as
+        drawn once (`with_masks`), or else none."""
         if "mask" in samples.columns:
             return samples["mask"][rows]
         if generator is None or not self.mask_share:
@@ -267,8 +268,8 @@ class GroupedRecipe(Recipe):
     """Base of recipes whose steps hold rows of one group, such as the people in whom a gene was measured (Drusinsky et
     al. 2026).
 
-    group: the column of groups. Every epoch draws, of each group, whole steps of `batch_size` different rows (of a group
-    of fewer, all of them in one step), and then the order of all steps.
+    group: the column of groups. Every epoch draws, of each group, whole steps of `batch_size` different rows (of a
+    group of fewer, all of them in one step), and then the order of all steps.
     """
 
     group: str = "group"

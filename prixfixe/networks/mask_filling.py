@@ -18,10 +18,10 @@ class MaskFilling(AuxiliaryHead):
     def __init__(self, features: InputSpec, *, positions: int, weight: float) -> None:
         super().__init__()
         self.positions, self.weight = positions, weight
-        self.nucleotide = Conv1d(features.channels, 4, kernel_size=1)
+        self.nucleotide = Conv1d(features.channels, features.tokens, kernel_size=1)
 
     def forward(self, features: Tensor) -> Tensor:
-        logits = self.nucleotide(features)  # (B, 4, L)
+        logits = self.nucleotide(features)  # (B, tokens, L)
         return (
             logits if logits.shape[2] == self.positions else F.interpolate(logits, size=self.positions, mode="nearest")
         )

@@ -191,7 +191,7 @@ def build(recipe: Recipe, parts: Mapping[str, Mapping[str, Any]], task: Task, *,
         core,
         final,
         in_core=in_core,
-        auxiliary=recipe.auxiliary_heads(positions),
+        auxiliary=recipe.auxiliary_heads(positions) if task.with_auxiliary else {},
         columns=known.columns_asked_for,
         mapped=mapped,
     )
@@ -253,8 +253,8 @@ class Keys:
                         continue
                     if not isinstance(block, Block) or type(block).map_key is Block.map_key:
                         raise ContractError(
-                            f"{who[slot]} needs {key}, which has one value a position, but {who[before]} turns {length} "
-                            f"positions into {after} and does not map it (Block.map_key): choose another of the two"
+                            f"{who[slot]} needs {key}, which has one value a position, but {who[before]} turns "
+                            f"{length} positions into {after} and does not map it (Block.map_key): choose another"
                         )
                     found.setdefault(before, []).append(key)
         return found

@@ -18,10 +18,10 @@ from prixfixe.tasks.task import Task
 
 
 def save_targets(folder: RunFolder, task: Task) -> None:
-    """Writes a fitted task: `tasks`, `mean`, `std` and `residual_sd`, one a task each; `bins`, whose `low` and `high` are
-    one number or one a task; `constants` and `columns`; and of the task its name, its `scores` and which of them
-    selects, so that results need none of its code. `residual_sd` is null where none is known, and so is one that is not
-    finite."""
+    """Writes a fitted task: `tasks`, `mean`, `std` and `residual_sd`, one a task each; `bins`, whose `low` and
+    `high` are one number or one a task; `constants` and `columns`; and of the task its name, its `scores` and which
+    of them selects, so that results need none of its code. `residual_sd` is null where none is known, and so is one
+    that is not finite."""
     spec = task.spec
     columns = {name: [list(one.shape), str(one.dtype).removeprefix("torch.")] for name, one in spec.columns.items()}
     content = {

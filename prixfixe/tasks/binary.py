@@ -61,7 +61,8 @@ class Binary(Task):
         return {"probability": torch.stack([p["logit"].double().sigmoid() for p in predictions]).mean(0)}
 
     def score(self, held_out: Measurements, outputs: Mapping[str, np.ndarray]) -> Scores:
-        """The means over tasks; a task without a label in these rows adds nothing. `n` is the labels' number of rows."""
+        """The means over tasks; a task without a label in these rows adds nothing. `n` is the labels' number of
+        rows."""
         each = self._each(held_out, outputs)
         some = [scores for scores in each.values() if scores["n"]]
         means = {}

@@ -103,8 +103,8 @@ def spans(expression: np.ndarray, sorted_into: Sequence[float] | None) -> bool:
     """Whether measurements, (n,), are in the bins of a cell sorting: all within them, over more than half of them.
 
     sorted_into: the first and the last bin; None is no sorting. The random and the designed yeast promoters (Rafi et
-    al. 2024; Vaishnav et al. 2022) span all of 0..17, and so few as 20 promoters still more than half. Values of another
-    kind may lie within such bins, too: shares, or counts as logarithms.
+    al. 2024; Vaishnav et al. 2022) span all of 0..17, and so few as 20 promoters still more than half. Values of
+    another kind may lie within such bins, too: shares, or counts as logarithms.
     """
     if sorted_into is None or not len(expression):
         return False

@@ -31,6 +31,7 @@ class Masked(Task):
     name = "masked"
     scores: ClassVar[tuple[Score, ...]] = MASKED
     needs = ("tokens", "mask")
+    with_auxiliary = False  # filling masks in is the task
     keys: Mapping[str, Spec] = {}
 
     def __init__(self, *, select: str, seed: int) -> None:

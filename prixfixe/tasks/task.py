@@ -29,7 +29,7 @@ class Task(ABC):
     select: the score that chooses the best epoch.
     predicts: the output that `prixfixe predict` writes and that ranks compare; None where there is none a row.
     columns: of the data, what it reads beside the sequences and `expression`.
-    needs: keys that the recipe must give.
+    needs: keys that the recipe must give. with_auxiliary: whether the recipe's auxiliary heads are trained along.
     spec: what it has found in the training rows.
     """
 
@@ -38,6 +38,7 @@ class Task(ABC):
     predicts: ClassVar[str | None] = None
     columns: ClassVar[tuple[str, ...]] = ()
     needs: ClassVar[tuple[str, ...]] = ()
+    with_auxiliary: ClassVar[bool] = True
     spec: TargetSpec
 
     def __init__(self, *, select: str) -> None:
