@@ -9,6 +9,7 @@ import copy
 import functools
 import importlib
 import itertools
+import json
 import re
 import types
 import typing
@@ -24,57 +25,38 @@ from torch import Tensor, nn
 
 from prixfixe.common.paths import conf_folder
 from prixfixe.contract import Block, InputSpec
-from prixfixe.menu.check import example, targets, violations
-from prixfixe.menu.parts import Part, defaults, menu
+from prixfixe.menu.check import example_rows, example_task, loaded, violations
+from prixfixe.menu.parts import Part, grid, menu, pairing, values_beside
 from prixfixe.networks.network import build, learning_rate_groups
 from prixfixe.runs.folder import SLOTS
 from prixfixe.training.experiment import build_optimizer, build_recipe
+from prixfixe.training.scoring import predict
 
 PARTS = menu()
 NAMES = {slot: [part.name for part in PARTS if part.slot == slot] for slot in SLOTS}
-GRID = list(itertools.product(*([name for name in NAMES[slot] if name in PUBLISHED_PARTS] for slot in SLOTS)))
-
-
-def pairing(part: Part) -> dict[str, str]:
-    """The choice of every slot beside which a part is tested: slot -> name."""
-    named: dict[str, str] = {}
-    if part.name not in PUBLISHED_PARTS:
-        named = next(filter(None, (of_its_own(part), *of_experiments(part))), {})
-    return defaults() | named | {part.slot: part.name}
-
-
-def of_its_own(part: Part) -> dict[str, str]:
-    """What the first line with a command in a part's YAML chooses."""
-    command = re.search(r"^#.*prixfixe train (.*)$", part.file.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    words = [word.partition("=") for word in command[1].split()] if command else []
-    return {slot: name for slot, _, name in words if slot in SLOTS}
-
-
-def of_experiments(part: Part) -> Iterator[dict[str, str]]:
-    """What the experiments choose that choose this part."""
-    for file in sorted((conf_folder() / "experiment").glob("*.yaml")):
-        entries = yaml.safe_load(file.read_text(encoding="utf-8")).get("defaults", [])
-        choices = {}
-        for entry in entries:
-            if isinstance(entry, dict):
-                [(group, name)] = entry.items()
-                choices[group.removeprefix("override ").strip("/")] = name
-        if choices.get(part.slot) == part.name:
-            yield {slot: name for slot, name in choices.items() if slot in SLOTS}
+GRID = list(itertools.product(*(grid()[slot] for slot in SLOTS)))
 
 
 @functools.cache
-def composed(*choices: str) -> dict[str, Any]:
-    return demo(*choices)
+def composed(*overrides: str) -> dict[str, Any]:
+    return compose("experiment=demo", *overrides)
+
+
+def beside(part: Part) -> list[str]:
+    """The overrides that choose what a part is tested beside; a dataset of a file is stood for by its twin."""
+    choices = pairing(part)
+    if (conf_folder() / "dataset" / f"simulated_{choices['dataset']}.yaml").exists():
+        choices["dataset"] = f"simulated_{choices['dataset']}"
+    values = [f"{setting}={json.dumps(value)}" for setting, value in values_beside(part).items()]
+    return [*(f"{group}={name}" for group, name in choices.items()), *values]
 
 
 def small(part: Part) -> dict[str, Any]:
     """A demo-sized network with the part in it."""
-    choices = pairing(part)
     if part in PARTS:
-        return copy.deepcopy(composed(*choices.values()))
-    in_its_place = choices | {part.slot: defaults()[part.slot]}
-    return copy.deepcopy({**composed(*in_its_place.values()), part.slot: part.node})
+        return copy.deepcopy(composed(*beside(part)))
+    others = [override for override in beside(part) if not override.startswith(f"{part.slot}=")]
+    return copy.deepcopy({**composed(*others), part.slot: part.node})
 
 
 def name_of(value: Any) -> str:
@@ -88,25 +70,35 @@ def test_part_keeps_the_contract(part: Part) -> None:
 
 @pytest.mark.parametrize("part", [p for p in PARTS if p.slot != "recipe"], ids=name_of)
 def test_part_builds_at_published_size(part: Part) -> None:
-    config = compose(*(f"{slot}={name}" for slot, name in pairing(part).items()))
-    assert build(build_recipe(config), config, targets()).parameter_count() > 0
+    config = compose(*beside(part))
+    recipe = build_recipe(config)
+    assert build(recipe, config, example_rows(config, recipe)[0]).parameter_count() > 0
 
 
 def test_the_grid_has_81_combinations() -> None:
     assert len(GRID) == 81 and {name for choices in GRID for name in choices} == set(PUBLISHED_PARTS)
 
 
-OTHERS = [tuple(pairing(part)[slot] for slot in SLOTS) for part in PARTS if part.name not in PUBLISHED_PARTS]
+OTHERS = [part for part in PARTS if part.name not in PUBLISHED_PARTS]
 
 
-@pytest.mark.parametrize("choices", [*GRID, *OTHERS], ids="+".join)
+@pytest.mark.parametrize("choices", GRID, ids="+".join)
 def test_every_combination_takes_a_step(choices: tuple[str, ...]) -> None:
-    config = demo(*choices)
+    takes_a_step(demo(*choices))
+
+
+@pytest.mark.parametrize("part", OTHERS, ids=name_of)
+def test_every_other_part_takes_a_step(part: Part) -> None:
+    takes_a_step(small(part))
+
+
+def takes_a_step(config: dict[str, Any]) -> None:
     torch.manual_seed(0)
     recipe = build_recipe(config)
-    network = build(recipe, config, targets())
+    task, rows = example_rows(config, recipe)
+    network = build(recipe, config, task)
     optimizer, scheduler = build_optimizer(network, config, steps=10)
-    _, batch = example(recipe)
+    _, batch = loaded(recipe, task, rows, network)
     before = {name: value.clone() for name, value in network.named_parameters()}
     loss = network.loss(network(batch), batch)
     loss.backward()
@@ -200,22 +192,22 @@ def behaviour(config: Mapping[str, Any]) -> dict[str, Any]:
     scoring."""
     torch.manual_seed(0)
     recipe = build_recipe(config)
-    network = build(recipe, config, targets())
-    samples, batch = example(recipe)
+    task, rows = example_rows(config, recipe)
+    network = build(recipe, config, task)
+    samples, batch = loaded(recipe, task, rows, network)
     torch.manual_seed(1)
     network.train()
     loss = network.loss(network(batch), batch)
-    network.eval()
-    with torch.no_grad():
-        scores = [network(views[0]).expression for views in recipe.scoring_batches(samples, 8)]
+    scores = predict(network, recipe, task, task.hold_out(recipe, samples), batch_size=8)
     rates = [group["max_lr"] for group in learning_rate_groups(network, config)]
     often = torch.arange(len(samples) * recipe.samples_per_sequence).repeat(20)  # for what is drawn by chance
+    generator = torch.Generator().manual_seed(1)
     return {
-        "draws": recipe.training_batch(samples, often, targets().bins, torch.Generator().manual_seed(1)),
+        "draws": recipe.training_batch(samples, often, task, generator, network.columns),
         "batch": batch,
         "weights": dict(network.named_parameters()),
         "loss": loss,
-        "scores": scores,
+        "scores": {name: torch.from_numpy(output) for name, output in scores.items()},
         "rates": rates,
         "fits": torch.tensor(recipe.fits(torch.arange(400).numpy())),
     }
@@ -274,7 +266,7 @@ def test_no_dead_optimiser_knob(recipe: str, optim: str) -> None:
     base = compose(f"recipe={recipe}", f"optim={optim}", "experiment=demo", "core=proformer")
 
     def trajectory(config: dict[str, Any]) -> Any:
-        network = build(build_recipe(config), config, targets())
+        network = build(build_recipe(config), config, example_task())
         optimizer, scheduler = build_optimizer(network, config, steps=40)
         rates = []
         for _ in range(40):
@@ -390,10 +382,11 @@ def strange(folder: Path, name: str) -> Part:
 
 def test_a_core_that_changes_the_length_is_tested_beside_the_parts_that_its_yaml_names(tmp_path: Path) -> None:
     part = strange(tmp_path, "Pooling")
-    assert pairing(part) == {"recipe": "bhi", "first": "conv", "core": "strange", "final": "mlp"}
+    slots = {"recipe": "bhi", "first": "conv", "core": "strange", "final": "mlp"}
+    assert pairing(part) == {"task": "expression", "dataset": "simulated", **slots}
     config = small(part)
     assert list(violations(config)) == []
-    network = build(build_recipe(config), config, targets())
+    network = build(build_recipe(config), config, example_task())
     assert network.core(torch.zeros(1, 32, 110)).shape == (1, 32, 55)
 
 
@@ -411,14 +404,17 @@ def test_knobs_of_every_type_are_found_where_they_do_nothing(tmp_path: Path) -> 
     ]
 
 
-def test_a_part_that_an_experiment_chooses_is_tested_beside_that_experiments(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "experiment").mkdir()
+def test_a_part_that_an_experiment_chooses_is_tested_beside_that_experiments(tmp_path: Path) -> None:
+    for folder in ("experiment", "core"):
+        (tmp_path / folder).mkdir()
     (tmp_path / "experiment" / "a.yaml").write_text("defaults:\n  - grid81\n  - override /core: bilstm\n")
     chosen = "defaults:\n  - override /recipe: unlockdna\n  - override /core: new\n  - override /optim: published\n"
     (tmp_path / "experiment" / "b.yaml").write_text(chosen)
-    monkeypatch.setattr("test_contract.conf_folder", lambda: tmp_path)
-    (tmp_path / "new.yaml").write_text("_target_: test_contract.Pooling\n")
-    part = Part("core", "new", tmp_path / "new.yaml", {})
-    assert pairing(part) == {"recipe": "unlockdna", "first": "conv", "core": "new", "final": "soft_bins"}
+    part = Part("core", "new", tmp_path / "core" / "new.yaml", {})
+    part.file.write_text("_target_: test_contract.Pooling\n")
+    assert {slot: pairing(part)[slot] for slot in SLOTS} == {
+        "recipe": "unlockdna",
+        "first": "conv",
+        "core": "new",
+        "final": "soft_bins",
+    }

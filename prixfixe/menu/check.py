@@ -4,6 +4,8 @@ one."""
 from __future__ import annotations
 
 import copy
+import functools
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,43 +15,50 @@ from torch.nn.modules.module import register_module_forward_hook
 
 from prixfixe.common.errors import InputError
 from prixfixe.contract import Batch, TargetSpec, shape_in_words
+from prixfixe.data.datasets import Dataset
+from prixfixe.data.measurements import Measurements
 from prixfixe.data.recipe import Recipe, Samples
 from prixfixe.data.sequences import Sequences
 from prixfixe.menu.parts import Part, partners
 from prixfixe.networks.network import Network, build
-from prixfixe.networks.parts import OWN
+from prixfixe.networks.parts import OWN, factory
 from prixfixe.tasks.bins import Bins
 from prixfixe.tasks.expression import Expression
 from prixfixe.tasks.task import Task
-from prixfixe.training.experiment import build_recipe
+from prixfixe.training.experiment import build_recipe, build_task
+from prixfixe.training.scoring import predict
 
-SEQUENCES = 6
+SEQUENCES = 6  # that a network is tried on
+FEW_ROWS = 60  # of a simulated dataset
 
 
-def violations(config: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """What is wrong with a network of these four parts, a sentence each; nothing where the contract is kept.
+def violations(config: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with a network of a configuration's parts, task and data, a sentence each; nothing where the
+    contract is kept.
 
     1. It builds, shapes fit. 2. Predictions and loss are finite. 3. Every parameter gets a gradient. 4. The batch is
-       not
-    changed. 5. The state goes to another network and predicts the same. 6. In eval mode a sequence's prediction does
-    not depend on the rest of its batch.
+    not changed. 5. The state goes to another network and predicts the same. 6. In eval mode a sequence's prediction
+    does not depend on the rest of its batch.
     """
     torch.manual_seed(0)
     try:
         recipe = build_recipe(config, OWN)
-        network = build(recipe, config, example_task(), origin=OWN)
+        task, rows = example_rows(config, recipe)
+        network = build(recipe, config, task, origin=OWN)
     except Exception as error:
         yield _reason(error)
         return
     try:
-        yield from _broken_rules(config, recipe, network)
+        yield from _broken_rules(config, recipe, task, rows, network)
     except Exception as error:
         yield f"it cannot be trained and scored: {_reason(error)}"
 
 
-def _broken_rules(config: Mapping[str, Mapping[str, Any]], recipe: Recipe, network: Network) -> Iterator[str]:
+def _broken_rules(
+    config: Mapping[str, Any], recipe: Recipe, task: Task, rows: Measurements, network: Network
+) -> Iterator[str]:
     """Rules 2 to 6, of a network that builds."""
-    samples, batch = example(recipe)
+    samples, batch = loaded(recipe, task, rows, network)
     before = {key: value.clone() for key, value in batch.items()}
     network.train()
     prediction = network(batch)
@@ -59,7 +68,7 @@ def _broken_rules(config: Mapping[str, Mapping[str, Any]], recipe: Recipe, netwo
     if loss.ndim != 0:
         yield f"the loss must be one number, but has the shape {tuple(loss.shape)}"
         return
-    if not (torch.isfinite(prediction.expression).all() and torch.isfinite(loss)):
+    if not all(torch.isfinite(output).all() for output in (*prediction.outputs.values(), loss)):
         yield "the prediction or the loss is not finite on ordinary sequences"
         return
     loss.backward()
@@ -68,16 +77,47 @@ def _broken_rules(config: Mapping[str, Mapping[str, Any]], recipe: Recipe, netwo
             shape = tuple(parameter.shape)
             yield f"parameter {name} {shape} gets no gradient: nothing that it computes reaches the loss"
 
-    together = expressions(network, recipe, samples, SEQUENCES)
-    twin = build(recipe, config, example_task(), origin=OWN)
+    held_out = task.hold_out(recipe, samples)
+    together = predict(network, recipe, task, held_out, batch_size=SEQUENCES)
+    twin = build(recipe, config, task, origin=OWN)
     twin.load_state_dict(copy.deepcopy(network.state_dict()))
-    if not torch.equal(together, expressions(twin, recipe, samples, SEQUENCES)):
+    again = predict(twin, recipe, task, held_out, batch_size=SEQUENCES)
+    alone = predict(network, recipe, task, held_out, batch_size=1)
+    if not all(np.array_equal(together[name], again[name]) for name in together):
         yield (
             "the state dict does not hold all that decides a prediction: a network that loads it predicts something "
             "else"
         )
-    if not torch.allclose(together, expressions(network, recipe, samples, 1), rtol=1e-3, atol=1e-3):
+    if not all(np.allclose(together[name], alone[name], rtol=1e-3, atol=1e-3) for name in together):
         yield "in eval mode a sequence's prediction depends on the other sequences of its batch"
+
+
+def example_rows(config: Mapping[str, Any], recipe: Recipe) -> tuple[Task, Measurements]:
+    """The task of a configuration, fitted to a few rows of its dataset, and SEQUENCES of these that the recipe
+    takes."""
+    rows = _few_rows(json.dumps(config["dataset"]))
+    fitting = np.flatnonzero(recipe.fits(np.asarray(rows.sequences.lengths)))
+    if len(fitting) < SEQUENCES:
+        raise InputError(f"recipe {type(recipe).__name__} takes {len(fitting)} of the dataset's {len(rows)} first rows")
+    return build_task(config, OWN).fitted(rows, fitting), rows[fitting[:SEQUENCES]]
+
+
+@functools.cache
+def _few_rows(dataset: str) -> Measurements:
+    """The training rows of a dataset, of a simulated one a few. dataset: its node as JSON."""
+    node = json.loads(dataset)
+    small = {"size": min(node["size"], FEW_ROWS)} if "size" in node else {}
+    return factory({**node, **small}, Dataset, where="dataset", origin=OWN)().read().train
+
+
+def loaded(recipe: Recipe, task: Task, rows: Measurements, network: Network) -> tuple[Samples, Batch]:
+    """Some rows on the CPU, and a training batch of all of them."""
+    wanted = dict.fromkeys((*network.columns, *recipe.takes, *task.columns))
+    columns = {name: rows.columns[name] for name in wanted}
+    samples = recipe.load(rows.sequences, torch.device("cpu"), rows.expression, columns=columns)
+    chosen = torch.arange(len(rows) * recipe.samples_per_sequence)
+    generator = torch.Generator().manual_seed(1)
+    return samples, recipe.training_batch(samples, chosen, task, generator, network.columns)
 
 
 def _reason(error: Exception) -> str:
@@ -103,12 +143,6 @@ def example_task(spec: TargetSpec | None = None) -> Task:
     return task.with_spec(spec or TargetSpec(("expression",), (11.0,), (2.0,), Bins()))
 
 
-@torch.no_grad()
-def expressions(network: Network, recipe: Recipe, samples: Samples, batch_size: int) -> torch.Tensor:
-    network.eval()
-    return torch.cat([network(views[0]).expression for views in recipe.scoring_batches(samples, batch_size)])
-
-
 def describe_part(part: Part, parts: Sequence[Part]) -> tuple[str, str, str]:
     """What a part takes, gives and how many parameters it has, beside the default choices of the other slots. Nothing
     is computed."""
@@ -118,7 +152,7 @@ def describe_part(part: Part, parts: Sequence[Part]) -> tuple[str, str, str]:
         return "-", f"broken: {_reason(error)}", "-"
 
 
-def _description(part: Part, config: Mapping[str, Mapping[str, Any]]) -> tuple[str, str, str]:
+def _description(part: Part, config: Mapping[str, Any]) -> tuple[str, str, str]:
     recipe = build_recipe(config, OWN)
     if part.slot == "recipe":
         return "sequences", shape_in_words((0, recipe.inputs.channels, recipe.inputs.length)), "-"
@@ -132,6 +166,6 @@ def _description(part: Part, config: Mapping[str, Mapping[str, Any]]) -> tuple[s
             )
 
     with register_module_forward_hook(note):  # of every module: building a network infers all shapes
-        network = build(recipe, config, example_task(), origin=OWN)
+        network = build(recipe, config, example_rows(config, recipe)[0], origin=OWN)
     block = getattr(network, part.slot)
     return *shapes[block], f"{sum(p.numel() for p in block.parameters()):,}"

@@ -64,8 +64,7 @@ RECIPE = (
     + '''import torch
 from torch import Tensor
 
-from prixfixe.contract import Batch, InputSpec
-from prixfixe.data.recipe import Recipe, Samples, one_hot, place
+from prixfixe.contract import Batch, InputSpec, Recipe, Samples, one_hot, place
 
 
 class {cls}(Recipe):

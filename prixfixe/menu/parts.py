@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from omegaconf import OmegaConf
 
 from prixfixe.common.errors import InputError
 from prixfixe.common.paths import conf_folder
 from prixfixe.runs.folder import SLOTS
+
+GROUPS = ("task", "dataset", *SLOTS)
 
 
 @dataclass(frozen=True)
@@ -79,18 +83,95 @@ def find(parts: Sequence[Part], name: str) -> list[Part]:
 
 @functools.cache
 def defaults() -> dict[str, str]:
-    """The choice of every slot that `prixfixe train` makes where nothing is said: slot -> name."""
+    """The choice of every slot, of the task and of the dataset that `prixfixe train` makes where nothing is said."""
     entries = yaml.safe_load((conf_folder() / "train.yaml").read_text(encoding="utf-8"))["defaults"]
-    return {slot: name for entry in entries if isinstance(entry, dict) for slot, name in entry.items() if slot in SLOTS}
+    chosen = {group: name for entry in entries if isinstance(entry, dict) for group, name in entry.items()}
+    return {group: chosen[group] for group in GROUPS}
 
 
-def partners(parts: Sequence[Part], part: Part) -> dict[str, dict[str, Any]]:
-    """A configuration in which `part` can be tried: the default choice of every other slot. InputError where a file
-    cannot be used."""
-    chosen = {slot: next(p for p in parts if (p.slot, p.name) == (slot, name)) for slot, name in defaults().items()} | {
-        part.slot: part
-    }
-    for one in (part, *chosen.values()):
-        if one.problem:
-            raise InputError(one.problem)
-    return {slot: chosen[slot].node for slot in SLOTS}
+@functools.cache
+def grid() -> dict[str, list[str]]:
+    """The parts of the published grid, slot -> names: what `experiment=grid81` sweeps over."""
+    content = yaml.safe_load((conf_folder() / "experiment" / "grid81.yaml").read_text(encoding="utf-8"))
+    return {slot: content["hydra"]["sweeper"]["params"][slot].split(",") for slot in SLOTS}
+
+
+def pairing(part: Part) -> dict[str, str]:
+    """The choices beside which a part is tried: group -> name, of the slots, the task and the dataset.
+
+    They are the defaults for a part of the published grid. Of any other they are what a line `# prixfixe train
+    recipe=... task=...` of its own YAML names, or else the first experiment that chooses it, and the defaults where
+    these say nothing.
+    """
+    named: dict[str, str] = {}
+    if part.name not in grid()[part.slot]:
+        named = next(filter(None, (_of_its_own(part), *_of_experiments(part))), {})
+    return defaults() | named | {part.slot: part.name}
+
+
+def _command(part: Part) -> list[tuple[str, str]]:
+    """The overrides, setting and value, of the first line with a command in a part's YAML."""
+    found = re.search(r"^#.*prixfixe train (.*)$", part.file.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    words = [word.partition("=") for word in found[1].split()] if found else []
+    return [(setting, value) for setting, _, value in words if value]
+
+
+def _of_its_own(part: Part) -> dict[str, str]:
+    """What the command in a part's YAML chooses."""
+    return {group: name for group, name in _command(part) if group in GROUPS}
+
+
+def values_beside(part: Part) -> dict[str, Any]:
+    """The values, by dotted setting, that the command in a part's YAML gives: `recipe.length=249`."""
+    settings = {setting: value for setting, value in _command(part) if setting.partition(".")[0] in SLOTS}
+    return {setting: yaml.safe_load(value) for setting, value in settings.items() if "." in setting}
+
+
+def _of_experiments(part: Part) -> Iterator[dict[str, str]]:
+    """What the experiments choose that choose this part."""
+    for folder in dict.fromkeys((conf_folder(), part.file.resolve().parents[1])):
+        for file in sorted((folder / "experiment").glob("*.yaml")):
+            choices: dict[str, str] = {}
+            for entry in yaml.safe_load(file.read_text(encoding="utf-8")).get("defaults", []):
+                if isinstance(entry, dict):
+                    [(group, name)] = entry.items()
+                    choices[group.removeprefix("override ").strip("/")] = name
+            if choices.get(part.slot) == part.name:
+                yield {group: name for group, name in choices.items() if group in GROUPS}
+
+
+def partners(parts: Sequence[Part], part: Part) -> dict[str, Any]:
+    """A configuration in which `part` can be tried: the choices of its `pairing`, with the task and the dataset that it
+    is made for. InputError where a file cannot be used."""
+    if part.problem:
+        raise InputError(part.problem)
+    config: dict[str, Any] = {}
+    for group, name in pairing(part).items():
+        if group in SLOTS:
+            chosen = part if group == part.slot else find(parts, f"{group}/{name}")[0]
+            if chosen.problem:
+                raise InputError(chosen.problem)
+            config[group] = chosen.node
+        else:
+            config |= _group(group, name, part)
+    for setting, value in values_beside(part).items():
+        slot, _, key = setting.partition(".")
+        config[slot] = {**config[slot], key: value}
+    resolved: Any = OmegaConf.to_container(OmegaConf.create(config), resolve=True)
+    return resolved
+
+
+def _group(group: str, name: str, part: Part) -> dict[str, Any]:
+    """What a choice of the task or the dataset adds to a configuration; InputError where there is no such choice.
+
+    A dataset that asks for a file is stood for by its simulated twin.
+    """
+    folders = dict.fromkeys((conf_folder(), part.file.resolve().parents[1]))
+    twins = (f"simulated_{name}", name) if group == "dataset" else (name,)
+    files = [folder / group / f"{twin}.yaml" for twin in twins for folder in folders]
+    file = next((file for file in files if file.is_file()), None)
+    if file is None:
+        raise InputError(f"{part.file} names {group}={name}, and there is no such file in {group}/")
+    text = file.read_text(encoding="utf-8")
+    content = yaml.safe_load(text)
+    return content if "@package _global_" in text else {group: content}
