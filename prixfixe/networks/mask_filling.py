@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -28,9 +29,8 @@ class MaskFilling(AuxiliaryHead):
 
     def loss(self, output: Tensor, batch: Batch) -> Tensor:
         target = batch["tokens"].long().masked_fill(~batch["mask"], -100)
-        logits = (
-            output.float().transpose(1, 2).flatten(0, 1)
-        )  # (B * L, 4): a sum over two dimensions has no fixed order on a GPU
+        whole = output if output.dtype == torch.float64 else output.float()  # a loss has more digits than bf16
+        logits = whole.transpose(1, 2).flatten(0, 1)  # a sum over two dimensions has no fixed order on a GPU
         total = F.cross_entropy(logits, target.flatten(), ignore_index=-100, reduction="sum")
         return self.weight * total / batch["mask"].sum().clamp(min=1)
 

@@ -49,14 +49,14 @@ def backward(
         prediction = loss = None
         try:
             whole = network.sizes(batch) if step_sizes is None and len(parts) > 1 else step_sizes
-            total = torch.zeros((), device=batch["x"].device)
+            losses: list[Tensor] = []
             for part in parts:
-                with autocast(total.device, precision):
+                with autocast(batch["x"].device, precision):
                     prediction = network(part)
                 loss = summed(network.losses(prediction, part), whole)
                 loss.backward()
-                total += loss.detach()
-            return total, micro_batch
+                losses.append(loss.detach())
+            return torch.stack(losses).sum(), micro_batch
         except ValueError as error:  # torch's, of batch norm that has one value to average
             if len(parts) < size or not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in network.modules()):
                 raise
