@@ -13,11 +13,12 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from prixfixe.common.progress import TrainingProgress
+from prixfixe.contract import Batch
 from prixfixe.data.recipe import Recipe
 from prixfixe.networks.network import Network
 from prixfixe.runs.folder import RunFolder
 from prixfixe.runs.log import RunLog
-from prixfixe.training.gradients import SavedBuffers, backward, seed_from
+from prixfixe.training.gradients import SavedBuffers, backward, find_micro_batch, seed_from
 from prixfixe.training.keeper import Data, Keeper
 from prixfixe.training.processes import Processes
 from prixfixe.training.scoring import PRECISIONS
@@ -69,12 +70,21 @@ def fit(
     account = keeper.restore(total_steps)
     precision, saved_buffers = PRECISIONS[account.precision], SavedBuffers(network)
     generator = torch.Generator(data.train.codes.device)
+
+    def batch_of(chosen: Tensor) -> Batch:
+        generator.manual_seed(seed_from(loop.seed, account.step, 0, 1))
+        return recipe.training_batch(data.train, chosen, data.task, generator, network.columns)
+
+    if account.micro_batch is None and account.step < total_steps:
+        network.train()
+        first = next(remaining_steps(recipe, data, loop, account.step, generator))
+        part = processes.part(recipe, batch_of(first))
+        keeper.fits_in_parts_of(find_micro_batch(network, recipe, part, precision))
     with TrainingProgress(total_steps, loop.epochs, data.task, begun=account.step, show=show_progress) as progress:
         keeper.start(progress)
         ended = keeper.is_scoring_step() and keeper.score()  # which a run was stopped before
         for chosen in () if ended else remaining_steps(recipe, data, loop, account.step, generator):
-            seed = seed_from(loop.seed, account.step, 0, 1)
-            batch = recipe.training_batch(data.train, chosen, data.task, generator.manual_seed(seed), network.columns)
+            batch = batch_of(chosen)
             loss, micro_batch = backward(
                 network,
                 recipe,

@@ -67,6 +67,16 @@ def backward(
             saved.restore()
 
 
+def find_micro_batch(network: Network, recipe: Recipe, batch: Batch, precision: torch.dtype) -> int | None:
+    """The part size, in rows, at which a step of such a batch fits into memory; None where it fits whole. The step is
+    tried, and leaves no trace."""
+    saved = SavedBuffers(network)
+    _, micro_batch = backward(network, recipe, batch, None, precision, 0, saved=saved)
+    network.zero_grad()
+    saved.restore()
+    return micro_batch
+
+
 def summed(losses: Sequence[tuple[Tensor, Tensor | int]], whole: Sizes | None) -> Tensor:
     """The sum of a part's losses, each as it counts in the step's. whole: what the step's are means over; None where
     the part is the step."""

@@ -106,6 +106,12 @@ class Keeper:
         self.network.train()
         self.saved = self.clock = time.monotonic()
 
+    def fits_in_parts_of(self, micro_batch: int | None) -> None:
+        """Notes the part size, in rows, at which a step fits into memory."""
+        if micro_batch != self.account.micro_batch:
+            self.log.event("out_of_memory", step=self.account.step, micro_batch=micro_batch)
+            self.account.micro_batch = micro_batch
+
     def after_step(self, loss: Tensor, rate: float, rows: int, micro_batch: int | None, asked: bool | Tensor) -> None:
         """Counts a step. Raises TrainingError for a loss that is not finite, and InterruptedRunError, with a checkpoint
         saved, where the run was told to stop.
@@ -113,9 +119,7 @@ class Keeper:
         rows: of the step's batch. micro_batch: the part size that fitted. asked: whether a process was told to stop.
         """
         account = self.account
-        if micro_batch != account.micro_batch:
-            self.log.event("out_of_memory", step=account.step, micro_batch=micro_batch)
-            account.micro_batch = micro_batch
+        self.fits_in_parts_of(micro_batch)
         self.unchecked.append((account.step, rate, loss))
         self.state.losses += loss
         account.step += 1
