@@ -12,20 +12,22 @@ import functools
 import importlib
 import importlib.util
 import inspect
+import json
 import keyword
 import math
-import operator
 import os
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any, TypeVar
 
 from annotated_types import Ge, Gt, Le, Lt
+from pydantic import TypeAdapter, ValidationError
+from pydantic.errors import PydanticSchemaGenerationError
 
 from prixfixe.common.errors import ContractError, InputError
 from prixfixe.common.moved import MOVED, current_name
@@ -35,11 +37,11 @@ from prixfixe.common.text import printable
 T = TypeVar("T")
 LONGEST_NAME = 300
 LARGEST_NUMBER = 1 << 53  # beyond it a whole number is no float's
-BOUNDS: dict[type, tuple[str, str, Callable[[Any, Any], bool]]] = {
-    Ge: ("at least", "ge", operator.ge),
-    Gt: ("above", "gt", operator.gt),
-    Le: ("at most", "le", operator.le),
-    Lt: ("below", "lt", operator.lt),
+BOUNDS: dict[type, tuple[str, str]] = {  # in words, and the attribute that holds it
+    Ge: ("at least", "ge"),
+    Gt: ("above", "gt"),
+    Le: ("at most", "le"),
+    Lt: ("below", "lt"),
 }
 
 
@@ -294,41 +296,24 @@ def _unusable(value: Any) -> str | None:
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Whether a plain YAML value is of an annotated type: int, float, bool, str, lists, tuples, dictionaries, literals,
-    unions of these, with bounds where it is `Annotated`."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if hint is Any:
+    """Whether a plain YAML value is of an annotated type, as pydantic has it for JSON: a list may stand for a tuple and
+    a whole number for any, and neither true nor false is a number. What pydantic does not know the block judges."""
+    adapter = _adapter(hint)
+    if adapter is None:
         return True
-    if origin is typing.Annotated:
-        return _fits(value, arguments[0]) and all(_keeps(value, bound) for bound in arguments[1:])
-    if origin is typing.Literal:
-        return any(type(value) is type(choice) and value == choice for choice in arguments)
-    if origin is tuple or hint is tuple:
-        if not isinstance(value, (list, tuple)):
-            return False
-        if not arguments or arguments[-1] is Ellipsis:
-            return all(_fits(item, arguments[0]) for item in value) if arguments else True
-        return len(value) == len(arguments) and all(map(_fits, value, arguments))
-    if origin in (list, set, frozenset, Sequence) or hint in (list, Sequence):
-        return isinstance(value, (list, tuple)) and all(_fits(item, arguments[0]) for item in value if arguments)
-    if origin in (dict, Mapping) or hint in (dict, Mapping):
-        return isinstance(value, Mapping) and all(_fits(item, arguments[1]) for item in value.values() if arguments)
-    if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, option) for option in arguments)
-    if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    if hint in (None, type(None)):
-        return value is None
-    return isinstance(value, hint) if isinstance(hint, type) else True  # of what this does not know the block judges
+    try:
+        adapter.validate_json(json.dumps(value), strict=True)
+    except (ValidationError, TypeError):
+        return False
+    return True
 
 
-def _keeps(value: Any, bound: Any) -> bool:
-    if type(bound) not in BOUNDS:
-        return True
-    _, name, holds = BOUNDS[type(bound)]
-    return holds(value, getattr(bound, name))
+@functools.cache
+def _adapter(hint: Any) -> TypeAdapter[Any] | None:
+    try:
+        return TypeAdapter(hint)
+    except PydanticSchemaGenerationError:
+        return None
 
 
 def _type_in_words(hint: Any) -> str:
