@@ -7,6 +7,7 @@ constructor by `prixfixe.networks.parts.factory`.
 from __future__ import annotations
 
 import difflib
+import typing
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -119,7 +120,9 @@ class Settings(Group):
     force: int | StrictBool = Field(default=False, description="false, or --force")
     training: Training = Field(description="epochs, batch_size and so on, as conf/train.yaml has them")
     task: Part | None = Field(default=None, description=PART)
-    bins: BinSettings | None = Field(default=None, description="number, shift, sd and range, as conf/task/ has them")
+    bins: BinSettings = Field(
+        default_factory=BinSettings.model_construct, description="number, shift, sd and range, as conf/task/ has them"
+    )
     choices: Choices = Field(description="the names of task, dataset, recipe, first, core and final")
     values: dict[str, Any] | None = Field(default=None, description="values of your own that other settings refer to")
 
@@ -219,7 +222,8 @@ def _told(schema: type[Group], error: Any, where: str) -> str:
         places.append(name)
         allowed = group.model_fields[name].description or ""
         inner = group.model_fields[name].annotation
-        group = inner if isinstance(inner, type) and issubclass(inner, Group) else Group
+        options = typing.get_args(inner) or (inner,)  # of a group that may be missing, too
+        group = next((one for one in options if isinstance(one, type) and issubclass(one, Group)), Group)
     if error["type"] == "missing":
         return f"{'.'.join(places)} is missing: {allowed}"
     value = error["input"]
