@@ -82,7 +82,7 @@ def combination(
 
     def step() -> None:
         chosen = torch.randint(len(samples) * recipe.samples_per_sequence, (size,), device=device)
-        train(recipe.training_batch(samples, chosen, Bins(), generator))
+        train(recipe.training_batch(samples, chosen, example_task(), generator))
 
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -97,7 +97,7 @@ def combination(
     scoring = statistics.median(
         seconds(lambda: predict(network, recipe, samples, batch_size=size), device) for _ in range(repeats)
     )
-    batch = recipe.training_batch(samples, torch.arange(4, device=device), Bins(), generator)
+    batch = recipe.training_batch(samples, torch.arange(4, device=device), example_task(), generator)
     sequences_per_second = size / recipe.samples_per_sequence / taken
     per_epoch = SEQUENCES * (1 - SCORED) / sequences_per_second + SEQUENCES * SCORED * scoring / len(samples)
     hours = EPOCHS * per_epoch / 3600

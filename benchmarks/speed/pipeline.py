@@ -40,7 +40,7 @@ def encoding(name: str, data: Measurements, options: Options, device: torch.devi
     def ours() -> None:
         nonlocal moved
         for chosen in order:
-            batch = recipe.training_batch(samples, chosen, Bins(), generator)
+            batch = recipe.training_batch(samples, chosen, example_task(), generator)
             moved = sum(tensor.nbytes for tensor in batch.values())
 
     works = {"ours": ours}

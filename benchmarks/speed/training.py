@@ -162,7 +162,7 @@ def curves(model: str, size: int, options: Options) -> dict[str, float]:
         order = torch.randperm(2 * len(samples), generator=generator, device=options.device).repeat(number)[
             : number * size
         ]
-        batches = (recipe.training_batch(samples, part, Bins(), generator) for part in order.split(size))
+        batches = (recipe.training_batch(samples, part, example_task(), generator) for part in order.split(size))
         step = stepper(chosen, precision)
         losses[name] = torch.tensor([float(step(batch)) for batch in batches])
     differences = {name: float(((losses[name] - losses["plain"]).abs() / losses["plain"]).max()) for name in PRECISIONS}
