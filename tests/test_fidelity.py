@@ -19,9 +19,9 @@ from prixfixe.data.measurements import Measurements
 from prixfixe.data.sequences import Sequences
 from prixfixe.menu.check import example_task
 from prixfixe.networks.network import Network, build
-from prixfixe.tasks.bins import Bins
+from prixfixe.tasks.expression import bins_of
 from prixfixe.training import fit
-from prixfixe.training.experiment import bins_of, build_optimizer, build_recipe, run
+from prixfixe.training.experiment import build_optimizer, build_recipe, run
 from prixfixe.training.scoring import predict
 
 # trainable parameters of the published PyTorch code's own modules; Proformer's published TensorFlow model has
@@ -245,7 +245,7 @@ def test_a_sequence_is_scored_once_with_both_strands_averaged() -> None:
     samples = recipe.load(Sequences.from_strings(random_strings(7, 110)), torch.device("cpu"))
     [views] = recipe.scoring_batches(samples, 10)
     strands = torch.stack([network(view).expression for view in views])
-    expression, _ = predict(network, recipe, samples, batch_size=3)
+    expression = predict(network, recipe, example_task(), samples, batch_size=3)["expression"]
     assert strands.shape == (2, 7) and expression.shape == (7,)
     np.testing.assert_allclose(expression, strands.mean(0).detach().numpy(), rtol=1e-5)
 
@@ -297,7 +297,7 @@ def test_the_mask_share_is_a_setting(share: float) -> None:
 @pytest.mark.parametrize(("shift", "sd"), [(0.5, 0.5), (0.0, 0.5), (0.5, 1.5)])
 def test_width_and_shift_of_the_bins_are_settings(shift: float, sd: float) -> None:
     train = Measurements(Sequences.from_strings(["A", "C"]), torch.tensor([0.0, 17.0]).numpy(), ("expression",))
-    bins = bins_of(compose(f"bins.shift={shift}", f"bins.sd={sd}")["bins"], train)
+    bins = bins_of(compose(f"bins.shift={shift}", f"bins.sd={sd}")["bins"], train, (0, 17))
     normal = torch.distributions.Normal(6.3 + shift, sd)
     cuts = torch.tensor([-torch.inf, *range(1, 18), torch.inf])
     torch.testing.assert_close(bins.probabilities(torch.tensor(6.3)), normal.cdf(cuts).diff(), atol=1e-6, rtol=1e-4)

@@ -41,7 +41,9 @@ def loaded(recipe: Recipe) -> Samples:
 
 
 def train(recipe: Recipe, chosen: list[int], seed: int = 0) -> Batch:
-    return recipe.training_batch(loaded(recipe), torch.tensor(chosen), example_task(), torch.Generator().manual_seed(seed))
+    return recipe.training_batch(
+        loaded(recipe), torch.tensor(chosen), example_task(), torch.Generator().manual_seed(seed)
+    )
 
 
 def score(recipe: Recipe) -> list[Batch]:

@@ -18,9 +18,8 @@ from prixfixe.data.sequences import Sequences
 from prixfixe.menu.check import example_task
 from prixfixe.networks.layers import LSTM, BatchNorm1d, Conv1d, Dropout, GroupedConv, concatenate, cpu_has_bf16_lstm
 from prixfixe.networks.network import Network, build
-from prixfixe.tasks.bins import Bins
 from prixfixe.training.experiment import build_recipe, compiles
-from prixfixe.training.fit import backward
+from prixfixe.training.gradients import backward
 
 SPEED = Path(__file__).resolve().parents[1] / "benchmarks" / "speed"
 sys.path.append(str(SPEED))
@@ -226,7 +225,8 @@ def test_the_loss_of_every_step_is_that_of_the_plain_network(model: str) -> None
         for layer in module.modules():
             if isinstance(layer, nn.Dropout):
                 layer.p = 0.0
-        batches = [recipe.training_batch(samples, torch.arange(i, i + 4), example_task(), torch.Generator()) for i in range(2)]
+        task, generator = example_task(), torch.Generator()
+        batches = [recipe.training_batch(samples, torch.arange(i, i + 4), task, generator) for i in range(2)]
         if precision is None:
             optimizer = torch.optim.AdamW(module.parameters(), lr=4e-5, weight_decay=0.01)
             scheduler = torch.optim.lr_scheduler.OneCycleLR(
@@ -234,7 +234,7 @@ def test_the_loss_of_every_step_is_that_of_the_plain_network(model: str) -> None
             )
             losses[name] = torch.stack([plain.step(module.train(), optimizer, scheduler, batch) for batch in batches])
         else:
-            step = training_step(network, precision)
+            step = training_step(network, recipe, precision)
             losses[name] = torch.stack([step(batch) for batch in batches])
     torch.testing.assert_close(losses["fp32"], losses["plain"], rtol=2e-5, atol=0)
     torch.testing.assert_close(losses["bf16"], losses["plain"], rtol=1e-2, atol=0)
