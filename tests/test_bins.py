@@ -7,11 +7,12 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from prixfixe.data.datasets import expression_range
 from prixfixe.data.tables import read_measurements
 from prixfixe.simulation import simulate
-from prixfixe.tasks.bins import Bins, spans_sorting_bins
+from prixfixe.tasks.bins import Bins, spans
+from prixfixe.tasks.expression import expression_range
 
+SORTED_INTO = (0.0, 17.0)  # of the yeast assay
 EXPRESSION = torch.tensor([0.0, 0.3, 7.5, 11.0, 16.9, 17.0, -3.0, 25.0], dtype=torch.float64)
 
 
@@ -79,18 +80,22 @@ def test_a_distribution_of_any_width_is_finite(sd: float) -> None:
 def test_bins_are_0_to_17_where_the_values_span_most_of_it(
     low: float, high: float, expected: tuple[float, float]
 ) -> None:
-    assert expression_range(np.linspace(low, high, 50), None) == expected
-    assert expression_range(np.linspace(low, high, 50), (0, 17)) == (0.0, 17.0)
+    values = np.linspace(low, high, 50)
+    assert expression_range(values, None, SORTED_INTO) == expected
+    assert expression_range(values, (0, 17), SORTED_INTO) == expression_range(values, (0, 17), None) == (0.0, 17.0)
+    assert expression_range(values, None, None) == (low, high), "an assay that sorts no cells"
 
 
 @pytest.mark.parametrize("size", [100, 6500])
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_simulated_promoters_are_in_the_assays_bins(size: int, seed: int) -> None:
-    assert spans_sorting_bins(simulate(size, seed).measurements.expression)
+    expression = simulate(size, seed).measurements.expression
+    assert spans(expression, SORTED_INTO) and not spans(expression, None)
 
 
 def test_real_sets_have_the_bins_that_fit_them(real_data: Path) -> None:
     for name in ("random_promoters.txt", "designed_complex_media.tsv"):
-        assert expression_range(read_measurements(real_data / "yeast" / name).expression, None) == (0.0, 17.0)
+        expression = read_measurements(real_data / "yeast" / name).expression
+        assert expression_range(expression, None, SORTED_INTO) == SORTED_INTO
     other = read_measurements(real_data / "human" / "lentimpra_train.tsv").expression
-    assert expression_range(other, None) == (other.min(), other.max())
+    assert expression_range(other, None, SORTED_INTO) == (other.min(), other.max())

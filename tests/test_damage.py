@@ -453,11 +453,11 @@ def test_a_run_that_has_lost_its_folder_writes_nothing_more(runs: Runs, monkeypa
     with copied(runs.begun) as folder:
         backward, after = fit.backward, {}
 
-        def taken_over(*arguments: Any) -> Any:
+        def taken_over(*arguments: Any, **options: Any) -> Any:
             facts = {"host": "node7", "processes": "", "pid": 1, "born": "1", "since": "2026-01-02 03:04 UTC"}
             (folder / f"lock.{10**17}").write_text(json.dumps(facts))
             after.update({path.name: path.read_bytes() for path in folder.iterdir()})
-            return backward(*arguments)
+            return backward(*arguments, **options)
 
         monkeypatch.setattr(fit, "backward", taken_over)
         with pytest.raises(BusyError, match=r"was taken over by process 1 on node7.*writes nothing more there"):

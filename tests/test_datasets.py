@@ -10,11 +10,12 @@ from conftest import demo, random_strings, reverse_complement
 
 import prixfixe
 from prixfixe.common.errors import InputError
-from prixfixe.data.datasets import Simulated, Table, expression_range
+from prixfixe.data.datasets import Simulated, Table
 from prixfixe.data.splits import split
 from prixfixe.data.tables import read_measurements
 from prixfixe.simulation import simulate
-from prixfixe.training.experiment import bins_of, run
+from prixfixe.tasks.expression import bins_of, expression_range
+from prixfixe.training.experiment import run
 
 
 def table(path: Path, **values: Any) -> Table:
@@ -209,11 +210,11 @@ def test_content_and_not_the_path_makes_the_identity(promoters: Path, tmp_path: 
 
 
 def test_the_range_of_the_bins() -> None:
-    assert expression_range(np.array([0.5, 16.0]), None) == (0.0, 17.0)
-    assert expression_range(np.array([-2.0, 3.0]), None) == (-2.0, 3.0)
-    assert expression_range(np.array([-2.0, 3.0]), (-5, 5)) == (-5.0, 5.0)
+    assert expression_range(np.array([0.5, 16.0]), None, (0, 17)) == (0.0, 17.0)
+    assert expression_range(np.array([-2.0, 3.0]), None, (0, 17)) == (-2.0, 3.0)
+    assert expression_range(np.array([-2.0, 3.0]), (-5, 5), (0, 17)) == (-5.0, 5.0)
     with pytest.raises(InputError, match="lower one"):
-        expression_range(np.array([0.0, 1.0]), (3, 3))
+        expression_range(np.array([0.0, 1.0]), (3, 3), (0, 17))
 
 
 def test_the_simulated_assay_is_labelled_and_split() -> None:
@@ -293,7 +294,7 @@ def test_a_task_measured_in_too_few_held_out_rows_is_named(promoters: Path) -> N
 def test_a_task_that_is_the_same_in_every_row_is_named(promoters: Path) -> None:
     split = table(sparse(promoters, [7]), expression=["a", "b"], fold=0).read()
     with pytest.raises(InputError, match=r"b is .* wherever it was measured in training \(1 sequence\)"):
-        bins_of({"number": 18, "shift": 0.5, "sd": 0.5, "range": None}, split.train)
+        bins_of({"number": 18, "shift": 0.5, "sd": 0.5, "range": None}, split.train, (0, 17))
 
 
 def test_advice_on_a_test_set_that_stands_in_training_makes_a_test_fold(promoters: Path) -> None:

@@ -17,11 +17,11 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from blocks.core.efficientnet import SqueezeExcitation
 from prixfixe.data.measurements import Measurements
 from prixfixe.data.sequences import Sequences
-from prixfixe.menu.check import targets
+from prixfixe.menu.check import example_task
 from prixfixe.networks.network import Network, build
-from prixfixe.tasks.bins import Bins
+from prixfixe.tasks.expression import bins_of
 from prixfixe.training import fit
-from prixfixe.training.experiment import bins_of, build_optimizer, build_recipe, run
+from prixfixe.training.experiment import build_optimizer, build_recipe, run
 from prixfixe.training.scoring import predict
 
 # trainable parameters of the published PyTorch code's own modules; Proformer's published TensorFlow model has
@@ -37,7 +37,7 @@ SIZES = {
 
 def network_of(*overrides: str) -> Network:
     config = compose(*overrides)
-    return build(build_recipe(config), config, targets())
+    return build(build_recipe(config), config, example_task())
 
 
 @pytest.mark.parametrize("experiment", list(SIZES))
@@ -70,7 +70,7 @@ def test_legnets_six_passes_are_its_80_rounds_of_1000_batches() -> None:
 def rates(experiment: str, steps: int) -> tuple[torch.optim.Optimizer, dict[str, list[float]]]:
     """The optimiser, and each block's learning rate at every step."""
     config = compose(f"experiment={experiment}", *SMALL.get(experiment, []))
-    optimizer, scheduler = build_optimizer(build(build_recipe(config), config, targets()), config, steps)
+    optimizer, scheduler = build_optimizer(build(build_recipe(config), config, example_task()), config, steps)
     seen: dict[str, list[float]] = {group["name"]: [] for group in optimizer.param_groups}
     for _ in range(steps):
         for group in optimizer.param_groups:
@@ -241,11 +241,11 @@ def test_four_nucleotides_are_named_and_not_n_or_m() -> None:
 def test_a_sequence_is_scored_once_with_both_strands_averaged() -> None:
     config = compose("experiment=dream_cnn", "first.channels=8", "core.widths=[8]")
     recipe = build_recipe(config)
-    network = build(recipe, config, targets()).eval()
+    network = build(recipe, config, example_task()).eval()
     samples = recipe.load(Sequences.from_strings(random_strings(7, 110)), torch.device("cpu"))
     [views] = recipe.scoring_batches(samples, 10)
     strands = torch.stack([network(view).expression for view in views])
-    expression, _ = predict(network, recipe, samples, batch_size=3)
+    expression = predict(network, recipe, example_task(), samples, batch_size=3)["expression"]
     assert strands.shape == (2, 7) and expression.shape == (7,)
     np.testing.assert_allclose(expression, strands.mean(0).detach().numpy(), rtol=1e-5)
 
@@ -281,7 +281,7 @@ def test_the_norm_of_all_gradients_is_clipped_and_then_each_value(tmp_path: Path
     small = ("first.channels=8", "core.blocks=1", "core.heads=1", "core.head_width=4", "training.batch_size=64")
     config = compose("experiment=unlockdna_original", *small, "training.epochs=1", "dataset.size=60")
     run(config, tmp_path / "run", show_progress=False)
-    everything = len([*build(build_recipe(config), config, targets()).parameters()])
+    everything = len([*build(build_recipe(config), config, example_task()).parameters()])
     assert calls == [(everything, 1.0), (everything, 0.5)]
 
 
@@ -289,7 +289,7 @@ def test_the_norm_of_all_gradients_is_clipped_and_then_each_value(tmp_path: Path
 def test_the_mask_share_is_a_setting(share: float) -> None:
     recipe = build_recipe(compose("experiment=proformer", f"recipe.mask_share={share}"))
     samples = recipe.load(Sequences.from_strings(random_strings(64, 110)), torch.device("cpu"), np.ones(64))
-    batch = recipe.training_batch(samples, torch.arange(64), Bins(), torch.Generator().manual_seed(0))
+    batch = recipe.training_batch(samples, torch.arange(64), example_task(), torch.Generator().manual_seed(0))
     nucleotides = (batch["tokens"] < 4).sum()
     assert float(batch["mask"].sum() / nucleotides) == pytest.approx(share, abs=0.01)
 
@@ -297,7 +297,7 @@ def test_the_mask_share_is_a_setting(share: float) -> None:
 @pytest.mark.parametrize(("shift", "sd"), [(0.5, 0.5), (0.0, 0.5), (0.5, 1.5)])
 def test_width_and_shift_of_the_bins_are_settings(shift: float, sd: float) -> None:
     train = Measurements(Sequences.from_strings(["A", "C"]), torch.tensor([0.0, 17.0]).numpy(), ("expression",))
-    bins = bins_of(compose(f"bins.shift={shift}", f"bins.sd={sd}")["bins"], train)
+    bins = bins_of(compose(f"bins.shift={shift}", f"bins.sd={sd}")["bins"], train, (0, 17))
     normal = torch.distributions.Normal(6.3 + shift, sd)
     cuts = torch.tensor([-torch.inf, *range(1, 18), torch.inf])
     torch.testing.assert_close(bins.probabilities(torch.tensor(6.3)), normal.cdf(cuts).diff(), atol=1e-6, rtol=1e-4)

@@ -20,12 +20,13 @@ from prixfixe.common.errors import InputError, TrainingError
 from prixfixe.data.sequences import Sequences
 from prixfixe.data.splits import split
 from prixfixe.data.tables import read_measurements
-from prixfixe.menu.check import example, targets
+from prixfixe.menu.check import example, example_task
 from prixfixe.networks.network import build
 from prixfixe.runs.folder import RunFolder
 from prixfixe.training import fit as fit_module
+from prixfixe.training import keeper
 from prixfixe.training.experiment import build_recipe, run
-from prixfixe.training.fit import SavedBuffers, backward
+from prixfixe.training.gradients import SavedBuffers, backward
 from prixfixe.training.scoring import RESIDUAL_ROWS, predict, residual_rows
 from prixfixe.training.settings import training_settings
 
@@ -96,13 +97,13 @@ def test_the_same_seed_gives_the_same_numbers(
 def test_gradients_of_micro_batches_are_those_of_the_batch() -> None:
     config = demo("bhi", "kmer", "proformer", "mlp", "core.dropout=0", "final.normalise=false")
     recipe = build_recipe(config)
-    network = build(recipe, config, targets()).double()
+    network = build(recipe, config, example_task()).double()
     _, batch = example(recipe)
     batch = {key: value.double() if value.is_floating_point() else value for key, value in batch.items()}
     gradients = []
     for micro_batch in (None, 5):
         network.zero_grad()
-        backward(network, batch, micro_batch, torch.float32, share=1.0, seed=0)
+        backward(network, recipe, batch, micro_batch, torch.float32, 0)
         gradients.append([p.grad.clone() for p in network.parameters() if p.grad is not None])
     for whole, parts in zip(*gradients, strict=True):
         torch.testing.assert_close(whole, parts)
@@ -111,7 +112,7 @@ def test_gradients_of_micro_batches_are_those_of_the_batch() -> None:
 def test_a_batch_too_large_for_memory_is_accumulated(monkeypatch: pytest.MonkeyPatch) -> None:
     config = demo("bhi", "conv", "efficientnet", "soft_bins")
     recipe = build_recipe(config)
-    network = build(recipe, config, targets())
+    network = build(recipe, config, example_task())
     _, batch = example(recipe)
     forward = network.forward
 
@@ -121,7 +122,7 @@ def test_a_batch_too_large_for_memory_is_accumulated(monkeypatch: pytest.MonkeyP
         return forward(part)
 
     monkeypatch.setattr(network, "forward", small_memory)
-    loss, micro_batch = backward(network, batch, None, torch.float32, share=1.0, seed=0)
+    loss, micro_batch = backward(network, recipe, batch, None, torch.float32, 0)
     assert micro_batch == 3
     assert torch.isfinite(loss)
 
@@ -130,7 +131,7 @@ def test_a_batch_too_large_for_memory_is_accumulated(monkeypatch: pytest.MonkeyP
 def test_what_does_not_fit_even_with_one_sample_is_named(slot: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     config = demo("bhi", "conv", "bilstm", "mlp")
     recipe = build_recipe(config)
-    network = build(recipe, config, targets())
+    network = build(recipe, config, example_task())
     _, batch = example(recipe)
     shapes = {"first": "(1, 4, 110)", "core": "(1, 32, 110)", "final": "(1, "}
 
@@ -141,23 +142,23 @@ def test_what_does_not_fit_even_with_one_sample_is_named(slot: str, name: str, m
     where = f"{slot} block {name}, given an input of shape {re.escape(shapes[slot])}"
     message = rf"out of memory with one sample at a time: {where}"
     with pytest.raises(TrainingError, match=message):
-        backward(network, batch, None, torch.float32, share=1.0, seed=0)
+        backward(network, recipe, batch, None, torch.float32, 0)
 
 
 def test_parts_are_equal_and_no_rest_of_one_sample_is_left() -> None:
     config = demo("autosome", "conv", "efficientnet", "mlp")
     recipe = build_recipe(config)
-    network = build(recipe, config, targets())
+    network = build(recipe, config, example_task())
     _, batch = example(recipe)
     assert len(batch["y"]) == 6 * 2
     sizes: list[int] = []
     network.register_forward_pre_hook(lambda _, arguments: sizes.append(len(arguments[0]["y"])))
-    backward(network, batch, 11, torch.float32, share=1.0, seed=0)
+    backward(network, recipe, batch, 11, torch.float32, 0)
     assert sizes == [6, 6]
     with pytest.raises(
         TrainingError, match=r"one sample at a time is too few for final block MLP, given an input of shape \(1, "
     ):
-        backward(network, batch, 1, torch.float32, share=1.0, seed=0)
+        backward(network, recipe, batch, 1, torch.float32, 0)
 
 
 def test_what_has_no_fixed_order_is_computed_in_any(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,7 +166,7 @@ def test_what_has_no_fixed_order_is_computed_in_any(monkeypatch: pytest.MonkeyPa
     same."""
     config = demo("bhi", "conv", "efficientnet", "soft_bins")
     recipe = build_recipe(config)
-    network = build(recipe, config, targets())
+    network = build(recipe, config, example_task())
     _, batch = example(recipe)
     forward = network.forward
 
@@ -173,12 +174,12 @@ def test_what_has_no_fixed_order_is_computed_in_any(monkeypatch: pytest.MonkeyPa
         torch.zeros(3).put_(torch.tensor([1]), torch.ones(1))
         return forward(part)
 
-    expected, _ = backward(network, batch, None, torch.float32, share=1.0, seed=0)
+    expected, _ = backward(network, recipe, batch, None, torch.float32, 0)
     monkeypatch.setattr(network, "forward", without_order)
     try:
         torch.use_deterministic_algorithms(True)
         with pytest.warns(UserWarning, match="deterministic implementation"):
-            loss, micro_batch = backward(network, batch, None, torch.float32, share=1.0, seed=0)
+            loss, micro_batch = backward(network, recipe, batch, None, torch.float32, 0)
         torch.testing.assert_close(loss, expected)
         assert micro_batch is None
         assert torch.is_deterministic_algorithms_warn_only_enabled()
@@ -190,7 +191,7 @@ def test_what_did_not_fit_is_let_go() -> None:
     """Memory that runs out in the backward pass is free again before a smaller part is tried."""
     config = demo("bhi", "conv", "efficientnet", "soft_bins")
     recipe = build_recipe(config)
-    network = build(recipe, config, targets())
+    network = build(recipe, config, example_task())
     _, batch = example(recipe)
     held: list[weakref.ref[Tensor]] = []
     alive: list[int] = []
@@ -205,7 +206,7 @@ def test_what_did_not_fit_is_let_go() -> None:
         raise torch.OutOfMemoryError("no room")
 
     network.core.register_forward_hook(watch)
-    _, micro_batch = backward(network, batch, None, torch.float32, share=1.0, seed=0)
+    _, micro_batch = backward(network, recipe, batch, None, torch.float32, 0)
     assert micro_batch == 3
     assert alive[:3] == [0, 0, 0]
 
@@ -217,7 +218,7 @@ def test_what_did_not_fit_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> No
     outcomes = []
     for fails in (False, True):
         torch.manual_seed(0)
-        network = build(recipe, config, targets())
+        network = build(recipe, config, example_task())
         _, batch = example(recipe)
         if fails:
             final = network.final.forward
@@ -228,7 +229,7 @@ def test_what_did_not_fit_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> No
                 return final(features)
 
             monkeypatch.setattr(network.final, "forward", small_memory)
-        loss, micro_batch = backward(network, batch, None if fails else 3, torch.float32, share=1.0, seed=5)
+        loss, micro_batch = backward(network, recipe, batch, None if fails else 3, torch.float32, 5)
         outcomes.append((micro_batch, loss, *network.buffers(), *(p.grad for p in network.parameters())))
     assert len(batch["y"]) == 12, "halved twice: 6, 3"
     for without, after in zip(*outcomes, strict=True):
@@ -240,9 +241,9 @@ def test_a_loss_that_is_not_finite_fails_with_step_and_rate(
 ) -> None:
     calls = []
 
-    def broken(*arguments: Any) -> Any:
+    def broken(*arguments: Any, **options: Any) -> Any:
         calls.append(1)
-        loss, micro_batch = backward(*arguments)
+        loss, micro_batch = backward(*arguments, **options)
         return (loss * math.nan if len(calls) == 3 else loss), micro_batch
 
     monkeypatch.setattr(fit_module, "backward", broken)
@@ -303,7 +304,8 @@ def test_a_scalar_prediction_has_the_kl_of_its_own_residuals(final: str, promote
     config = table(demo("autosome", "parallel_conv", "efficientnet", name, *overrides), promoters, epochs=4)
     metrics = run(config, tmp_path / "run", show_progress=False)
     content = json.loads((tmp_path / "run" / "targets.json").read_text())
-    assert content.keys() == {"tasks", "mean", "std", "bins", "residual_sd"}
+    spec = {"tasks", "mean", "std", "bins", "residual_sd", "constants", "columns"}
+    assert content.keys() == {"task", "select", "scores", *spec}
     if final == "soft_bins":
         assert content["residual_sd"] is None
         return
@@ -335,7 +337,7 @@ def test_scores_change_nothing_in_training(promoters: Path, tmp_path: Path, monk
     """A final block that predicts bins and one that does not train alike, whatever is scored of them."""
     config = table(demo("bhi", "parallel_conv", "efficientnet", "mlp", "first.dropout=0.5"), promoters, epochs=3)
     run(config, tmp_path / "with", show_progress=False)
-    monkeypatch.setattr(fit_module, "residual_rows", lambda train, seed: train[:3])
+    monkeypatch.setattr(keeper, "residual_rows", lambda train, seed: train[:3])
     run(config, tmp_path / "few", show_progress=False)
     assert weights(tmp_path / "with") == weights(tmp_path / "few")
 
@@ -385,7 +387,8 @@ def test_scoring_takes_what_fits(promoters: Path, tmp_path: Path, monkeypatch: p
     np.testing.assert_allclose(model.predict_sequences(sequences), expected, rtol=1e-5)
     assert sizes[:4] == [32, 16, 8, 4] and max(sizes[4:]) == 4
     samples = model.recipe.load(sequences, torch.device("cpu"))
-    np.testing.assert_allclose(predict(model.network, model.recipe, samples, batch_size=120)[0], expected, rtol=1e-5)
+    outputs = predict(model.network, model.recipe, model.task, samples, batch_size=120)
+    np.testing.assert_allclose(outputs["expression"], expected, rtol=1e-5)
 
     def no_memory(batch: Any) -> Any:
         raise torch.OutOfMemoryError("no room")
@@ -399,7 +402,7 @@ def test_scoring_takes_what_fits(promoters: Path, tmp_path: Path, monkeypatch: p
 
 
 def test_buffers_that_a_block_puts_there_anew_are_restored(monkeypatch: pytest.MonkeyPatch) -> None:
-    network = build(build_recipe(config := demo("bhi", "conv", "efficientnet", "mlp")), config, targets())
+    network = build(build_recipe(config := demo("bhi", "conv", "efficientnet", "mlp")), config, example_task())
     norm_layer = next(m for m in network.modules() if getattr(m, "running_mean", None) is not None)
     saved = SavedBuffers(network)
     saved.save()
@@ -485,7 +488,7 @@ def test_predictions_have_more_digits_than_bf16() -> None:
     for final in ("soft_bins", "mlp", "expression_heads"):
         config = demo("autosome", "conv", "bilstm", final)
         recipe = build_recipe(config)
-        network = build(recipe, config, targets()).eval()
+        network = build(recipe, config, example_task()).eval()
         _, batch = example(recipe)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             prediction = network(batch)

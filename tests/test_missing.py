@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,12 @@ from prixfixe.runs.folder import RunFolder
 from prixfixe.runs.targets import load_targets
 from prixfixe.tasks import metrics
 from prixfixe.tasks.bins import Bins
+from prixfixe.tasks.expression import bins_of, residual_sd
+from prixfixe.tasks.task import Task
 from prixfixe.training import experiment
-from prixfixe.training.experiment import bins_of, build_recipe, run, target_spec
-from prixfixe.training.fit import backward, share_of
-from prixfixe.training.scoring import residual_sd, score
+from prixfixe.training.experiment import build_recipe, build_task, run
+from prixfixe.training.gradients import backward
+from prixfixe.training.processes import Processes
 
 TASKS = ("log2FC", "reads")
 CPU = torch.device("cpu")
@@ -59,16 +62,20 @@ def combination(final: str) -> dict[str, Any]:
     return demo("bhi", "conv", "efficientnet", name, *settings)
 
 
-def prepared(final: str, data: Measurements) -> tuple[Any, TargetSpec, Samples, Batch]:
+def fitted(data: Measurements) -> Task:
+    return build_task(combination("mlp")).fitted(data)
+
+
+def prepared(final: str, data: Measurements) -> tuple[Any, Task, Samples, Batch]:
     """A network in float64 that computes the same whatever else is in the batch, and a batch of all samples."""
     config = combination(final)
     recipe = build_recipe(config)
-    spec = target_spec(data, bins_of(BINS, data))
+    task = fitted(data)
     torch.manual_seed(0)
-    network = build(recipe, config, spec).double().eval()
+    network = build(recipe, config, task).double().eval()
     samples = recipe.load(data.sequences, CPU, data.expression)
-    batch = recipe.training_batch(samples, torch.arange(len(samples)), spec.bins, torch.Generator().manual_seed(1))
-    return network, spec, samples, {key: value.double() for key, value in batch.items()}
+    batch = recipe.training_batch(samples, torch.arange(len(samples)), task, torch.Generator().manual_seed(1))
+    return network, task, samples, {key: value.double() for key, value in batch.items()}
 
 
 # Each in its own units
@@ -76,7 +83,7 @@ def prepared(final: str, data: Measurements) -> tuple[Any, TargetSpec, Samples, 
 
 def test_bins_are_those_of_each_task() -> None:
     data = measurements()
-    bins = bins_of(BINS, data)
+    bins = bins_of(BINS, data, None)
     assert bins.low == (-1.0, 0.0) and bins.high == (1.0, 5000.0)
     y = torch.from_numpy(data.expression)
     for task in range(2):
@@ -95,11 +102,11 @@ def test_bins_are_those_of_each_task() -> None:
 
 def test_the_range_of_each_task_can_be_given() -> None:
     data = measurements()
-    assert bins_of({**BINS, "range": [-2, 9]}, data).high == (9.0, 9.0)
-    bins = bins_of({**BINS, "range": [[-2, 2], [0, 9000]]}, data)
+    assert bins_of({**BINS, "range": [-2, 9]}, data, None).high == (9.0, 9.0)
+    bins = bins_of({**BINS, "range": [[-2, 2], [0, 9000]]}, data, None)
     assert (bins.low, bins.high) == ((-2.0, 0.0), (2.0, 9000.0))
     with pytest.raises(InputError, match=r"one pair of numbers for each of the 2 tasks \(log2FC, reads\), or one"):
-        bins_of({**BINS, "range": [[-2, 2]]}, data)
+        bins_of({**BINS, "range": [[-2, 2]]}, data, None)
     with pytest.raises(ValueError, match="both be one number"):
         Bins(low=(0.0, 1.0), high=2.0)
     with pytest.raises(ValueError, match="low must be below high"):
@@ -108,12 +115,12 @@ def test_the_range_of_each_task_can_be_given() -> None:
 
 def test_constants_are_of_what_was_measured() -> None:
     data = measurements()
-    spec = target_spec(data, Bins())
+    spec = fitted(data).spec
     np.testing.assert_allclose(spec.mean, np.nanmean(data.expression, axis=0), rtol=1e-12)
     np.testing.assert_allclose(spec.std, np.nanstd(data.expression, axis=0), rtol=1e-12)
     nothing = Measurements(data.sequences, data.expression * [1, np.nan], TASKS)
     with pytest.raises(InputError, match="reads was measured in none of the training sequences"):
-        target_spec(nothing, Bins())
+        fitted(nothing)
 
 
 @pytest.mark.parametrize("final", FINALS)
@@ -142,7 +149,7 @@ def test_units_change_nothing_but_the_predictions_own(final: str) -> None:
 @pytest.mark.parametrize("final", FINALS)
 def test_the_loss_is_the_mean_over_what_was_measured(final: str) -> None:
     """Gradients are finite, and those of a batch in which every entry that was not measured is cut out by hand."""
-    network, spec, _, batch = prepared(final, measurements())
+    network, task, _, batch = prepared(final, measurements())
     known = ~batch["y"].isnan()
     loss = network.loss(network(batch), batch)
     loss.backward()
@@ -150,7 +157,7 @@ def test_the_loss_is_the_mean_over_what_was_measured(final: str) -> None:
     network.zero_grad()
 
     prediction = network(batch)
-    std = torch.tensor(spec.std, dtype=torch.float64)
+    std = torch.tensor(task.spec.std, dtype=torch.float64)
     if final == "soft_bins kl":
         target, log_probs = batch["y_probs"][known], prediction.log_probs[known]
         expected = (torch.xlogy(target, target) - target * log_probs).sum(-1).mean()
@@ -180,17 +187,15 @@ def test_a_task_without_any_measurement_in_a_batch_gives_zero(final: str) -> Non
 @pytest.mark.parametrize("final", FINALS)
 @pytest.mark.parametrize("micro_batch", [None, 7, 1])
 def test_parts_and_processes_give_the_gradients_of_the_step(final: str, micro_batch: int | None) -> None:
-    network, spec, samples, whole = prepared(final, measurements())
-    chosen = torch.arange(len(samples))
+    network, _, _, whole = prepared(final, measurements())
     recipe = build_recipe(combination(final))
     network.loss(network(whole), whole).backward()
     expected = [p.grad.clone() for p in network.parameters()]
     network.zero_grad()
     total = torch.zeros((), dtype=torch.float64)
-    for part in chosen.tensor_split(3):  # as three processes
-        batch = recipe.training_batch(samples, part, spec.bins, torch.Generator().manual_seed(1))
-        batch = {key: value.double() for key, value in batch.items()}
-        loss, _ = backward(network, batch, micro_batch, torch.float32, share_of(samples, part, chosen), 0)
+    for rank in range(3):
+        part, sizes = Processes(rank, 3).part(recipe, whole), network.sizes(whole)
+        loss, _ = backward(network, recipe, part, micro_batch, torch.float32, 0, step_sizes=sizes)
         total += loss
     torch.testing.assert_close(total.float(), network.loss(network(whole), whole).float(), rtol=1e-5, atol=1e-7)
     for got, parameter in zip(expected, network.parameters(), strict=True):
@@ -282,17 +287,24 @@ def test_missing_is_a_measurement_only_and_only_where_asked() -> None:
 
 def test_kl_and_residuals_are_of_what_was_measured() -> None:
     data = measurements()
-    bins, known = bins_of(BINS, data), ~np.isnan(data.expression)
+    task, known = fitted(data), ~np.isnan(data.expression)
     predicted = np.where(known, data.expression, 77) + np.random.default_rng(1).normal(0, [0.1, 300], (60, 2))
     sds = residual_sd(data.expression, predicted)
-    own = [
-        score(data.expression[rows, t], predicted[rows, t], None, bins.of_task(t), [sds[t]])
-        for t, rows in enumerate(known.T)
-    ]
+    own = []
     for t, rows in enumerate(known.T):
         assert sds[t] == pytest.approx(np.sqrt(np.square(predicted - data.expression)[rows, t].mean()))
-    found = score(data.expression, predicted, None, bins, sds)
-    assert found["kl"] == pytest.approx(np.mean([scores["kl"] for scores in own]))
+        alone = Measurements(data.sequences[np.flatnonzero(rows)], data.expression[rows, t], TASKS[t : t + 1])
+        bins = task.spec.bins.of_task(t)
+        single = task.with_spec(TargetSpec(TASKS[t : t + 1], (0.0,), (1.0,), bins, residual_sd=sds[t : t + 1]))
+        own.append(single.score(alone, {"expression": predicted[rows, t]})["kl"])
+    calibrated = task.calibrated(data.expression, {"expression": predicted})
+    assert calibrated.spec == replace(task.spec, residual_sd=sds)
+    found = calibrated.score(data, {"expression": predicted})
+    assert np.isfinite(own).all() and found["kl"] == pytest.approx(np.mean(own))
+    each = calibrated.score_each(data, {"expression": predicted})
+    assert [each[name]["kl"] for name in TASKS] == pytest.approx(own)
+    assert [each[name]["n"] for name in TASKS] == known.sum(axis=0).tolist()
+    assert np.isnan(task.score(data, {"expression": predicted})["kl"]), "without a deviation there is no divergence"
 
 
 def test_an_evaluation_scores_each_task_where_it_was_measured() -> None:

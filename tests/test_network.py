@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from blocks.final.expression_heads import ExpressionHeads
 from blocks.final.mlp import MLP
-from blocks.recipe.unlockdna import MaskFilling
 from prixfixe.common.errors import ContractError, InputError
 from prixfixe.contract import Block, InputSpec, Prediction, TargetSpec
-from prixfixe.menu.check import example, targets
+from prixfixe.menu.check import example, example_task
+from prixfixe.networks.mask_filling import MaskFilling
 from prixfixe.networks.network import build, learning_rate_groups
 from prixfixe.training.experiment import build_recipe
 
@@ -22,12 +22,12 @@ PUBLISHED = {"dream_cnn": 1_933_970, "dream_rnn": 4_130_578, "dream_attn": 4_539
 @pytest.mark.parametrize("experiment", PUBLISHED)
 def test_published_sizes(experiment: str) -> None:
     config = compose(f"experiment={experiment}")
-    assert build(build_recipe(config), config, targets()).parameter_count() == PUBLISHED[experiment]
+    assert build(build_recipe(config), config, example_task()).parameter_count() == PUBLISHED[experiment]
 
 
 def test_proformer_as_published() -> None:
     config = compose("experiment=proformer")
-    parameters = build(build_recipe(config), config, targets()).parameter_count()
+    parameters = build(build_recipe(config), config, example_task()).parameter_count()
     assert round(parameters / 1e6, 1) == 47.4  # Kwak et al. 2024
 
 
@@ -93,7 +93,7 @@ def test_nothing_is_computed_to_infer_shapes(
     monkeypatch.setattr(Witness, "devices", [])
     config = demo("autosome", "conv", "efficientnet", "soft_bins")
     config["core"] = {"_target_": f"test_network.{block.__name__}"}
-    network = build(build_recipe(config), config, targets())
+    network = build(build_recipe(config), config, example_task())
     assert block.devices == devices
     assert {tensor.device.type for tensor in network.state_dict().values()} == {"cpu"}
 
@@ -102,14 +102,14 @@ def test_mismatch_names_both_blocks_and_their_shapes() -> None:
     config = demo("autosome", "conv", "efficientnet", "soft_bins")
     config["core"] = {"_target_": "test_network.OneLengthOnly"}
     with pytest.raises(ContractError, match=r"core block OneLengthOnly .*first block Conv .*\(batch, 32, 150\)"):
-        build(build_recipe(config), config, targets())
+        build(build_recipe(config), config, example_task())
 
 
 def test_stated_channels_must_be_true() -> None:
     config = demo("autosome", "conv", "efficientnet", "soft_bins")
     config["core"] = {"_target_": "test_network.Liar"}
     with pytest.raises(ContractError, match=r"states out_channels=7 but gives \(batch, 32, 75\)"):
-        build(build_recipe(config), config, targets())
+        build(build_recipe(config), config, example_task())
 
 
 def test_expression_heads_need_a_core_that_keeps_the_length() -> None:
@@ -118,16 +118,17 @@ def test_expression_heads_need_a_core_that_keeps_the_length() -> None:
     with pytest.raises(
         ContractError, match=r"ExpressionHeads reads 4 expression heads back .* Halving turns 154 positions into 77"
     ):
-        build(build_recipe(config), config, targets())
+        build(build_recipe(config), config, example_task())
 
 
 def test_a_key_that_the_recipe_lacks_is_a_build_time_error() -> None:
     config = demo("autosome", "conv", "efficientnet", "soft_bins")
     config["core"] = {"_target_": "test_network.NeedsProfile"}
     with pytest.raises(
-        ContractError, match="NeedsProfile needs profile in the batch; recipe Autosome gives x, y, y_probs"
+        ContractError,
+        match="NeedsProfile needs profile in the batch; recipe Autosome gives x, y, y_probs, and the dataset has the columns none",
     ):
-        build(build_recipe(config), config, targets())
+        build(build_recipe(config), config, example_task())
 
 
 class NeedsMeasurement(Halving):
@@ -151,10 +152,10 @@ def test_a_block_cannot_have_what_is_measured() -> None:
     config = demo("bhi", "conv", "efficientnet", "mlp")
     config["core"] = {"_target_": "test_network.NeedsMeasurement"}
     with pytest.raises(ContractError, match="NeedsMeasurement needs y, which is measured and not there at prediction"):
-        build(build_recipe(config), config, targets())
+        build(build_recipe(config), config, example_task())
     config["core"] = {"_target_": "test_network.ReadsInput"}
     recipe = build_recipe(config)
-    assert torch.isfinite(build(recipe, config, targets())(example(recipe)[1]).expression).all()
+    assert torch.isfinite(build(recipe, config, example_task())(example(recipe)[1]).expression).all()
 
 
 class Manager(MLP):
@@ -176,13 +177,13 @@ class Reader(ExpressionHeads):
 def test_a_block_asks_for_expression_heads_by_saying_so() -> None:
     config = demo("bhi", "conv", "efficientnet", "mlp")
     config["final"] = {"_target_": "test_network.Manager", "heads": 3}
-    assert build(build_recipe(config), config, targets()).heads is None
+    assert build(build_recipe(config), config, example_task()).heads is None
     config["final"] = {"_target_": "test_network.Reader", "positions": 3}
-    heads = build(build_recipe(config), config, targets()).heads
+    heads = build(build_recipe(config), config, example_task()).heads
     assert heads is not None and heads.shape[1] == 3
     config["final"]["positions"] = 10**9
     with pytest.raises(InputError, match=r"final\.positions=1000000000: a number of positions, 0 to 65,536"):
-        build(build_recipe(config), config, targets())
+        build(build_recipe(config), config, example_task())
 
 
 class ReadsTokens(Halving):
@@ -204,8 +205,9 @@ def test_a_block_is_tried_with_keys_of_their_own_type() -> None:
     config["core"] = {"_target_": "test_network.ReadsTokens"}
     recipe = build_recipe(config)
     _, batch = example(recipe)
-    assert all((batch[key].shape[1:], batch[key].dtype) == spec for key, spec in recipe.keys.items())
-    assert torch.isfinite(build(recipe, config, targets())(batch).expression).all()
+    for key, spec in recipe.keys.items():
+        assert (batch[key].shape[1:], batch[key].dtype) == (spec.shape, spec.dtype), key
+    assert torch.isfinite(build(recipe, config, example_task())(batch).expression).all()
 
 
 @pytest.mark.parametrize(
@@ -221,14 +223,14 @@ def test_hyperparameters_are_checked(key: str, value: object, message: str) -> N
     config = demo("autosome", "conv", "bilstm", "soft_bins")
     config["core"][key] = value
     with pytest.raises(InputError, match=message):
-        build(build_recipe(config), config, targets())
+        build(build_recipe(config), config, example_task())
 
 
 def test_only_blocks_are_built() -> None:
     config = demo("autosome", "conv", "bilstm", "soft_bins")
     config["core"] = {"_target_": "os.system", "command": "true"}
     with pytest.raises(InputError, match=r"os.system is of Python's own library"):
-        build(build_recipe(config), config, targets())
+        build(build_recipe(config), config, example_task())
 
 
 def test_mask_filling_is_the_mean_cross_entropy_over_masked_positions() -> None:
@@ -246,7 +248,7 @@ def test_mask_filling_works_with_a_core_that_changes_the_length() -> None:
     config = demo("unlockdna", "conv", "efficientnet", "soft_bins")
     config["core"] = {"_target_": "test_network.Halving"}
     recipe = build_recipe(config)
-    network = build(recipe, config, targets())
+    network = build(recipe, config, example_task())
     _, batch = example(recipe)
     prediction = network(batch)
     assert prediction.auxiliary["mask_filling"].shape == (6, 4, 200)
@@ -256,13 +258,13 @@ def test_mask_filling_works_with_a_core_that_changes_the_length() -> None:
 def test_auxiliary_heads_are_silent_at_scoring() -> None:
     config = demo("unlockdna", "conv", "efficientnet", "mlp")
     recipe = build_recipe(config)
-    network = build(recipe, config, targets()).eval()
+    network = build(recipe, config, example_task()).eval()
     assert network(example(recipe)[1]).auxiliary == {}
 
 
 def test_learning_rate_is_per_block() -> None:
     config = demo("autosome", "conv", "proformer", "expression_heads")
-    network = build(build_recipe(config), config, targets())
+    network = build(build_recipe(config), config, example_task())
     rates = {group["name"]: group["max_lr"] for group in learning_rate_groups(network, config)}
     assert rates == {"first": None, "core": 0.001, "final": None, "heads": None}
     grouped = sum(p.numel() for group in learning_rate_groups(network, config) for p in group["params"])
@@ -273,8 +275,8 @@ def test_learning_rate_is_per_block() -> None:
 def test_several_tasks(final: str) -> None:
     config = demo("bhi", "conv", "efficientnet", final)
     recipe = build_recipe(config)
-    two = TargetSpec(("developmental", "housekeeping"), (1.0, 2.0), (1.0, 3.0), targets().bins)
-    network = build(recipe, config, two)
+    two = TargetSpec(("developmental", "housekeeping"), (1.0, 2.0), (1.0, 3.0), example_task().spec.bins)
+    network = build(recipe, config, example_task(two))
     _, batch = example(recipe)
     y = torch.stack([batch["y"], batch["y"]], dim=1)
     batch = {**batch, "y": y, "y_probs": two.bins.probabilities(y)}

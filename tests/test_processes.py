@@ -22,18 +22,22 @@ from prixfixe.contract import Batch
 from prixfixe.data.recipe import Samples
 from prixfixe.runs.checkpoint import checkpoints
 from prixfixe.runs.folder import RunFolder
-from prixfixe.tasks.bins import Bins
-from prixfixe.training.experiment import run
+from prixfixe.tasks.task import Task
+from prixfixe.training.experiment import build_recipe, run
 from prixfixe.training.processes import Processes
 
 
 class Seen(Autosome):
-    """Writes down which samples each process is asked for."""
+    """Writes down which samples each process computes with."""
 
-    def training_batch(self, samples: Samples, chosen: torch.Tensor, bins: Bins, generator: torch.Generator) -> Batch:
-        with open(os.environ["SEEN"] + os.environ.get("RANK", "0"), "a") as file:
-            file.write(" ".join(map(str, chosen.tolist())) + "\n")
-        return super().training_batch(samples, chosen, bins, generator)
+    def training_batch(self, samples: Samples, chosen: torch.Tensor, task: Task, *others: Any) -> Batch:
+        return {**super().training_batch(samples, chosen, task, *others), "number": chosen}
+
+    def cut(self, batch: Batch, parts: int) -> list[Batch]:
+        if parts == 1:  # what is computed at once, of which a process has its part
+            with open(os.environ["SEEN"] + os.environ.get("RANK", "0"), "a") as file:
+                file.write(" ".join(map(str, batch["number"].tolist())) + "\n")
+        return super().cut(batch, parts)
 
 
 def configuration(promoters: Path, **training: Any) -> dict[str, Any]:
@@ -52,7 +56,9 @@ def finish_all(processes: list[Any], folder: Path) -> str:
 def steps(prefix: Path, count: int) -> list[list[int]]:
     """The samples of every step, in the order of the processes."""
     parts = [Path(f"{prefix}{rank}").read_text().splitlines() for rank in range(count)]
-    return [[int(number) for part in step for number in part.split()] for step in zip(*parts, strict=True)]
+    tried, *found = [[int(number) for part in step for number in part.split()] for step in zip(*parts, strict=True)]
+    assert tried == found[0], "whether the first step fits into memory is tried before it"
+    return found
 
 
 def test_two_processes_see_what_one_sees_and_score_the_same(promoters: Path, tmp_path: Path) -> None:
@@ -160,8 +166,10 @@ def test_a_sweep_under_torchrun_is_refused(tmp_path: Path) -> None:
 
 
 def test_one_process_adds_nothing_up() -> None:
-    chosen = torch.arange(10)
-    assert torch.cat([Processes(rank, 3).part(chosen) for rank in range(3)]).tolist() == chosen.tolist()
+    recipe, batch = build_recipe(demo("autosome", "conv", "efficientnet", "mlp")), {"x": torch.arange(10)}
+    parts = [Processes(rank, 3).part(recipe, batch)["x"] for rank in range(3)]
+    assert torch.cat(parts).tolist() == list(range(10)) and Processes().part(recipe, batch) is batch
+    assert [len(part) for part in parts] == [3, 3, 4]
     network = torch.nn.Linear(2, 1)
     assert Processes().add_up(network, torch.tensor(1.0), asked=True) is True
     assert network.weight.grad is None

@@ -7,9 +7,12 @@ from conftest import compose, random_strings
 
 from prixfixe.contract import Batch
 from prixfixe.data import recipe as recipe_module
-from prixfixe.data.recipe import Recipe, Samples, is_singleton, place
+from prixfixe.data.encoding import place
+from prixfixe.data.recipe import Recipe, Samples
 from prixfixe.data.sequences import N, Sequences
 from prixfixe.dream.construct import DISTAL, LEFT_FLANK, PROXIMAL, RIGHT_FLANK, UPSTREAM
+from prixfixe.dream.singletons import is_singleton
+from prixfixe.menu.check import example_task
 from prixfixe.tasks.bins import Bins
 from prixfixe.training.experiment import build_recipe
 
@@ -38,7 +41,9 @@ def loaded(recipe: Recipe) -> Samples:
 
 
 def train(recipe: Recipe, chosen: list[int], seed: int = 0) -> Batch:
-    return recipe.training_batch(loaded(recipe), torch.tensor(chosen), Bins(), torch.Generator().manual_seed(seed))
+    return recipe.training_batch(
+        loaded(recipe), torch.tensor(chosen), example_task(), torch.Generator().manual_seed(seed)
+    )
 
 
 def score(recipe: Recipe) -> list[Batch]:
@@ -123,7 +128,7 @@ def test_singletons_are_integers_where_these_mean_that(expression: np.ndarray, u
     assert found.tolist() == ((expression == expression.round()) if used else np.zeros(2000, dtype=bool)).tolist()
     recipe = recipe_of("autosome")
     samples = recipe.load(Sequences.from_strings([STRINGS[0]] * 2000), torch.device("cpu"), expression)
-    batch = recipe.training_batch(samples, torch.arange(2000), Bins(), torch.Generator().manual_seed(0))
+    batch = recipe.training_batch(samples, torch.arange(2000), example_task(), torch.Generator().manual_seed(0))
     assert batch["x"].shape[1] == recipe.inputs.channels == 6
     assert batch["x"][:, 5, 0].bool().tolist() == found.tolist()
 
@@ -204,8 +209,12 @@ def test_chosen_rows_are_loaded_as_if_they_were_all(name: str, monkeypatch: pyte
     whole = recipe.load(sequences[rows], torch.device("cpu"), expression)
     monkeypatch.setattr(recipe_module, "CHUNK_ROWS", 2)
     parts = recipe.load(sequences, torch.device("cpu"), expression, rows)
-    for field in ("codes", "lengths", "is_singleton", "y"):
-        assert torch.equal(getattr(parts, field), getattr(whole, field)), field
+    assert torch.equal(parts.codes, whole.codes) and torch.equal(parts.lengths, whole.lengths)
+    own = {"is_singleton"} if name == "autosome" else set()
+    assert parts.columns.keys() == whole.columns.keys() == {"expression", *own}
+    for column in whole.columns:
+        assert torch.equal(parts[column], whole[column]), column
+    assert parts.y is not None and torch.equal(parts.y, parts["expression"])
     assert len(recipe.load(sequences[:0], torch.device("cpu"))) == 0
 
 

@@ -121,7 +121,7 @@ class Silent(Block):
 
 
 def test_a_block_without_out_channels_is_told_so() -> None:
-    from prixfixe.menu.check import targets
+    from prixfixe.menu.check import example_task
     from prixfixe.networks.network import build
     from prixfixe.training.experiment import build_recipe
 
@@ -130,7 +130,7 @@ def test_a_block_without_out_channels_is_told_so() -> None:
     with pytest.raises(
         ContractError, match=r"core block Silent does not set self\.out_channels; it gives \(batch, 32, 110\)"
     ):
-        build(build_recipe(config), config, targets())
+        build(build_recipe(config), config, example_task())
 
 
 def test_standard_output_can_be_asked_for(tmp_path: Path) -> None:

@@ -125,11 +125,11 @@ def interrupt_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Has the next run asked to stop during one of its steps."""
     backward, calls = fit_module.backward, []
 
-    def counted(*arguments: Any) -> Any:
+    def counted(*arguments: Any, **options: Any) -> Any:
         calls.append(1)
         if len(calls) == step:
             os.kill(os.getpid(), signal.SIGTERM)
-        return backward(*arguments)
+        return backward(*arguments, **options)
 
     monkeypatch.setattr(fit_module, "backward", counted)
 

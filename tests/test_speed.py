@@ -15,12 +15,11 @@ from conftest import demo, random_strings
 from torch import Tensor, nn
 
 from prixfixe.data.sequences import Sequences
-from prixfixe.menu.check import targets
+from prixfixe.menu.check import example_task
 from prixfixe.networks.layers import LSTM, BatchNorm1d, Conv1d, Dropout, GroupedConv, concatenate, cpu_has_bf16_lstm
 from prixfixe.networks.network import Network, build
-from prixfixe.tasks.bins import Bins
 from prixfixe.training.experiment import build_recipe, compiles
-from prixfixe.training.fit import backward
+from prixfixe.training.gradients import backward
 
 SPEED = Path(__file__).resolve().parents[1] / "benchmarks" / "speed"
 sys.path.append(str(SPEED))
@@ -207,7 +206,7 @@ def test_the_input_is_that_of_a_pipeline_that_makes_one_item_at_a_time() -> None
     letters = np.array(list("ACGTN"))
     windows = ["".join(row) for row in letters[samples.codes.numpy()]]
     assert all(window.endswith(sequence) for window, sequence in zip(windows, data.sequences.to_strings(), strict=True))
-    batch = recipe.training_batch(samples, torch.arange(100), Bins(), torch.Generator())
+    batch = recipe.training_batch(samples, torch.arange(100), example_task(), torch.Generator())
     items = plain.Promoters(windows, data.expression)
     for number in range(100):
         item = items[number]
@@ -226,7 +225,8 @@ def test_the_loss_of_every_step_is_that_of_the_plain_network(model: str) -> None
         for layer in module.modules():
             if isinstance(layer, nn.Dropout):
                 layer.p = 0.0
-        batches = [recipe.training_batch(samples, torch.arange(i, i + 4), Bins(), torch.Generator()) for i in range(2)]
+        task, generator = example_task(), torch.Generator()
+        batches = [recipe.training_batch(samples, torch.arange(i, i + 4), task, generator) for i in range(2)]
         if precision is None:
             optimizer = torch.optim.AdamW(module.parameters(), lr=4e-5, weight_decay=0.01)
             scheduler = torch.optim.lr_scheduler.OneCycleLR(
@@ -234,7 +234,7 @@ def test_the_loss_of_every_step_is_that_of_the_plain_network(model: str) -> None
             )
             losses[name] = torch.stack([plain.step(module.train(), optimizer, scheduler, batch) for batch in batches])
         else:
-            step = training_step(network, precision)
+            step = training_step(network, recipe, precision)
             losses[name] = torch.stack([step(batch) for batch in batches])
     torch.testing.assert_close(losses["fp32"], losses["plain"], rtol=2e-5, atol=0)
     torch.testing.assert_close(losses["bf16"], losses["plain"], rtol=1e-2, atol=0)
@@ -260,12 +260,12 @@ def test_a_compiled_network_gives_the_same_loss_and_gradients() -> None:
     config["core"]["blocks"] = 0  # a block more is half a minute more
     recipe = build_recipe(config)
     torch.manual_seed(0)
-    network = build(recipe, config, targets()).train()
+    network = build(recipe, config, example_task()).train()
     samples = recipe.load(Sequences.from_strings(random_strings(8, 60)), CPU, np.arange(8.0))
-    batch = recipe.training_batch(samples, torch.arange(8), Bins(), torch.Generator())
+    batch = recipe.training_batch(samples, torch.arange(8), example_task(), torch.Generator())
 
     def loss_and_gradients(network: Network) -> list[Tensor]:
-        loss, _ = backward(network, batch, None, torch.float32, 1.0, 0)
+        loss, _ = backward(network, recipe, batch, None, torch.float32, 0)
         gradients = [parameter.grad.clone() for parameter in network.parameters()]  # type: ignore[union-attr]
         network.zero_grad()
         return [loss, *gradients]

@@ -28,7 +28,7 @@ from prixfixe.cli import main
 from prixfixe.common.errors import InputError
 from prixfixe.common.paths import conf_folder
 from prixfixe.dream.studies import PROFORMER_ABLATION, PROFORMER_HEADS, SOFT_CLASSIFICATION, find_study
-from prixfixe.menu.check import example, targets, violations
+from prixfixe.menu.check import example, example_task, violations
 from prixfixe.networks.network import build
 from prixfixe.runs.folder import run_name
 from prixfixe.sweeps import plan as sweep_module
@@ -266,7 +266,7 @@ def test_a_dimension_of_ones_own_asks_for_its_attention_heads() -> None:
         assert compose("experiment=proformer_ablation", f"first.channels={width}", *heads)["core"]["heads"] == expected
     config = compose("experiment=proformer_ablation", "first.channels=512")
     with pytest.raises(InputError, match=r"core\.heads='unknown for this dimension, say core\.heads=N'"):
-        build(build_recipe(config), config, targets())
+        build(build_recipe(config), config, example_task())
 
 
 def test_soft_classification_narrowed_has_names_and_values_of_its_own(
@@ -309,13 +309,13 @@ def test_no_heads_are_global_average_pooling() -> None:
     config = small("final.heads=0", "recipe.mask_share=0")
     assert list(violations(config)) == []
     recipe = build_recipe(config)
-    network = build(recipe, config, targets()).eval()
+    network = build(recipe, config, example_task()).eval()
     _, batch = example(recipe)
     assert network.heads is None
     features = network.core(network.first(batch["x"]))
     pooled = network.final.dense(features.mean(dim=2)).squeeze(1) * 2.0 + 11.0
     assert torch.allclose(network(batch).expression, pooled, atol=1e-5)
-    with_heads = build(recipe, small("final.heads=1", "recipe.mask_share=0"), targets())
+    with_heads = build(recipe, small("final.heads=1", "recipe.mask_share=0"), example_task())
     assert with_heads.parameter_count() - network.parameter_count() == 64
 
 
@@ -323,26 +323,26 @@ def test_gated_heads_are_gated_linear_units() -> None:
     config = small("final.heads=3", "final.glu=true", "recipe.mask_share=0")
     assert list(violations(config)) == []
     recipe = build_recipe(config)
-    network = build(recipe, config, targets()).eval()
+    network = build(recipe, config, example_task()).eval()
     features = torch.randn(5, 64, 3 + 168)
     heads = torch.einsum("oc,bch->boh", network.final.dense.weight, features[:, :, :3])
     heads = heads + network.final.dense.bias[:, None]
     expected = (heads[:, 0] * torch.sigmoid(heads[:, 1])).mean(dim=1) * 2.0 + 11.0
     assert torch.allclose(network.final(features).expression, expected, atol=1e-5)
-    dense = build(recipe, small("final.heads=3", "recipe.mask_share=0"), targets())
+    dense = build(recipe, small("final.heads=3", "recipe.mask_share=0"), example_task())
     assert network.parameter_count() - dense.parameter_count() == 64 + 1
 
 
 def test_without_mask_filling_nothing_is_masked_and_nothing_filled() -> None:
     config = small("final.heads=1", "recipe.mask_share=0")
     recipe = build_recipe(config)
-    network = build(recipe, config, targets()).eval()
+    network = build(recipe, config, example_task()).eval()
     _, batch = example(recipe)
     assert not network.auxiliary and not batch["x"][:, 5].any()
     network.train()
     prediction = network(batch)
     assert torch.equal(network.loss(prediction, batch), network.final.loss(prediction, batch))
-    assert list(build(build_recipe(small("final.heads=1")), small("final.heads=1"), targets()).auxiliary) == [
+    assert list(build(build_recipe(small("final.heads=1")), small("final.heads=1"), example_task()).auxiliary) == [
         "mask_filling"
     ]
 
@@ -353,7 +353,7 @@ def test_losses_differ_and_networks_do_not() -> None:
         config = compose("first.channels=8", "core.widths=[8]", f"final.loss={loss}", f"recipe.is_reverse={is_reverse}")
         torch.manual_seed(0)
         recipe = build_recipe(config)
-        network = build(recipe, config, targets()).eval()
+        network = build(recipe, config, example_task()).eval()
         _, batch = example(recipe)
         channels.add(batch["x"].shape[1])
         prediction = network(batch)

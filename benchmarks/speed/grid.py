@@ -18,7 +18,7 @@ from networks import built, configuration, operations, peak, promoters, training
 from rich.console import Console
 
 from prixfixe.data.measurements import Measurements
-from prixfixe.tasks.bins import Bins
+from prixfixe.menu.check import example_task
 from prixfixe.training.scoring import predict
 
 SEQUENCES, EPOCHS = 6_740_000, 80
@@ -77,12 +77,12 @@ def combination(
     """One combination's rate, and the hours and operations that its training would take in full."""
     config = configuration(*(f"{slot}={choice}" for slot, choice in choices.items()))
     recipe, network, samples = built(config, data, device)
-    generator = torch.Generator(device).manual_seed(0)
-    train = training_step(network, precision)
+    task, generator = example_task(), torch.Generator(device).manual_seed(0)
+    train = training_step(network, recipe, precision)
 
     def step() -> None:
         chosen = torch.randint(len(samples) * recipe.samples_per_sequence, (size,), device=device)
-        train(recipe.training_batch(samples, chosen, Bins(), generator))
+        train(recipe.training_batch(samples, chosen, task, generator))
 
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -95,9 +95,9 @@ def combination(
             f"the GPU busy {utilisation(step, taken, device):.0%} of the time",
         ]
     scoring = statistics.median(
-        seconds(lambda: predict(network, recipe, samples, batch_size=size), device) for _ in range(repeats)
+        seconds(lambda: predict(network, recipe, task, samples, batch_size=size), device) for _ in range(repeats)
     )
-    batch = recipe.training_batch(samples, torch.arange(4, device=device), Bins(), generator)
+    batch = recipe.training_batch(samples, torch.arange(4, device=device), task, generator)
     sequences_per_second = size / recipe.samples_per_sequence / taken
     per_epoch = SEQUENCES * (1 - SCORED) / sequences_per_second + SEQUENCES * SCORED * scoring / len(samples)
     hours = EPOCHS * per_epoch / 3600

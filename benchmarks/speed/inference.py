@@ -26,7 +26,7 @@ from prixfixe.networks.network import build
 from prixfixe.runs.folder import RunFolder
 from prixfixe.runs.targets import save_targets
 from prixfixe.tasks.bins import Bins
-from prixfixe.training.experiment import build_recipe
+from prixfixe.training.experiment import build_recipe, build_task
 from prixfixe.training.scoring import AT_ONCE
 
 TINY = (
@@ -80,7 +80,7 @@ def against_bare(model: Model, path: Path, rows: int, batch_size: int, options: 
     times = in_turns(works, options.repeats, model.device)
     done = -(-rows // batch_size) * batch_size  # the bare pass does not shorten its last batch
     first = ready[0][0]
-    flops = len(ready[0]) * operations(model.network, {**first, "y": first["x"]}) / 3
+    flops = len(ready[0]) * operations(model.network, first) / 3
     return Figure(
         "inference, dream_cnn, prixfixe predict",
         rows / times["predict"],
@@ -98,7 +98,7 @@ def against_bare(model: Model, path: Path, rows: int, batch_size: int, options: 
 def outside_network(model: Model, path: Path, rows: int, forward: float, options: Options) -> Figure:
     """forward: microseconds of the bare forward pass a sequence."""
     idle: Any = Nothing()
-    idle_model = Model(idle, model.recipe, model.tasks, model.device)
+    idle_model = Model(idle, model.recipe, model.task, model.device)
     output = path.with_suffix(".predictions.tsv")
     sequences = promoters(1024).sequences
     names, values = [str(row) for row in range(1024)], promoters(1024).expression
@@ -127,6 +127,8 @@ def outside_network(model: Model, path: Path, rows: int, forward: float, options
 
 class Nothing(nn.Module):
     """A network that takes no time."""
+
+    columns = ()  # of the dataset, which it needs
 
     def forward(self, batch: Batch) -> Prediction:
         return Prediction(expression=batch["x"][:, 0, 0])
@@ -164,12 +166,12 @@ def table(path: Path, rows: int) -> Path:
 def random_run(path: Path, *overrides: str) -> Path:
     """A run folder that `prixfixe predict` takes, with the initial weights of seed 0."""
     config = configuration(*overrides)
-    targets = TargetSpec(("expression",), (0.0,), (1.0,), Bins())
+    task = build_task(config).with_spec(TargetSpec(("expression",), (0.0,), (1.0,), Bins()))
     torch.manual_seed(0)
-    network = build(build_recipe(config), config, targets)
+    network = build(build_recipe(config), config, task)
     folder = RunFolder(path)
     folder.path.mkdir()
     write_json(folder.config_file, config)  # JSON is YAML
-    save_targets(folder, targets)
+    save_targets(folder, task)
     save_file(network.state_dict(), folder.weights_file)
     return path

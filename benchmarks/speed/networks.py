@@ -21,8 +21,8 @@ from prixfixe.data.recipe import Recipe, Samples
 from prixfixe.data.sequences import Sequences
 from prixfixe.dream.construct import LEFT_FLANK, RIGHT_FLANK
 from prixfixe.networks.network import Network, build
-from prixfixe.training.experiment import bins_of, build_optimizer, build_recipe, target_spec
-from prixfixe.training.fit import backward, seed_from
+from prixfixe.training.experiment import build_optimizer, build_recipe, build_task
+from prixfixe.training.gradients import backward, seed_from
 
 OPTIM = {
     "optimizer": {"_target_": "torch.optim.AdamW", "weight_decay": 0.01, "fused": True},
@@ -57,7 +57,7 @@ def configuration(*overrides: str) -> dict[str, Any]:
         config = hydra.compose("train", list(overrides))
     return {
         name: OmegaConf.to_container(config[name], resolve=True)
-        for name in ("recipe", "first", "core", "final", "bins")
+        for name in ("task", "recipe", "first", "core", "final")
     }
 
 
@@ -65,11 +65,11 @@ def built(config: Mapping[str, Any], data: Measurements, device: torch.device) -
     """A recipe, its network with the initial weights of seed 0, and the encoded promoters, on the device."""
     recipe = build_recipe(config)
     torch.manual_seed(0)
-    network = build(recipe, config, target_spec(data, bins_of(config["bins"], data))).to(device)
+    network = build(recipe, config, build_task(config).fitted(data)).to(device)
     return recipe, network, recipe.load(data.sequences, device, data.expression)
 
 
-def training_step(network: Network, precision: torch.dtype) -> Callable[[Batch], Tensor]:
+def training_step(network: Network, recipe: Recipe, precision: torch.dtype) -> Callable[[Batch], Tensor]:
     """One step as `prixfixe train` takes it: takes a batch, returns the loss without waiting for the device."""
     optimizer, scheduler = build_optimizer(network, {"optim": OPTIM}, STEPS)
     numbers = itertools.count()
@@ -78,7 +78,7 @@ def training_step(network: Network, precision: torch.dtype) -> Callable[[Batch],
     def step(batch: Batch) -> Tensor:
         nonlocal micro_batch
         network.train()
-        loss, micro_batch = backward(network, batch, micro_batch, precision, 1.0, seed_from(0, next(numbers)))
+        loss, micro_batch = backward(network, recipe, batch, micro_batch, precision, seed_from(0, next(numbers)))
         optimizer.step()
         optimizer.zero_grad()
         scheduler.step()
@@ -99,7 +99,7 @@ def operations(network: Network, batch: Batch) -> float:
         if isinstance(layer, nn.LSTM):  # which torch's counter does not know
             gates = 4 * layer.hidden_size * (layer.input_size + layer.hidden_size)
             count += 2 * gates * (2 if layer.bidirectional else 1) * length * len(batch["x"])
-    return 3 * count / len(batch["y"])
+    return 3 * count / len(batch["x"])
 
 
 def attention(query: torch.Size, key: torch.Size, value: torch.Size, *_: Any, out_shape: Any = None, **__: Any) -> int:

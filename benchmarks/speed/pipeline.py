@@ -9,7 +9,7 @@ from networks import bandwidth, configuration, promoters
 from torch.utils.data import DataLoader
 
 from prixfixe.data.measurements import Measurements
-from prixfixe.tasks.bins import Bins
+from prixfixe.menu.check import example_task
 from prixfixe.training.experiment import build_recipe
 
 BATCH = 1024
@@ -33,14 +33,14 @@ def encoding(name: str, data: Measurements, options: Options, device: torch.devi
     recipe = build_recipe(configuration(f"recipe={name}"))
     samples = recipe.load(data.sequences, device, data.expression)
     batches, items = (4, 64) if options.quick else (100, 2048)
-    generator = torch.Generator(device)
+    task, generator = example_task(), torch.Generator(device)
     order = torch.randperm(len(samples) * recipe.samples_per_sequence, device=device)[: batches * BATCH].split(BATCH)
     moved = 0  # bytes of a batch, each written once
 
     def ours() -> None:
         nonlocal moved
         for chosen in order:
-            batch = recipe.training_batch(samples, chosen, Bins(), generator)
+            batch = recipe.training_batch(samples, chosen, task, generator)
             moved = sum(tensor.nbytes for tensor in batch.values())
 
     works = {"ours": ours}

@@ -19,8 +19,9 @@ from torch.utils.data import DataLoader
 
 from prixfixe.contract import Batch
 from prixfixe.data.measurements import Measurements
+from prixfixe.data.recipe import Recipe
+from prixfixe.menu.check import example_task
 from prixfixe.networks.network import Network
-from prixfixe.tasks.bins import Bins
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -38,13 +39,13 @@ def steps(model: str, size: int, options: Options) -> list[Figure]:
     data = promoters(max(20 * size, 2000))
     recipe, network, samples = built(configuration(f"experiment={model}"), data, device)
     compared = plain.like(plain.network(model), network).to(device)
-    generator = torch.Generator(device).manual_seed(0)
+    task, generator = example_task(), torch.Generator(device).manual_seed(0)
 
     def batches() -> Iterator[Batch]:
         for number in itertools.count():
             torch.manual_seed(number)
             yield recipe.training_batch(
-                samples, torch.randint(2 * len(samples), (size,), device=device), Bins(), generator
+                samples, torch.randint(2 * len(samples), (size,), device=device), task, generator
             )
 
     usual = "bf16" if device.type == "cuda" else "fp32"  # what training.precision=auto takes
@@ -55,7 +56,7 @@ def steps(model: str, size: int, options: Options) -> list[Figure]:
         torch._dynamo.reset()
         _, twin, _ = built(configuration(f"experiment={model}"), data, device)
         twin.compile(dynamic=False)
-        step, batch = stepper(twin, precisions[compiled]), next(batches())
+        step, batch = stepper(twin, recipe, precisions[compiled]), next(batches())
         # the steps of an epoch have two sizes, and each is compiled
         compiling.append(
             sum(
@@ -66,9 +67,9 @@ def steps(model: str, size: int, options: Options) -> list[Figure]:
     networks = {"plain": compared, **dict.fromkeys(PRECISIONS, network), compiled: twin}
     works: dict[str, Callable[[], object]] = {"encoding": partial(next, batches())}
     for name, chosen in networks.items():
-        step, given = stepper(chosen, precisions.get(name)), batches()
+        step, given = stepper(chosen, recipe, precisions.get(name)), batches()
         works[name] = lambda step=step, given=given: step(next(given))
-    with_loader = loader_rate(compared, data, size, device) if device.type == "cuda" else None
+    with_loader = loader_rate(compared, recipe, data, size, device) if device.type == "cuda" else None
     times = in_turns(works, options.repeats, device, at_a_time(device))
     agreement = curves(model, size, options)
     flops = operations(network, next(batches()))
@@ -128,11 +129,11 @@ def paid_back(first: float, again: float, gained: float) -> str:
     return f"compiling takes {first:.0f} s, and {again:.0f} s once it was done before; {won}"
 
 
-def stepper(network: nn.Module, precision: torch.dtype | None) -> Callable[[Batch], Tensor]:
+def stepper(network: nn.Module, recipe: Recipe, precision: torch.dtype | None) -> Callable[[Batch], Tensor]:
     """One training step, which returns the loss: ours at a precision, or the plain one's where it is None."""
     if precision is not None:
         assert isinstance(network, Network)
-        return training_step(network, precision)
+        return training_step(network, recipe, precision)
     optimizer = torch.optim.AdamW(network.parameters(), lr=4e-5, weight_decay=0.01)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.001, total_steps=STEPS, div_factor=25, pct_start=0.3)
 
@@ -158,24 +159,24 @@ def curves(model: str, size: int, options: Options) -> dict[str, float]:
         for layer in chosen.modules():
             if isinstance(layer, nn.Dropout):
                 layer.p = 0.0
-        generator = torch.Generator(options.device).manual_seed(0)
+        task, generator = example_task(), torch.Generator(options.device).manual_seed(0)
         order = torch.randperm(2 * len(samples), generator=generator, device=options.device).repeat(number)[
             : number * size
         ]
-        batches = (recipe.training_batch(samples, part, Bins(), generator) for part in order.split(size))
-        step = stepper(chosen, precision)
+        batches = (recipe.training_batch(samples, part, task, generator) for part in order.split(size))
+        step = stepper(chosen, recipe, precision)
         losses[name] = torch.tensor([float(step(batch)) for batch in batches])
     differences = {name: float(((losses[name] - losses["plain"]).abs() / losses["plain"]).max()) for name in PRECISIONS}
     return {"steps": number, **differences}
 
 
-def loader_rate(network: nn.Module, data: Measurements, size: int, device: torch.device) -> float:
+def loader_rate(network: nn.Module, recipe: Recipe, data: Measurements, size: int, device: torch.device) -> float:
     """Samples a second of the plain loop with its per-item loader, a process for each core."""
     strings = [string.rjust(150, "N") for string in data.sequences.to_strings()]
     loader = DataLoader(
         plain.Promoters(strings, data.expression), size, shuffle=True, num_workers=len(os.sched_getaffinity(0))
     )
-    step = stepper(network, None)
+    step = stepper(network, recipe, None)
 
     def epoch() -> None:
         for batch in loader:
