@@ -282,25 +282,21 @@ def test_folds_that_are_not_there_are_refused(wrong: str) -> None:
 
 @pytest.fixture(scope="module")
 def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny network's run on 800 simulated promoters."""
+    """A tiny network's run on 2,400 simulated promoters."""
     folder = tmp_path_factory.mktemp("binary") / "run"
-    config = compose(
-        *SMALL, "first=conv", "first.channels=24", "core=efficientnet", "core.widths=[8]", "dataset.size=1000",
-        "training.epochs=10",
-    )  # fmt: skip
-    config["choices"] = {
-        **dict(task="binary", dataset="simulated_promoters", recipe="plain", first="conv"),
-        **dict(core="efficientnet", final="binary"),
-    }
+    choices = {"recipe": "plain", "first": "kmer", "core": "efficientnet", "final": "binary"}
+    tiny = ("dataset.size=4000", "first.channels=16", "core.widths=[8]", "training.epochs=5")
+    config = compose(*SMALL, *(f"{slot}={name}" for slot, name in choices.items()), *tiny)
+    config["choices"] = {"task": "binary", "dataset": "simulated_promoters", **choices}
     run(config, folder, show_progress=False)
     return folder
 
 
 def test_a_tiny_network_learns_simulated_promoters(learned: Path) -> None:
     found = json.loads((learned / "metrics.json").read_text())
-    assert found["auroc"] > 0.65 and found["test"]["auroc"] > 0.65
+    assert found["auroc"] > 0.7 and found["test"]["auroc"] > 0.7  # 0.5 is chance, and 0.93 the most that can be
     assert found["task"] == "binary" and found["select"] == "auroc" and found["simulated"]
-    assert found["n"] == found["test"]["n"] == 200
+    assert found["n"] == found["test"]["n"] == 800
     with np.load(learned / "validation.npz") as kept:
         assert ((kept["predicted"] > 0) & (kept["predicted"] < 1)).all()  # probabilities
         assert metrics.roc_auc_score(kept["measured"], kept["predicted"]) == pytest.approx(found["auroc"])
@@ -315,7 +311,7 @@ def test_predict_writes_probabilities_and_evaluate_takes_labels(learned: Path, t
     with out.open() as file:
         written = [float(row["prediction"]) for row in csv.DictReader(file)]
     probabilities = prixfixe.load(learned).predict(made.sequences.to_strings())
-    np.testing.assert_allclose(written, probabilities, rtol=1e-6)
+    np.testing.assert_allclose(written, probabilities, atol=1e-5)
     assert ((probabilities > 0) & (probabilities < 1)).all()
     assert main(["evaluate", str(learned), str(table), "--expression", "label", "-o", str(tmp_path / "e.json")]) == 0
 

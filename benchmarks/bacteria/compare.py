@@ -191,8 +191,9 @@ def as_markdown(
         lines.append(f"| {name} | {' | '.join(score.text(scores[score.name]) for score in Binary.scores)} |")
     lines += [
         "",
-        f"Difference of AUROC {difference:+.3f}, 95 % interval {low:+.3f} to {high:+.3f} ({SAMPLES:,} bootstrap samples "
-        "of clusters). It is of these networks on this fold: another seed and other training rows are not in it.",
+        f"Difference of AUROC {difference:+.3f}, 95 % interval {low:+.3f} to {high:+.3f} ({SAMPLES:,} bootstrap "
+        "samples of clusters). It is of these networks on this fold: another seed and other training rows are not in "
+        "it.",
         "",
     ]
     return "\n".join(lines)
@@ -204,12 +205,12 @@ def settings_title(config: dict[str, Any]) -> str:
 
 def verdict(name: str, difference: float, low: float, high: float) -> str:
     """What the interval says, in a sentence."""
-    shown = f"AUROC {difference:+.3f}, {low:+.3f} to {high:+.3f}"
+    shown = f"on the held-out clusters (AUROC {difference:+.3f}, {low:+.3f} to {high:+.3f})."
     if low > 0:
-        return f"The network chosen, {name}, ranks the held-out clusters better than logistic regression ({shown})."
+        return f"The network chosen, {name}, **ranks better** than logistic regression {shown}"
     if high < 0:
-        return f"The network chosen, {name}, **loses** to logistic regression on the held-out clusters ({shown})."
-    return f"The network chosen, {name}, and logistic regression **cannot be told apart** on the held-out clusters ({shown})."
+        return f"The network chosen, {name}, **loses** to logistic regression {shown}"
+    return f"The network chosen, {name}, and logistic regression **cannot be told apart** {shown}"
 
 
 def main() -> None:
