@@ -9,10 +9,10 @@ SIMULATED = "SIMULATED assay: these numbers are no real measurements."
 
 
 def is_simulated(config: Mapping[str, Any]) -> bool:
-    """Whether a run of this configuration trains on the simulated assay; its metrics.json says so itself once it is
-    done."""
+    """Whether a run of this configuration trains on simulated data, whose classes are called so (`Simulated`,
+    `SimulatedPromoters`); its metrics.json says so itself once it is done."""
     dataset = config.get("dataset")
-    return isinstance(dataset, Mapping) and str(dataset.get("_target_")).endswith(".Simulated")
+    return isinstance(dataset, Mapping) and str(dataset.get("_target_")).rpartition(".")[2].startswith("Simulated")
 
 
 def simulated_suffix(simulated: object) -> str:

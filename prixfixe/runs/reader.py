@@ -173,6 +173,10 @@ class BinsOfTask(_Schema):
     high: Finite | list[Finite]
 
 
+# shape and dtype; a list of two, which JSON has in place of a tuple
+ColumnOfData = Annotated[tuple[list[Count], Literal["bool", "uint8", "int64", "float32"]], Field(strict=False)]
+
+
 class Targets(_Schema):
     task: ColumnName = "expression"
     select: ColumnName = "pearson_r"
@@ -182,9 +186,7 @@ class Targets(_Schema):
     std: list[Annotated[float, Field(gt=0, allow_inf_nan=False)]]
     bins: BinsOfTask | None = None
     constants: Annotated[dict[ColumnName, Finite], Field(max_length=1000)] = Field(default_factory=dict)
-    columns: Annotated[
-        dict[str, tuple[list[Count], Literal["bool", "uint8", "int64", "float32"]]], Field(max_length=1000)
-    ] = Field(default_factory=dict)
+    columns: Annotated[dict[str, ColumnOfData], Field(max_length=1000)] = Field(default_factory=dict)
     residual_sd: list[Annotated[float, Field(ge=0, allow_inf_nan=False)] | None] | None = None
 
 
