@@ -54,11 +54,11 @@ def prepare(
     """
     path, cache = Path(path), _cache_folder(cache_dir)
     given = {
-        name: value if isinstance(value, str | bool | dict) else list(value)
+        name: value if isinstance(value, str | bool) else list(value)
         for name, value in sorted(options.items())
-        if value is not None
+        if value is not None and name != "columns"
     }
-    sources = column_sources(given.pop("columns", None))
+    sources = column_sources(options.get("columns"))
     with _writable(cache):
         content = content_hash(path, cache)
         key = json.dumps([FORMAT, content, given, [asdict(source) for source in sources]])
@@ -151,12 +151,11 @@ def _load(folder: Path, path: Path, sources: Sequence[ColumnSource]) -> Measurem
             if file.stat().st_size != size or _checksum(file) != checksum:
                 return None
             arrays[name] = np.load(file, mmap_mode="r", allow_pickle=False)
-        columns = {}
+        columns: dict[str, Any] = {}
         for number, source in enumerate(sources):
-            values = arrays[f"column_{number}"]
+            values = columns[source.name] = arrays[f"column_{number}"]
             if source.alphabet is not None:
-                values = Sequences(values, arrays[f"column_{number}_lengths"], source.alphabet)
-            columns[source.name] = values
+                columns[source.name] = Sequences(values, arrays[f"column_{number}_lengths"], source.alphabet)
         measurements = Measurements(
             sequences=Sequences(arrays["letters"], arrays["lengths"]),
             expression=arrays["expression"],

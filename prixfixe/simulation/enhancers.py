@@ -41,8 +41,8 @@ class Motif:
     effects: tuple[float, float]
 
 
-# Consensus sites are the literature's; effects are invented. The first four act in one task, the next two in both alike,
-# the last in both against each other.
+# Consensus sites are the literature's; effects are invented. The first four act in one task, the next two in both
+# alike, the last in both against each other.
 MOTIFS = (
     Motif("GATA", "WGATAAG", (1.6, 0.0)),
     Motif("twist", "CACATGT", (1.4, 0.0)),

@@ -54,7 +54,7 @@ class Profile(Task):
         if isinstance(column, Sequences) or len(column.shape) != 2 or column.dtype.kind not in "iuf":
             raise InputError("task profile needs counts of shape (rows, positions) in the column profile")
         chosen = column if rows is None else train[rows].columns["profile"]
-        totals = []
+        totals: list[np.ndarray] = []
         for number, counts in enumerate(chunks(chosen, AT_ONCE)):
             sums = counts.sum(axis=1, dtype=np.float64)
             bad = ~np.isfinite(sums) | (counts.min(axis=1) < 0)
