@@ -164,6 +164,12 @@ class BinsOfTask(_Schema):
     high: Finite | list[Finite]
 
 
+ColumnShape = Annotated[  # as JSON has it: a list of two
+    tuple[Annotated[list[Count], Field(max_length=8)], Literal["bool", "uint8", "int64", "float32"]],
+    Field(strict=False),
+]
+
+
 class Targets(_Schema):
     task: ColumnName = "expression"
     select: ColumnName = "pearson_r"
@@ -173,9 +179,7 @@ class Targets(_Schema):
     std: list[Annotated[float, Field(gt=0, allow_inf_nan=False)]]
     bins: BinsOfTask | None = None
     constants: Annotated[dict[ColumnName, Finite], Field(max_length=1000)] = Field(default_factory=dict)
-    columns: Annotated[
-        dict[str, tuple[list[Count], Literal["bool", "uint8", "int64", "float32"]]], Field(max_length=1000)
-    ] = Field(default_factory=dict)
+    columns: Annotated[dict[str, ColumnShape], Field(max_length=1000)] = Field(default_factory=dict)
     residual_sd: list[Annotated[float, Field(ge=0, allow_inf_nan=False)] | None] | None = None
 
 
