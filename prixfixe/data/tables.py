@@ -1043,7 +1043,7 @@ def _other_problem(source: ColumnSource, what: str, text: str) -> str | None:
     missing = _is_missing(text) if source.kind == "number" else not text
     if missing and source.kind != "contains":
         return f"{what} is {printable(text, 100) or 'empty'}: dataset.columns needs it in every row that is measured"
-    if source.kind == "number" and not np.isfinite(np.float32(_number(text))):
+    if source.kind == "number" and not abs(_number(text)) <= np.finfo(np.float32).max:
         return f"{what} is {printable(text, 100)!r}, no finite number that float32 holds"
     if source.kind == "group" and len(text) > LONGEST_FOLD:
         return f"{what} has {len(text)} characters, and a group's name may have {LONGEST_FOLD}"
