@@ -63,6 +63,7 @@ PARQUET_ROWS = 65_536  # Parquet rows read at a time
 CHUNK_LETTERS = 1 << 26  # nucleotides that a chunk of sequences may have
 SPACES = " \t\u00a0"  # that may stand around what a cell holds
 LONGEST_FOLD = 100  # characters of a fold's name
+LARGEST_NUMBER = float(np.finfo(np.float32).max)
 
 
 def read_measurements(
@@ -1043,7 +1044,7 @@ def _other_problem(source: ColumnSource, what: str, text: str) -> str | None:
     missing = _is_missing(text) if source.kind == "number" else not text
     if missing and source.kind != "contains":
         return f"{what} is {printable(text, 100) or 'empty'}: dataset.columns needs it in every row that is measured"
-    if source.kind == "number" and not abs(_number(text)) <= np.finfo(np.float32).max:
+    if source.kind == "number" and not abs(_number(text)) <= LARGEST_NUMBER:
         return f"{what} is {printable(text, 100)!r}, no finite number that float32 holds"
     if source.kind == "group" and len(text) > LONGEST_FOLD:
         return f"{what} has {len(text)} characters, and a group's name may have {LONGEST_FOLD}"
