@@ -90,9 +90,9 @@ def test_a_file_replaced_after_it_was_hashed_is_not_kept_under_the_old_hash(tabl
     cache, old = tmp_path / "cache", table.read_text()
     load = prepared._load
 
-    def replacing(folder):
+    def replacing(*arguments):
         table.write_text(old.replace("A", "C"))
-        return load(folder)
+        return load(*arguments)
 
     with monkeypatch.context() as patched:
         patched.setattr(prepared, "_load", replacing)

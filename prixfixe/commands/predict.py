@@ -20,6 +20,7 @@ from prixfixe.common.text import csv_text, printable
 if TYPE_CHECKING:
     import numpy as np
 
+    from prixfixe.data.measurements import Measurements
     from prixfixe.data.sequences import Sequences
     from prixfixe.inference.model import Model
 
@@ -79,7 +80,8 @@ def predict_file(
     model: Model, path: Path, output: Path | None, *, sequence: str | None = None, batch_size: int | None = None
 ) -> int:
     """Writes the predictions for a table or FASTA: name, sequence and one column a task, in the format that the
-    output's ending says. Memory does not grow with the file. Returns how many there are.
+    output's ending says. What else the run was trained with is read from the table's columns (`Model.sources`). Memory
+    does not grow with the file. Returns how many there are.
 
     output: None is standard output, as TSV. The file is read twice: first to find any row that cannot be used, before
     anything is written and time is spent. While a GPU computes one chunk, the one before is written and the next one
@@ -90,14 +92,16 @@ def predict_file(
     from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
     from prixfixe.common.errors import InputError
-    from prixfixe.data.tables import count_sequences, read_sequence_chunks
+    from prixfixe.data.tables import count_sequences, read_row_chunks
 
-    total = count_sequences(path, sequence=sequence)
+    needed = model.sources()
+    total = count_sequences(path, sequence=sequence, columns=needed)
     longer = 0
-    waiting: deque[tuple[Sequences, list[str]]] = deque()  # chunks whose predictions have not come yet
+    waiting: deque[tuple[Measurements, list[str]]] = deque()  # chunks whose predictions have not come yet
 
-    def chunks() -> Iterator[Sequences]:
-        for chunk in read_ahead(read_sequence_chunks(path, model.chunk_rows(batch_size), sequence=sequence)):
+    def chunks() -> Iterator[Measurements]:
+        rows = model.chunk_rows(batch_size)
+        for chunk in read_ahead(read_row_chunks(path, rows, sequence=sequence, columns=needed)):
             waiting.append(chunk)
             yield chunk[0]
 
@@ -108,7 +112,8 @@ def predict_file(
     with writer(output, ["name", "sequence", *header]) as write, progress:
         task = progress.add_task("predicting", total=total)
         for values in model.predict_chunks(chunks(), batch_size=batch_size):
-            sequences, names = waiting.popleft()
+            chunk, names = waiting.popleft()
+            sequences = chunk.sequences
             if not np.isfinite(values).all():
                 row = int(np.flatnonzero(~np.isfinite(values).reshape(len(names), -1).all(axis=1))[0])
                 raise InputError(f"the run predicts values that are not finite, the first for {names[row]}")

@@ -1,11 +1,81 @@
-"""Columns of a dataset that are not in memory: rows are read when they are asked for."""
+"""Columns of a dataset beside sequences and measurements: where a table's come from (`dataset.columns`), and those that
+are not in memory, whose rows are read when they are asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Protocol, TypeGuard, runtime_checkable
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
+
+from prixfixe.common.errors import InputError
+from prixfixe.common.inputs import open_input, readable
+from prixfixe.common.text import printable
+from prixfixe.data.sequences import DNA, PROTEIN, Alphabet
+
+ALPHABETS: Mapping[str, Alphabet] = {"dna": DNA, "protein": PROTEIN}
+KINDS = ("number", "group", *ALPHABETS)
+FILE = ".npy"
+TAKEN = (
+    "x",
+    "y",
+    "y_probs",
+    "sequence",
+    "expression",
+    "reverse",
+    "mask",
+    "tokens",
+)  # names with a meaning of their own
+
+
+@dataclass(frozen=True)
+class ColumnSource:
+    """Where a dataset's column comes from, as `dataset.columns` says it; see docs/tables.md.
+
+    kind: one of `KINDS`; `contains`, whether a cell holds `text`; or `file`, whose path is `text`.
+    at: the names of the table's columns that it is read from.
+    """
+
+    name: str
+    kind: str
+    at: tuple[str, ...] = ()
+    text: str = ""
+
+    @property
+    def alphabet(self) -> Alphabet | None:
+        return ALPHABETS.get(self.kind)
+
+    def file(self, table: Path) -> Path:
+        """Of kind `file`: the array's file. `*` in its name stands for the table's path without its endings."""
+        stem = table.with_name(table.name[: -len(endings)] if (endings := "".join(table.suffixes)) else table.name)
+        return Path(self.text.replace("*", str(stem))).expanduser()
+
+
+def column_sources(given: Mapping[str, Any] | None) -> tuple[ColumnSource, ...]:
+    """`dataset.columns`, parsed. InputError for a name or a kind that is none."""
+    return tuple(_column_source(name, value) for name, value in (given or {}).items())
+
+
+def _column_source(name: str, value: Any) -> ColumnSource:
+    where = f"dataset.columns.{printable(name, 100)}={printable(repr(value), 200)}"
+    if not name.isidentifier() or name in TAKEN:
+        raise InputError(f"{where}: a name of letters, digits and _, and none of {', '.join(TAKEN)}")
+    if value in KINDS:
+        return ColumnSource(name, str(value), (name,))
+    if isinstance(value, str) and value.endswith(FILE):
+        return ColumnSource(name, "file", text=value)
+    if isinstance(value, list) and value and len(set(value)) == len(value):
+        return ColumnSource(name, "number", tuple(value))
+    if isinstance(value, Mapping) and value.keys() == {"column", "contains"} and value["contains"]:
+        return ColumnSource(name, "contains", (value["column"],), value["contains"])
+    if isinstance(value, Mapping) and value.keys() == {"column", "kind"} and value["kind"] in KINDS:
+        return ColumnSource(name, value["kind"], (value["column"],))
+    raise InputError(
+        f"{where}: choose {', '.join(KINDS)}, a list of columns of numbers, FILE{FILE}, {{column: NAME, kind: KIND}} "
+        "or {column: NAME, contains: TEXT}"
+    )
 
 
 @runtime_checkable
@@ -49,6 +119,32 @@ class Mapped:
 
     def take(self, rows: slice | np.ndarray) -> Mapped:
         return Mapped(self.array, (np.arange(len(self.array)) if self.rows is None else self.rows)[rows])
+
+
+def mapped(file: Path, rows: np.ndarray, total: int, table: Path) -> Mapped:
+    """Some rows of the array in a file, whose row i belongs to data row i of a table of `total` rows.
+
+    rows: int64 (m,). InputError where it has another number of rows, or is no array of numbers."""
+    with open_input(file), readable(file):
+        try:
+            array = np.load(file, mmap_mode="r", allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise InputError(
+                f"{printable(file)} is no array that numpy.save has written ({printable(error)})"
+            ) from error
+    if (
+        not isinstance(array, np.ndarray)
+        or not array.ndim
+        or array.dtype.kind not in "biuf"
+        or not array.dtype.isnative
+    ):
+        raise InputError(f"{printable(file)} holds no rows of numbers in this machine's byte order: save such an array")
+    if len(array) != total:
+        raise InputError(
+            f"{printable(file)} has {len(array):,} rows, and {printable(table)} {total:,}: row i of the one belongs to "
+            "data row i of the other, those included that have no measurement"
+        )
+    return Mapped(array, None if len(rows) == total else rows)
 
 
 def is_source(column: object) -> TypeGuard[RowSource]:

@@ -94,8 +94,15 @@ class Simulated(Dataset):
 
 
 class Table(Dataset):
-    """A table of the user's own: split by sequence, by its fold column, by folds of similar sequences, or with a
-    second table for validation; and a part of it, or another table, to test on."""
+    """A table of the user's own: split by sequence, by its fold column, by folds of similar sequences, by blocks of the
+    genome, or with a second table for validation; and a part of it, or another table, to test on.
+
+    fold, test_fold: one of the folds, or a list of them. fold_column: of folds, such as chromosomes; null: found by its
+    name. block: nucleotides; what is drawn, or dealt into `folds`, is whole blocks of the genome. columns: what parts
+    may ask for beside sequence and measurements, see `prixfixe.data.columns`.
+    """
+
+    simulated = False
 
     def __init__(
         self,
@@ -106,12 +113,26 @@ class Table(Dataset):
         split_seed: Annotated[int, Ge(0)],
         sequence: str | None,
         expression: str | list[str] | None,
-        fold: int | str | None,
+        fold: int | str | list[int | str] | None,
         folds: int | None,
         training_fraction: float = 1.0,  # a run of version 0.1 has none of these
         test: str | None = None,
-        test_fold: int | str | None = None,
+        test_fold: int | str | list[int | str] | None = None,
+        fold_column: str | None = None,
+        block: Annotated[int, Ge(1), Le(10**12)] | None = None,
+        columns: dict[str, str | list[str] | dict[str, str]] | None = None,
     ) -> None:
+        from prixfixe.data.columns import column_sources
+        from prixfixe.data.splits import fold_text
+
+        column_sources(columns)
+        if fold_column is not None and folds is not None:
+            raise InputError(
+                f"dataset.fold_column={fold_column} and dataset.folds={folds} both say what the folds are: leave "
+                "one of them out"
+            )
+        if [] in (fold, test_fold):
+            raise InputError("dataset.fold and dataset.test_fold name a fold, or several: none is not a list of them")
         if validation is not None and (fold is not None or folds is not None):
             raise InputError(
                 f"dataset.validation={validation} and dataset.{'folds' if fold is None else 'fold'} both say "
@@ -126,28 +147,30 @@ class Table(Dataset):
             raise InputError(
                 f"dataset.test={test} and dataset.test_fold={test_fold} both say what to test on: leave one of them out"
             )
-        if test_fold is not None and str(test_fold).lower() == str(fold).lower():
+        both = set(fold_text(fold).split(",")) & set(fold_text(test_fold).split(","))
+        if fold is not None and test_fold is not None and both:
             raise InputError(f"dataset.fold={fold} and dataset.test_fold={test_fold} are the same: choose another one")
         self.path = os.path.expanduser(path)
         self.validation = None if validation is None else os.path.expanduser(validation)
         self.test = None if test is None else os.path.expanduser(test)
         self.validation_fraction, self.split_seed = validation_fraction, split_seed
         self.fold, self.folds, self.test_fold = fold, folds, test_fold
+        self.fold_column, self.block = fold_column, block
         self.training_fraction = checked_fraction(training_fraction)
         self.columns: dict[str, Any] = {"sequence": sequence, "expression": expression}
+        self.columns |= {"columns": columns} if columns else {}
 
     def read(self) -> Split:
-        from prixfixe.data.prepared import prepare
-        from prixfixe.data.splits import cluster_folds, fold_split, in_fold
+        from prixfixe.data.splits import cluster_folds, fold_split, fold_text, in_fold
 
-        own_folds = self.folds is None and (self.fold is not None or self.test_fold is not None)
-        measurements, content = prepare(self.path, {**self.columns, "fold": True if own_folds else None})
+        measurements, content = self._measured()
         check_expression(measurements, self.path)
         said = list(measurements.remarks)
         if self.folds is not None:
             own, without = " validates on one of its folds", f", without dataset.folds={self.folds},"
             said = [remark.replace(own, without + own) for remark in said]
-            made = cluster_folds(measurements, self.folds, seed=self.split_seed)
+            made = cluster_folds(measurements, self.folds, seed=self.split_seed, block=self.block)
+            content += "" if self.block is None else f" block={self.block}"
             measurements = replace(measurements, fold=made)
         rows, test = np.arange(len(measurements)), None
         if self.test is not None:
@@ -156,7 +179,7 @@ class Table(Dataset):
         elif self.test_fold is not None:
             tested = in_fold(measurements, self.test_fold)
             rows, test = np.flatnonzero(~tested), measurements[tested]
-            content += f" test_fold={str(self.test_fold).lower()}"
+            content += f" test_fold={fold_text(self.test_fold)}"
         elif len(rows := self._without_test_rows(measurements)) < len(measurements):
             said.append(
                 f"{counted(len(measurements) - len(rows), 'row')} of {self.path} in fold {TEST} left out of training: "
@@ -174,11 +197,12 @@ class Table(Dataset):
             drawn = self._drawn(measurements, content)
             train, validation = measurements[drawn.train], measurements[drawn.validation]
             content += " groups" if drawn.merged else ""  # a split unlike that of version 0.1
+            content += "" if self.block is None else f" block={self.block}"
             if 2 * drawn.largest > len(measurements):
                 share = drawn.largest / len(measurements)
                 said.append(
                     f"{drawn.largest:,} of {counted(len(measurements), 'row')} ({share:.0%}) "
-                    "cannot be parted, as each tells of another one (same insert, or overlapping windows): "
+                    "cannot be parted, as each tells of another one (same insert, overlapping windows, or one block): "
                     f"{len(validation):,} are validated on"
                 )
         if self.training_fraction < 1:
@@ -189,8 +213,16 @@ class Table(Dataset):
         said += _too_few_measured(validation, "validation")
         said += [] if test is None else _too_few_measured(test, "test")
         tests = {} if test is None else {TEST: test}
-        split = Split(train, validation, content=content, warnings=tuple(dict.fromkeys(said)), tests=tests)
+        warnings = tuple(dict.fromkeys(said))
+        split = Split(train, validation, content, simulated=self.simulated, warnings=warnings, tests=tests)
         return self._with_leaks(split)
+
+    def _measured(self) -> tuple[Measurements, str]:
+        """All rows of `path`, with their own folds where these are asked for; and a hash of their content."""
+        from prixfixe.data.prepared import prepare
+
+        own_folds = self.folds is None and (self.fold is not None or self.test_fold is not None)
+        return prepare(self.path, {**self.columns, "fold": self.fold_column or True if own_folds else None})
 
     def _other_table(self, path: str, measurements: Measurements, said: list[str]) -> tuple[Measurements, str]:
         """A second table, which measures the same; and its content. Remarks on its reading are added to `said`."""
@@ -209,10 +241,10 @@ class Table(Dataset):
 
     def _without_test_rows(self, measurements: Measurements) -> np.ndarray:
         """The rows that are not in a fold called test, where another fold of the table's own is validated on."""
-        from prixfixe.data.splits import fold_names, in_fold
+        from prixfixe.data.splits import fold_names, fold_text, in_fold
 
         own = fold_names(measurements) if self.fold is not None and self.folds is None else []
-        if str(self.fold).lower() == TEST or TEST not in [str(name).lower() for name in own]:
+        if TEST in fold_text(self.fold or "").split(",") or TEST not in [str(name).lower() for name in own]:
             return np.arange(len(measurements))
         return np.flatnonzero(~in_fold(measurements, TEST))
 
@@ -225,13 +257,14 @@ class Table(Dataset):
         fraction, seed = self.validation_fraction, self.split_seed
 
         def compute() -> dict[str, Any]:
-            drawn = draw(measurements, validation_fraction=fraction, seed=seed)
+            drawn = draw(measurements, validation_fraction=fraction, seed=seed, block=self.block)
             held_out = np.zeros(len(measurements), dtype=bool)
             held_out[drawn.validation] = True
             bits = base64.b64encode(np.packbits(held_out).tobytes()).decode()
             return {"held_out": bits, "merged": drawn.merged, "largest": drawn.largest}
 
         key = {"draw": DRAWS, "content": content, "columns": self.columns, "fraction": fraction, "seed": seed}
+        key |= {} if self.block is None else {"block": self.block}
         found = remembered(key, compute)
         bits = np.frombuffer(base64.b64decode(found["held_out"]), dtype=np.uint8)
         held_out = np.unpackbits(bits, count=len(measurements)).astype(bool)
@@ -257,6 +290,7 @@ class Table(Dataset):
 
         settings = [self.validation_fraction, self.split_seed, self.fold, self.folds, self.test_fold]
         settings += [] if self.training_fraction == 1 else [self.training_fraction]
+        settings += [] if self.fold_column is None else [self.fold_column]
         key = {"leaks": LEAKS, "content": split.content, "columns": self.columns, "settings": settings}
         said = list(split.warnings)
         counts = remembered(key, count)

@@ -1,9 +1,9 @@
 """A table parsed and checked once, then shared by every job that trains on it.
 
 The cache holds one folder for each pair of content and options, named by their hash: codes, lengths, expression,
-fold and regions as `.npy` files, and a manifest with their sizes and checksums. A folder is built under another name
-and renamed into place, so that it is there whole or not at all. Jobs that start together, on one node or on many, need
-no lock: each builds, the first to rename wins, and the others use what the winner left.
+fold, regions and further columns as `.npy` files, and a manifest with their sizes and checksums. A folder is built
+under another name and renamed into place, so that it is there whole or not at all. Jobs that start together, on one
+node or on many, need no lock: each builds, the first to rename wins, and the others use what the winner left.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import shutil
 import time
 import uuid
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,13 @@ from prixfixe.common.errors import InputError
 from prixfixe.common.files import write_json
 from prixfixe.common.inputs import open_input, readable
 from prixfixe.common.text import printable
+from prixfixe.data.columns import ColumnSource, Mapped, column_sources, mapped
 from prixfixe.data.measurements import Measurements
 from prixfixe.data.sequences import Sequences
 from prixfixe.data.tables import read_measurements
 
-FORMAT = 5  # counts up when what is kept, or what the reader makes of a file, changes
-MANIFEST_KEYS = ("tasks", "remarks", "files")  # of a manifest, beside its checksum
+FORMAT = 6  # counts up when what is kept, or what the reader makes of a file, changes
+MANIFEST_KEYS = ("tasks", "remarks", "files", "columns", "rows")  # of a manifest, beside its checksum
 CHUNK_BYTES = 1 << 16
 SETTLED_SECONDS = 5.0  # a file changed less than this ago may change again without a new time stamp
 ABANDONED_SECONDS = 24 * 3600.0  # a half-built folder of this age belongs to a job that was killed
@@ -43,9 +45,10 @@ def prepare(
     path: str | Path, options: Mapping[str, Any], cache_dir: str | Path | None = None
 ) -> tuple[Measurements, str]:
     """The measurements in a table, memory-mapped and read-only, from the cache, which is filled first where needed; and
-    their `content_hash`.
+    their `content_hash`, with that of each array in a file of its own.
 
-    options: `sequence`, `expression` and `fold`, as `read_measurements` takes them; None as if left out.
+    options: `sequence`, `expression` and `fold`, as `read_measurements` takes them, and `columns` as a YAML has them;
+    None as if left out.
     cache_dir: the environment variable PRIXFIXE_CACHE or else ~/.cache/prixfixe, where it is None.
     Raises InputError as `read_measurements`, or where the cache cannot be written.
     """
@@ -53,16 +56,18 @@ def prepare(
     given = {
         name: value if isinstance(value, str | bool) else list(value)
         for name, value in sorted(options.items())
-        if value is not None
+        if value is not None and name != "columns"
     }
+    sources = column_sources(options.get("columns"))
     with _writable(cache):
         content = content_hash(path, cache)
-        key = json.dumps([FORMAT, content, given])
+        key = json.dumps([FORMAT, content, given, [asdict(source) for source in sources]])
         folder = cache / hashlib.sha256(key.encode()).hexdigest()[:32]
         for _ in range(ATTEMPTS):
-            if (measurements := _load(folder)) is not None:
-                return measurements, content
-            _build(path, given, folder, content)
+            if (measurements := _load(folder, path, sources)) is not None:
+                hashes = [f" {s.name}={content_hash(s.file(path), cache)}" for s in sources if s.kind == "file"]
+                return measurements, content + "".join(hashes)
+            _build(path, given, sources, folder, content)
     raise InputError(f"{folder} is replaced or damaged as fast as it is written: set PRIXFIXE_CACHE to another folder.")
 
 
@@ -134,8 +139,8 @@ def _writable(cache: Path) -> Iterator[None]:
         ) from error
 
 
-def _load(folder: Path) -> Measurements | None:
-    """What the folder holds, memory-mapped; None where it is missing, truncated or altered."""
+def _load(folder: Path, path: Path, sources: Sequence[ColumnSource]) -> Measurements | None:
+    """What the folder holds, memory-mapped; None where it is missing, truncated or altered. path: of the table."""
     try:
         manifest = json.loads((folder / "manifest.json").read_bytes())
         if manifest["checksum"] != _json_checksum([manifest[key] for key in MANIFEST_KEYS]):
@@ -146,19 +151,29 @@ def _load(folder: Path) -> Measurements | None:
             if file.stat().st_size != size or _checksum(file) != checksum:
                 return None
             arrays[name] = np.load(file, mmap_mode="r", allow_pickle=False)
-        return Measurements(
+        columns: dict[str, Any] = {}
+        for number, source in enumerate(sources):
+            values = columns[source.name] = arrays[f"column_{number}"]
+            if source.alphabet is not None:
+                columns[source.name] = Sequences(values, arrays[f"column_{number}_lengths"], source.alphabet)
+        measurements = Measurements(
             sequences=Sequences(arrays["letters"], arrays["lengths"]),
             expression=arrays["expression"],
             tasks=tuple(manifest["tasks"]),
             fold=arrays.get("fold"),
             regions=arrays.get("regions"),
             remarks=tuple(manifest["remarks"]),
+            columns=columns,
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # another job may be replacing it at this moment
         return None
+    for source in sources:
+        if source.kind == "file":
+            columns[source.name] = mapped(source.file(path), columns[source.name], manifest["rows"], path)
+    return measurements
 
 
-def _build(path: Path, options: dict[str, Any], folder: Path, content: str) -> None:
+def _build(path: Path, options: dict[str, Any], sources: Sequence[ColumnSource], folder: Path, content: str) -> None:
     """Parses the table, whose hash is `content`, and puts the folder in place, unless another job has put a sound one
     there meanwhile."""
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -166,7 +181,7 @@ def _build(path: Path, options: dict[str, Any], folder: Path, content: str) -> N
         with suppress(OSError):  # its job may be finishing now
             if time.time() - abandoned.stat().st_mtime > ABANDONED_SECONDS:
                 shutil.rmtree(abandoned)
-    measurements = read_measurements(path, **options)
+    measurements = read_measurements(path, **options, columns=sources)
     if content_hash(path, folder.parent) != content:
         raise InputError(f"{printable(path)} changed while it was read: start again when it is complete.")
     temporary = folder.parent / f".{folder.name}.{uuid.uuid4().hex}"
@@ -179,7 +194,7 @@ def _build(path: Path, options: dict[str, Any], folder: Path, content: str) -> N
         except OSError as error:
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
                 raise
-            if _load(folder) is None:  # no faster job's work, but a damaged folder
+            if _load(folder, path, sources) is None:  # no faster job's work, but a damaged folder
                 with suppress(OSError):  # which another job may be replacing too
                     os.rename(folder, damaged)
                     os.rename(temporary, folder)
@@ -197,12 +212,27 @@ def _save(measurements: Measurements, folder: Path) -> None:
     for name, array in (("fold", measurements.fold), ("regions", measurements.regions)):
         if array is not None:
             arrays[name] = array
+    rows = 0  # of the table, where an array in a file has as many
+    for number, column in enumerate(measurements.columns.values()):
+        if isinstance(column, Sequences):
+            arrays[f"column_{number}"], arrays[f"column_{number}_lengths"] = column.letters, column.lengths
+        elif isinstance(column, Mapped):
+            rows = len(column.array)
+            arrays[f"column_{number}"] = np.arange(rows) if column.rows is None else column.rows
+        else:
+            arrays[f"column_{number}"] = column
     files = {}
     for name, array in arrays.items():
         file = folder / f"{name}.npy"
         np.save(file, array, allow_pickle=False)
         files[name] = [file.stat().st_size, _checksum(file)]
-    manifest = {"tasks": list(measurements.tasks), "remarks": list(measurements.remarks), "files": files}
+    manifest = {
+        "tasks": list(measurements.tasks),
+        "remarks": list(measurements.remarks),
+        "files": files,
+        "columns": list(measurements.columns),
+        "rows": rows,
+    }
     checksum = _json_checksum([manifest[key] for key in MANIFEST_KEYS])
     write_json(folder / "manifest.json", {**manifest, "checksum": checksum})
 

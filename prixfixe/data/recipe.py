@@ -100,7 +100,8 @@ class Recipe(ABC):
     samples_per_sequence: how many training samples a sequence is. With 2 views and 2 samples each strand is a sample of
     its own; with 2 views and 1 sample both strands of a sequence enter the same step and the loss is the mean over
     them.
-    keys: the batch keys beside x and the task's. takes: columns of the dataset that `encode` reads.
+    keys: the batch keys beside x and the task's. takes: columns of the dataset that `encode` reads; orders_by: those
+    that `epoch` reads, of training rows alone.
     unit: how many neighbouring rows of a batch are never torn apart by micro-batches and processes.
     mask_share: of the positions that are not N, how many are masked; see `mask_of`.
     """
@@ -110,6 +111,7 @@ class Recipe(ABC):
     samples_per_sequence: ClassVar[int] = 1
     keys: Mapping[str, Spec] = MappingProxyType({})
     takes: tuple[str, ...] = ()
+    orders_by: tuple[str, ...] = ()
     unit: int = 1
     mask_share: float = 0.0
 
@@ -211,13 +213,15 @@ class Recipe(ABC):
         expression: np.ndarray | None = None,
         rows: np.ndarray | None = None,
         columns: Mapping[str, Any] = MappingProxyType({}),
+        specs: Mapping[str, Spec] = MappingProxyType({}),
     ) -> Samples:
         """Moves sequences, and what was measured of them, to the device and does there what is done once.
 
         rows: int64 (m,), which of the sequences are taken; None is all. expression: (m,) or (m, tasks). columns: what
         parts ask for, of all rows: arrays (n, ...), row sources, which stay where they are, or further sequences, which
-        become codes, uint8 (m, longest). The host never holds all of them twice: millions may lie in a file that
-        is mapped.
+        become codes, uint8 (m, longest). specs: the columns of the training rows, as the network was built for them:
+        further sequences are as wide, whatever the longest here, and cut off at the right. The host never holds
+        all of them twice: millions may lie in a file that is mapped.
         """
         given = rows
         if rows is not None and len(rows) == len(sequences):
@@ -232,7 +236,9 @@ class Recipe(ABC):
             if chunk.start == 0:
                 codes, lengths = part_codes.new_empty((count, part_codes.shape[1])), part_lengths.new_empty(count)
             codes[chunk], lengths[chunk] = part_codes, part_lengths
-        loaded: dict[str, Column] = {name: _column(value, device, given) for name, value in columns.items()}
+        loaded: dict[str, Column] = {}
+        for name, value in columns.items():
+            loaded[name] = _column(value, device, given, specs.get(name))
         if expression is not None:
             loaded["expression"] = torch.from_numpy(np.asarray(expression, dtype=np.float32)).to(device)
             for name, values in self.derived(expression).items():
@@ -268,29 +274,50 @@ class GroupedRecipe(Recipe):
     """Base of recipes whose steps hold rows of one group, such as the people in whom a gene was measured (Drusinsky et
     al. 2026).
 
-    group: the column of groups. Every epoch draws, of each group, whole steps of `batch_size` different rows (of a
-    group of fewer, all of them in one step), and then the order of all steps.
+    group: the column of groups. Every epoch draws, of each group, whole steps of `batch_size` different rows, and then
+    the order of all steps. `batch_size` is rounded down to whole units. A group of fewer rows has one step, of as many
+    whole units as it fills; one that fills none, of all its rows.
     """
 
     group: str = "group"
 
+    @property
+    def orders_by(self) -> tuple[str, ...]:  # type: ignore[override]
+        return (self.group,)
+
     def steps(self, rows: Measurements | Samples, batch_size: int) -> int:
         counts = np.unique(self._groups(rows), return_counts=True)[1]
-        return int(np.maximum(counts // batch_size, 1).sum())
+        return int(np.maximum(counts // self._whole_units(batch_size), 1).sum())
+
+    def _whole_units(self, rows: int) -> int:
+        if rows < self.unit:
+            raise InputError(
+                f"training.batch_size={rows}: recipe {type(self).__name__} never tears {self.unit} rows apart; give at "
+                "least as many"
+            )
+        return rows // self.unit * self.unit
 
     def epoch(self, samples: Samples, batch_size: int, generator: torch.Generator) -> Sequence[Tensor]:
         groups = torch.from_numpy(self._groups(samples)).to(generator.device)
         order = torch.randperm(len(samples), generator=generator, device=generator.device)
         order = order[groups[order].argsort(stable=True)]  # by group, and within it at random
+        size = self._whole_units(batch_size)
         steps: list[Tensor] = []
         for rows in order.split(torch.unique(groups, return_counts=True)[1].tolist()):
-            whole = max(1, len(rows) // batch_size)
-            steps += rows[: whole * batch_size].split(batch_size)
+            if len(rows) >= size:
+                steps += rows[: len(rows) // size * size].split(size)
+            else:
+                steps.append(rows[: len(rows) // self.unit * self.unit or len(rows)])
         shuffled = torch.randperm(len(steps), generator=generator, device=generator.device).tolist()
         return [steps[number] for number in shuffled]
 
     def _groups(self, rows: Measurements | Samples) -> np.ndarray:
         """Each row's group as a number: int64 (n,)."""
+        if self.group not in rows.columns:
+            raise InputError(
+                f"recipe {type(self).__name__} needs the column {self.group} of groups; the data have "
+                f"{', '.join(rows.columns) or 'none'} (dataset.columns names further columns of a table)"
+            )
         column = rows.columns[self.group]
         values = column.cpu().numpy() if isinstance(column, Tensor) else np.asarray(column)
         return np.unique(values, return_inverse=True)[1].astype(np.int64)
@@ -300,11 +327,14 @@ def _tensor(array: np.ndarray) -> Tensor:
     return torch.from_numpy(np.array(array))  # a copy: the array may be a read-only memory map
 
 
-def _column(values: Any, device: torch.device, rows: np.ndarray | None) -> Column:
+def _column(values: Any, device: torch.device, rows: np.ndarray | None, spec: Spec | None) -> Column:
     """A dataset's column on the device, or where it is if it is mapped."""
     if isinstance(values, Sequences):
         chosen = values if rows is None else values[rows]
-        return _tensor(chosen.padded(values.longest)).to(device)
+        width = values.longest if spec is None else spec.shape[0]
+        if chosen.longest > width:
+            chosen = chosen.cut(np.zeros(len(chosen), dtype=np.int64), np.minimum(chosen.lengths, width))
+        return _tensor(chosen.padded(width)).to(device)
     if is_source(values):
         return OnDisk(values if rows is None else values.take(rows), device)
     array = np.asarray(values)

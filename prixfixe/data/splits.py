@@ -19,6 +19,7 @@ from prixfixe.data.flanks import SHORTEST_INSERT, flank_lengths, inserts
 from prixfixe.data.measurements import Measurements
 from prixfixe.data.sequences import N, Sequences, padded_chunks
 
+Fold = int | str | list[int | str]  # one of the data's own folds by its name, or several
 FEWEST_GROUPS = 10  # distinct sequences below which a random split says nothing
 FEWEST_VALIDATION = 3  # sequences to validate on: of one there is no correlation, and of two it is 1 or -1
 # hashed at a time, so that temporary arrays stay in the processor's cache
@@ -52,17 +53,20 @@ def split(
     return drawn.train, drawn.validation
 
 
-def draw(measurements: Measurements, *, validation_fraction: float, seed: int) -> Draw:
+def draw(measurements: Measurements, *, validation_fraction: float, seed: int, block: int | None = None) -> Draw:
     """A training and a validation part of the rows, drawn at random.
 
     Whole `groups` are drawn, until they hold `validation_fraction` of the different sequences, at least three; one
-    that holds more than that by itself is passed over while others are left. The draw depends on the seed and on the
-    sequences, not on their order. Raises InputError for fewer than ten different sequences, or where all are one group.
+    that holds more than that by itself is passed over while others are left. block: nucleotides; whole `blocks` of the
+    genome are drawn instead. The draw depends on the seed and on the sequences, not on their order. Raises InputError
+    for fewer than ten different sequences, or where all are one group.
     """
     if not 0 < validation_fraction < 1:
         raise InputError(f"validation_fraction is {validation_fraction}: it must lie between 0 and 1.")
     keys = group_keys(measurements.sequences)
     group = _groups(measurements, keys)
+    if block is not None:
+        group = blocks(measurements, group, block)
     different, of_group = _distinct_pairs(keys, group)
     if len(different) < FEWEST_GROUPS:
         raise InputError(
@@ -115,6 +119,33 @@ def groups(measurements: Measurements) -> np.ndarray:
     one with.
     """
     return _groups(measurements, group_keys(measurements.sequences))
+
+
+def blocks(measurements: Measurements, group: np.ndarray, length: int) -> np.ndarray:
+    """For each row the block of the genome that it must not be parted from: uint64, shape (n,), the smallest `groups`
+    key in it.
+
+    length: of a block, in nucleotides, counted from the beginning of each chromosome. A group is in the block where its
+    first window begins, as a whole, so that no window overlaps one of another block and no sequence stands in two. What
+    has no region is in a block of its group alone.
+    """
+    if measurements.regions is None:
+        raise InputError(
+            f"dataset.block={length} needs to know where the sequences lie: name the table's columns chrom, start and "
+            "end, or leave it out"
+        )
+    chromosome, start, _ = np.asarray(measurements.regions).T
+    order = np.lexsort((start, chromosome, group))
+    first = np.flatnonzero(np.append(True, group[order][1:] != group[order][:-1]))
+    place = order[first]  # the first row of each group, in the order of groups
+    known = start[place] >= 0
+    own = np.where(known, start[place] // length, np.arange(len(place)))
+    names = np.stack([np.where(known, chromosome[place], -1), own])
+    of_block = np.unique(names, axis=1, return_inverse=True)[1].ravel()
+    smallest = np.full(int(of_block.max()) + 1, np.iinfo(np.uint64).max)
+    np.minimum.at(smallest, of_block, group[place])
+    found: np.ndarray = smallest[of_block][np.searchsorted(group[place], group)]
+    return found
 
 
 def _groups(measurements: Measurements, keys: np.ndarray) -> np.ndarray:
@@ -212,16 +243,24 @@ def _counted(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return ordered[first], np.diff(np.append(first, len(ordered)))
 
 
-def fold_split(measurements: Measurements, fold: int | str) -> tuple[np.ndarray, np.ndarray]:
-    """Row numbers of a training and a validation part, which is one of the data's own folds; as `split`."""
+def fold_split(measurements: Measurements, fold: Fold) -> tuple[np.ndarray, np.ndarray]:
+    """Row numbers of a training and a validation part, which is one of the data's own folds, or several; as `split`."""
     validation = in_fold(measurements, fold)
     if validation.all():
-        raise InputError(f"fold {fold} holds every row; {_folds(measurements)}.")
+        raise InputError(f"fold {fold_text(fold)} holds every row; {_folds(measurements)}.")
     return np.flatnonzero(~validation), np.flatnonzero(validation)
 
 
-def in_fold(measurements: Measurements, fold: int | str) -> np.ndarray:
-    """Which rows are in one of the data's own folds, by its name in any case of letters: bool, shape (n,)."""
+def fold_text(fold: Fold | None) -> str:
+    """One fold, or several, as they stand in messages and tell splits apart: in lower case."""
+    return ",".join(str(one).lower() for one in fold) if isinstance(fold, list) else str(fold).lower()
+
+
+def in_fold(measurements: Measurements, fold: Fold) -> np.ndarray:
+    """Which rows are in one of the data's own folds, or in one of several, by their names in any case of letters: bool,
+    shape (n,)."""
+    if isinstance(fold, list):
+        return np.asarray(np.any([in_fold(measurements, one) for one in fold], axis=0))
     if measurements.fold is None:
         raise InputError(f"fold {fold} is to be held out, but the table has no fold column.")
     names = fold_names(measurements)
@@ -261,19 +300,23 @@ def straddling(train: Measurements, other: Measurements) -> int:
     return int(found_in(group[len(train) :], group[: len(train)]).sum())
 
 
-def cluster_folds(measurements: Measurements, k: int, *, seed: int = 0) -> np.ndarray:
+def cluster_folds(measurements: Measurements, k: int, *, seed: int = 0, block: int | None = None) -> np.ndarray:
     """A fold, 0 to k - 1, for each row: int64, shape (n,). Similar sequences (`clusters`) share a fold, and so do rows
-    of one of the `groups`.
+    of one of the `groups`. block: nucleotides; rows of one of the `blocks` share a fold instead.
 
     Clusters are dealt out largest first, each to the fold that is smallest by then, equal ones in an order that the
     seed decides; so folds are as even as the largest cluster allows.
     """
-    cluster = _joined(clusters(measurements.sequences), np.unique(groups(measurements), return_inverse=True)[1])
+    group = groups(measurements)
+    if block is None:
+        cluster = _joined(clusters(measurements.sequences), np.unique(group, return_inverse=True)[1])
+    else:
+        cluster = np.unique(blocks(measurements, group, block), return_inverse=True)[1]
     sizes = np.bincount(cluster)
     if not 2 <= k <= len(sizes):
         raise InputError(
-            f"{k} folds cannot be made of {len(sizes)} clusters of similar sequences; take at least 2 and at "
-            "most that many."
+            f"{k} folds cannot be made of {len(sizes)} {'clusters of similar sequences' if block is None else 'blocks'}"
+            "; take at least 2 and at most that many."
         )
     order = np.random.default_rng(seed).permutation(len(sizes))
     order = order[np.argsort(-sizes[order], kind="stable")]

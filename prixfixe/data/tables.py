@@ -12,7 +12,7 @@ import math
 import re
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,11 @@ from prixfixe.common.errors import InputError
 from prixfixe.common.inputs import open_input
 from prixfixe.common.overrides import override, quoted
 from prixfixe.common.text import counted, printable
+from prixfixe.data.columns import ColumnSource, Mapped, mapped
 from prixfixe.data.fasta import fasta_blocks, is_fasta, letter_problem
 from prixfixe.data.measurements import Measurements
 from prixfixe.data.records import BLANK_ROW, Rows, read_rows, records
-from prixfixe.data.sequences import ASCII_TO_CODE, INVALID, Sequences
+from prixfixe.data.sequences import DNA, INVALID, Alphabet, Sequences
 from prixfixe.data.streams import LINE_END, PARQUET, explained, line_blocks
 
 # Column names that need not be told, in order of preference; compared in lower case.
@@ -62,6 +63,7 @@ PARQUET_ROWS = 65_536  # Parquet rows read at a time
 CHUNK_LETTERS = 1 << 26  # nucleotides that a chunk of sequences may have
 SPACES = " \t\u00a0"  # that may stand around what a cell holds
 LONGEST_FOLD = 100  # characters of a fold's name
+LARGEST_NUMBER = float(np.finfo(np.float32).max)
 
 
 def read_measurements(
@@ -70,6 +72,7 @@ def read_measurements(
     sequence: str | None = None,
     expression: str | Sequence[str] | None = None,
     fold: str | bool | None = None,
+    columns: Sequence[ColumnSource] = (),
     unmeasured: bool = True,
     rejected: list[str] | None = None,
     advice: str = OVERRIDES,
@@ -83,6 +86,7 @@ def read_measurements(
     Without a header the first column is the sequence and the second the expression.
     fold: the name of the column of folds; True is the one named as in `FOLD_NAMES` or, without a header, the third, if
     there is such a one. Otherwise no column is read as folds, and one so named is told of in the remarks.
+    columns: what else is read, as `Measurements.columns`: it must be there in every row that has a measurement.
 
     Returns sequences in file order, expression of shape (n,) or (n, tasks), and the fold where it is asked for. A
     measurement that is missing (`MISSING`) is NaN; a row without any is left out and counted in the remarks. Where
@@ -92,29 +96,32 @@ def read_measurements(
     instead, but for the fold, which is then "". `advice` says how a column is chosen.
     """
     table = _open(Path(path), advice)
-    columns = _measurement_columns(table, sequence, expression, fold)
+    chosen = _measurement_columns(table, sequence, expression, fold, columns)
     blocks: deque[Sequences] = deque()
+    others: list[dict[str, Any]] = []
     values: list[np.ndarray] = []
     folds: list[np.ndarray] = []
     regions: list[list[pa.Array]] = []
     tally = _Tally(allowed=unmeasured)
-    for block in _blocks(table, columns, rejected, tally):
+    for block in _blocks(table, chosen, rejected, tally):
         blocks.append(block.sequences)
+        others.append(block.others)
         values.append(block.numbers)
         folds.append(block.folds)
         regions.append(block.region)
     sequences, numbers = _concatenated(blocks), np.concatenate(values)
     tally.measured = (~np.isnan(numbers)).sum(axis=0).tolist()
     if 0 in tally.measured:
-        task = columns.tasks[tally.measured.index(0)]
+        task = chosen.tasks[tally.measured.index(0)]
         raise InputError(f"{printable(path)}: {printable(task)} is measured in no row: choose another column.")
     return Measurements(
         sequences=sequences,
-        expression=numbers[:, 0].copy() if len(columns.tasks) == 1 else numbers,
-        tasks=columns.tasks,
-        fold=None if columns.fold is None else _as_folds(np.concatenate(folds)),
-        regions=_regions(table, columns, regions, np.asarray(sequences.lengths)) if columns.region else None,
-        remarks=_remarks(table, columns, tally, len(sequences)),
+        expression=numbers[:, 0].copy() if len(chosen.tasks) == 1 else numbers,
+        tasks=chosen.tasks,
+        fold=None if chosen.fold is None else _as_folds(np.concatenate(folds)),
+        regions=_regions(table, chosen, regions, np.asarray(sequences.lengths)) if chosen.region else None,
+        remarks=_remarks(table, chosen, tally, len(sequences)),
+        columns=_joined(others, columns, Path(path), tally.rows),
     )
 
 
@@ -165,7 +172,7 @@ def read_sequences(path: str | Path, *, sequence: str | None = None) -> tuple[Se
     blocks: deque[Sequences] = deque()
     names: list[str] = []
     for block, block_names in _sequence_blocks(Path(path), sequence):
-        blocks.append(block)
+        blocks.append(block.sequences)
         names += block_names
     return _concatenated(blocks), names
 
@@ -178,23 +185,43 @@ def read_sequence_chunks(
 
     Raises InputError when it comes to a row that cannot be used; `count_sequences` finds it beforehand.
     """
+    for chunk, names in read_row_chunks(path, rows, sequence=sequence):
+        yield chunk.sequences, names
+
+
+def read_row_chunks(
+    path: str | Path, rows: int, *, sequence: str | None = None, columns: Sequence[ColumnSource] = ()
+) -> Iterator[tuple[Measurements, list[str]]]:
+    """The same with further columns of the table, of rows of which nothing need be measured: no tasks, expression (m,
+    0). An array in a file is checked for its number of rows when all have been read."""
     blocks: deque[Sequences] = deque()
+    others: list[dict[str, Any]] = []
     names: list[str] = []
     letters = 0
-    for block, block_names in _sequence_blocks(Path(path), sequence):
-        blocks.append(block)
+    tally = _Tally()
+
+    def joined(total: int | None = None) -> Measurements:
+        sequences = _concatenated(blocks)
+        found = _joined(others, columns, Path(path), total)
+        return Measurements(sequences, np.empty((len(sequences), 0)), (), columns=found)
+
+    for block, block_names in _sequence_blocks(Path(path), sequence, columns, tally):
+        blocks.append(block.sequences)
+        others.append(block.others)
         names += block_names
-        letters += len(block.letters)
+        letters += len(block.sequences.letters)
         if len(names) >= rows or letters >= CHUNK_LETTERS:
-            together = _concatenated(blocks)
+            together = joined()
             start = 0
-            for stop in _chunk_ends(together.lengths, rows):
+            for stop in _chunk_ends(together.sequences.lengths, rows):
                 yield together[start:stop], names[start:stop]
                 start = stop
-            blocks.append(together[start:])
+            rest = together[start:]
+            blocks.append(rest.sequences)
+            others = [_unjoined(rest, columns)]
             names, letters = names[start:], len(blocks[0].letters)
     if names:
-        yield _concatenated(blocks), names
+        yield joined(tally.rows), names
 
 
 def _chunk_ends(lengths: np.ndarray, rows: int) -> Iterator[int]:
@@ -209,9 +236,15 @@ def _chunk_ends(lengths: np.ndarray, rows: int) -> Iterator[int]:
         start, before = stop, int(ends[stop - 1])
 
 
-def count_sequences(path: str | Path, *, sequence: str | None = None) -> int:
-    """How many sequences `read_sequences` reads; raises InputError where it does."""
-    return sum(len(block) for block, _ in _sequence_blocks(Path(path), sequence))
+def count_sequences(path: str | Path, *, sequence: str | None = None, columns: Sequence[ColumnSource] = ()) -> int:
+    """How many sequences `read_sequences` reads; raises InputError where it does, and for a column that is not there or
+    cannot be used."""
+    tally = _Tally()
+    count = sum(len(block.sequences) for block, _ in _sequence_blocks(Path(path), sequence, columns, tally))
+    for source in columns:
+        if source.kind == "file":
+            mapped(source.file(Path(path)), np.arange(count), tally.rows, Path(path))
+    return count
 
 
 # Looking into a file
@@ -396,7 +429,8 @@ def _fitness(sample: list[tuple[list[str], int]]) -> tuple[bool, int, int]:
 
 @dataclass(frozen=True)
 class _Columns:
-    """Where things stand in a row: `numbers` holds one column a task, `region` a chromosome, a start and an end."""
+    """Where things stand in a row: `numbers` holds one column a task, `region` a chromosome, a start and an end,
+    `others` what `dataset.columns` asks for."""
 
     sequence: int
     numbers: tuple[int, ...] = ()
@@ -404,9 +438,11 @@ class _Columns:
     fold: int | None = None
     region: tuple[int, ...] = ()
     id: int | None = None
+    others: tuple[tuple[ColumnSource, tuple[int, ...]], ...] = ()
 
     def chosen(self) -> list[int]:
         others = [column for column in (self.fold, self.id) if column is not None]
+        others += [column for _, places in self.others for column in places]
         return list(dict.fromkeys((self.sequence, *self.numbers, *self.region, *others)))
 
     def looks_like_row(self, cells: list[bytes], width: int) -> bool:
@@ -454,7 +490,11 @@ def _is_header(first: list[str], below: list[list[str]]) -> bool:
 
 
 def _measurement_columns(
-    table: _Table, sequence: str | None, expression: str | Sequence[str] | None, fold: str | bool | None
+    table: _Table,
+    sequence: str | None,
+    expression: str | Sequence[str] | None,
+    fold: str | bool | None,
+    others: Sequence[ColumnSource] = (),
 ) -> _Columns:
     asked = [] if expression is None else [expression] if isinstance(expression, str) else list(expression)
     if len(set(asked)) < len(asked):
@@ -462,13 +502,15 @@ def _measurement_columns(
             f"{printable(table.path)}: a column of expression is given twice: {printable(', '.join(asked))}."
         )
     fold_name = fold if isinstance(fold, str) else None
-    _expect_header_for(table, [name for name in (sequence, *asked, fold_name) if name is not None])
+    named = [name for source in others for name in source.at]
+    _expect_header_for(table, [name for name in (sequence, *asked, fold_name, *named) if name is not None])
     if not table.has_header:
         if len(table.first) < 2:
             raise InputError(
                 f"{printable(table.path)} has one column: expected a sequence and its expression in each line."
             )
-        return _Columns(0, (1,), ("expression",), 2 if fold and len(table.first) > 2 else None)
+        at = 2 if fold and len(table.first) > 2 else None
+        return _Columns(0, (1,), ("expression",), at, others=_other_columns(table, others))
     sequence_at = _sequence_column(table, sequence)
     numbers = [_named(table, name, "expression") for name in asked]
     numbers = numbers or [_expression_column(table, sequence_at, fold_name)]
@@ -479,7 +521,8 @@ def _measurement_columns(
     elif fold and (known := _known(table, FOLD_NAMES)) not in numbers:
         fold_at = known
     region = tuple(at for at in _region_columns(table) if at not in (*numbers, sequence_at))
-    return _Columns(sequence_at, tuple(numbers), tasks, fold_at, region if len(region) == 3 else ())
+    region = region if len(region) == 3 else ()
+    return _Columns(sequence_at, tuple(numbers), tasks, fold_at, region, others=_other_columns(table, others))
 
 
 def _region_columns(table: _Table) -> tuple[int, ...]:
@@ -488,13 +531,35 @@ def _region_columns(table: _Table) -> tuple[int, ...]:
     return () if None in found else tuple(at for at in found if at is not None)
 
 
-def _sequence_columns(table: _Table, sequence: str | None) -> _Columns:
-    _expect_header_for(table, [] if sequence is None else [sequence])
+def _sequence_columns(table: _Table, sequence: str | None, others: Sequence[ColumnSource]) -> _Columns:
+    named = [name for source in others for name in source.at]
+    _expect_header_for(table, [*([] if sequence is None else [sequence]), *named])
     if not table.has_header:
-        return _Columns(0)
+        return _Columns(0, others=_other_columns(table, others))
     at = _sequence_column(table, sequence)
     ids = _known(table, ID_NAMES)
-    return _Columns(at, id=ids if ids != at else None)
+    return _Columns(at, id=ids if ids != at else None, others=_other_columns(table, others))
+
+
+def _other_columns(table: _Table, sources: Sequence[ColumnSource]) -> tuple[tuple[ColumnSource, tuple[int, ...]], ...]:
+    """Where further columns stand. One that is to be made of columns that are not there may stand there itself."""
+    found, missing = [], []
+    for source in sources:
+        lacking = [name for name in source.at if name not in table.first]
+        if lacking and source.name in table.first:
+            source = replace(source, kind="number" if source.kind == "contains" else source.kind, at=(source.name,))
+            lacking = []
+        missing += lacking
+        if not lacking:
+            found.append((source, tuple(_named(table, name, source.name) for name in source.at)))
+    if missing:
+        names = ", ".join(printable(name, 100) for name in table.first if not UNNAMED.fullmatch(name))
+        several = "columns" if len(missing) > 1 else "column"
+        raise InputError(
+            f"{printable(table.path)} has no {several} {printable(', '.join(dict.fromkeys(missing)))}, which "
+            f"dataset.columns asks for; its columns are: {names}"
+        )
+    return tuple(found)
 
 
 def _expect_header_for(table: _Table, names: list[str]) -> None:
@@ -653,32 +718,42 @@ class _Tally:
     allowed: bool = True
     unmeasured: int = 0
     measured: list[int] = field(default_factory=list)
+    rows: int = 0  # all of them
 
 
 @dataclass(frozen=True)
 class _Block:
     """Neighbouring rows: sequences, numbers of shape (n, tasks), the fold's names, the cells of chromosome, start and
-    end, and ids where there are such columns."""
+    end, and ids where there are such columns; further columns by name, of an array in a file the numbers of its
+    rows."""
 
     sequences: Sequences
     numbers: np.ndarray
     folds: np.ndarray
     region: list[pa.Array]
     ids: list[str] | None
+    others: dict[str, Any]
 
 
-def _sequence_blocks(path: Path, sequence: str | None) -> Iterator[tuple[Sequences, list[str]]]:
+def _sequence_blocks(
+    path: Path, sequence: str | None, others: Sequence[ColumnSource] = (), tally: _Tally | None = None
+) -> Iterator[tuple[_Block, list[str]]]:
     """The sequences and names of a table or of FASTA, as many at a time as are read at once."""
     if not _is_parquet(path) and is_fasta(_head(path)[0]):
         if sequence is not None:
             raise InputError(f"{printable(path)} is FASTA: it has no columns, so none can be chosen as the sequence.")
-        yield from fasta_blocks(path)
+        if others:
+            needed = ", ".join(source.name for source in others)
+            raise InputError(f"{printable(path)} is FASTA: it has no columns, and {needed} is needed; give a table")
+        nothing = np.empty(0)
+        for sequences, names in fasta_blocks(path):
+            yield _Block(sequences, nothing, nothing, [], names, {}), names
         return
     table = _open(path, OPTIONS)
     start = 0
-    for block in _blocks(table, _sequence_columns(table, sequence), None, _Tally()):
+    for block in _blocks(table, _sequence_columns(table, sequence, others), None, tally or _Tally()):
         count = len(block.sequences)
-        yield block.sequences, [str(row) for row in range(start, start + count)] if block.ids is None else block.ids
+        yield block, [str(row) for row in range(start, start + count)] if block.ids is None else block.ids
         start += count
 
 
@@ -699,9 +774,14 @@ def _blocks(table: _Table, columns: _Columns, rejected: list[str] | None, tally:
             for position, column in enumerate(columns.numbers):
                 numbers[:, position] = _numbers(table, column, cells[column])
             folds: np.ndarray = np.empty(0, dtype="<U1") if columns.fold is None else _fold_names(cells[columns.fold])
-            usable = lengths > 0
-            usable[np.searchsorted(np.cumsum(lengths), np.flatnonzero(flat == INVALID), side="right")] = False
+            others = {source.name: _other(table, source, places, cells) for source, places in columns.others}
+            files = [source.name for source, _ in columns.others if source.kind == "file"]
+            others |= dict.fromkeys(files, np.arange(tally.rows, tally.rows + len(lengths)))
+            tally.rows += len(lengths)
+            usable = _readable(flat, lengths)
             doubtful = ~usable | ~np.isfinite(numbers).all(axis=1)
+            for values in others.values():
+                doubtful |= ~_known_values(values)
             if columns.fold is not None:
                 doubtful |= (np.char.str_len(folds) > LONGEST_FOLD) | ((folds == "") & (rejected is None))
             problems = list(batch.misfits)
@@ -729,9 +809,11 @@ def _blocks(table: _Table, columns: _Columns, rejected: list[str] | None, tally:
             region = [cells[column].filter(pa.array(usable)) for column in columns.region]
             block = Sequences(flat, lengths)
             if not usable.all():
-                block, numbers, folds = block[usable.nonzero()[0]], numbers[usable], folds[usable[: len(folds)]]
+                taken = usable.nonzero()[0]
+                block, numbers, folds = block[taken], numbers[usable], folds[usable[: len(folds)]]
+                others = {name: values[taken] for name, values in others.items()}
             rows += len(block)
-            yield _Block(block, numbers, folds, region, ids)
+            yield _Block(block, numbers, folds, region, ids, others)
     if rejected is not None:
         rejected.extend(described)
     if rows == 0 and tally.unmeasured:
@@ -744,28 +826,96 @@ def _blocks(table: _Table, columns: _Columns, rejected: list[str] | None, tally:
         raise InputError(f"{printable(table.path)} has a header but no rows.")
 
 
-def _codes(cells: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+def _readable(flat: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Which sequences have letters, and none that is INVALID: bool (n,)."""
+    sound = lengths > 0
+    sound[np.searchsorted(np.cumsum(lengths), np.flatnonzero(flat == INVALID), side="right")] = False
+    return np.asarray(sound)
+
+
+def _other(table: _Table, source: ColumnSource, places: tuple[int, ...], cells: dict[int, pa.Array]) -> Any:
+    """A further column of some rows: float32 (n,) or (n, k), str (n,), bool (n,), or Sequences; None of a file."""
+    if source.kind == "number":
+        columns = [_numbers(table, place, cells[place]) for place in places]
+        with np.errstate(over="ignore"):  # what float32 cannot hold is refused
+            return np.stack(columns, axis=1).astype(np.float32) if len(places) > 1 else columns[0].astype(np.float32)
+    if source.kind == "group":
+        return _fold_names(cells[places[0]])
+    if source.alphabet is not None:
+        return Sequences(*_codes(cells[places[0]], source.alphabet), source.alphabet)
+    if source.kind == "contains":
+        different, which = _different(cells[places[0]])
+        return np.array([source.text in _text(value) for value in different], dtype=bool)[which]
+    return None
+
+
+def _known_values(values: Any) -> np.ndarray:
+    """In which rows a further column can be used: bool (n,)."""
+    if isinstance(values, Sequences):
+        return _readable(values.letters, values.lengths)
+    if values.dtype.kind == "U":
+        lengths = np.char.str_len(values)
+        return np.asarray((lengths > 0) & (lengths <= LONGEST_FOLD))
+    return np.asarray(np.isfinite(values).reshape(len(values), -1).all(axis=1))
+
+
+def _joined(
+    blocks: list[dict[str, Any]], sources: Sequence[ColumnSource], table: Path, total: int | None
+) -> dict[str, Any]:
+    """Further columns from blocks of them, which are let go. total: the rows of the table; None where not all are read
+    yet."""
+    found: dict[str, Any] = {}
+    for source in sources:
+        parts = [block.pop(source.name) for block in blocks]
+        if source.alphabet is not None:
+            found[source.name] = _concatenated(deque(parts))
+            continue
+        values = np.concatenate(parts)
+        if source.kind == "group":
+            values = _as_folds(values)
+        found[source.name] = values if source.kind != "file" else _rows_of_file(source, table, values, total)
+    return found
+
+
+def _rows_of_file(source: ColumnSource, table: Path, rows: np.ndarray, total: int | None) -> Any:
+    if total is not None:
+        return mapped(source.file(table), rows, total, table)
+    return Mapped(np.load(source.file(table), mmap_mode="r", allow_pickle=False), rows)
+
+
+def _unjoined(rows: Measurements, sources: Sequence[ColumnSource]) -> dict[str, Any]:
+    """Further columns of joined rows as those of a block."""
+    found = {}
+    for source in sources:
+        values = rows.columns[source.name]
+        if source.kind == "file":
+            values = values.rows
+        found[source.name] = values.astype(np.str_) if source.kind == "group" else values
+    return found
+
+
+def _codes(cells: pa.Array, alphabet: Alphabet = DNA) -> tuple[np.ndarray, np.ndarray]:
     """The sequences of a column, one after the other, as codes (INVALID where a letter is none), and their lengths.
     Spaces around them are no part of them."""
     if cells.type != pa.binary():
         cells = cells.cast(pa.large_binary())
     cells = cells.fill_null(b"")
-    codes, lengths, letters = _encoded(cells)
+    codes, lengths, letters = _encoded(cells, alphabet)
     if INVALID in codes and bool(((letters == ord(" ")) | (letters == ord("\t"))).any()):
         text = cells.view(pa.string() if cells.type == pa.binary() else pa.large_string())
         trimmed = pa.compute.ascii_trim(text, characters=" \t")
-        codes, lengths, _ = _encoded(trimmed.cast(cells.type))
+        codes, lengths, _ = _encoded(trimmed.cast(cells.type), alphabet)
     return codes, lengths
 
 
-def _encoded(cells: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _encoded(cells: pa.Array, alphabet: Alphabet) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     kind = np.int32 if cells.type == pa.binary() else np.int64
     _, offset_buffer, letter_buffer = cells.buffers()
     offsets = np.frombuffer(offset_buffer or bytes(kind().nbytes), dtype=kind)[
         cells.offset : cells.offset + len(cells) + 1
     ]
     letters = np.frombuffer(letter_buffer or b"", dtype=np.uint8)[offsets[0] : offsets[-1]]
-    codes = letters.tobytes().translate(ASCII_TO_CODE.tobytes())  # twice as fast as indexing
+    codes = letters.tobytes().translate(alphabet.codes.tobytes())  # twice as fast as indexing
     return np.frombuffer(codes, dtype=np.uint8), np.diff(offsets).astype(np.int32), letters
 
 
@@ -786,13 +936,22 @@ def _numbers(table: _Table, column: int, cells: pa.Array) -> np.ndarray:
 
 def _fold_names(cells: pa.Array) -> np.ndarray:
     """The names of a column's folds, str (n,): whole numbers as such, cut just past the longest that is allowed."""
-    different: dict[Any, str] = {}
-    for value in cells.unique().to_pylist():
+    if not len(cells):
+        return np.empty(0, dtype="<U1")
+    different, which = _different(cells)
+    names = []
+    for value in different:
         name = _text(value)
         whole = _is_integer(name) and abs(float(name)) < 2**53
-        different[value] = str(int(float(name))) if whole else name[: LONGEST_FOLD + 1]
-    names = [different[value] for value in cells.to_pylist()]
-    return np.array(names, dtype=np.str_) if names else np.empty(0, dtype="<U1")
+        names.append(str(int(float(name))) if whole else name[: LONGEST_FOLD + 1])
+    return np.array(names, dtype=np.str_)[which]
+
+
+def _different(cells: pa.Array) -> tuple[list[Any], np.ndarray]:
+    """The different values of a column, and which of them each cell holds: int32 (n,)."""
+    plain = cells.dictionary_decode() if pa.types.is_dictionary(cells.type) else cells
+    encoded = plain.dictionary_encode(null_encoding="encode")
+    return encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
 
 
 def _regions(table: _Table, columns: _Columns, blocks: list[list[pa.Array]], lengths: np.ndarray) -> np.ndarray:
@@ -800,7 +959,7 @@ def _regions(table: _Table, columns: _Columns, blocks: list[list[pa.Array]], len
     are then as long as their sequences, else the one after it, as in BED."""
     chromosomes = [cell for block in blocks for cell in block[0].to_pylist()]
     texts = {cell: _text(cell).lower().removeprefix("chr") for cell in set(chromosomes)}
-    numbers = {cell: _chromosome_number(text) for cell, text in texts.items()}
+    numbers = {cell: chromosome_number(text) for cell, text in texts.items()}
     regions = np.full((len(chromosomes), 3), -1, dtype=np.int64)
     ends = np.stack(
         [
@@ -819,7 +978,7 @@ def _regions(table: _Table, columns: _Columns, blocks: list[list[pa.Array]], len
     return regions
 
 
-def _chromosome_number(name: str) -> int:
+def chromosome_number(name: str) -> int:
     """A number for a chromosome's name, the same in every table."""
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=7).digest(), "big")
 
@@ -845,7 +1004,9 @@ def _problem(
     Raises InputError for a line break in a sequence or number: a quote is not closed there, and rows are in it.
     """
     sequence = texts[columns.sequence]
-    for column, role in zip((columns.sequence, *columns.numbers), ("sequence", *columns.tasks), strict=True):
+    roles = [(columns.sequence, "sequence"), *zip(columns.numbers, columns.tasks, strict=True)]
+    roles += [(place, f"column {table.first[place]}") for _, places in columns.others for place in places]
+    for column, role in roles:
         if isinstance(table, _Text) and ("\n" in texts[column] or "\r" in texts[column]):
             raise InputError(
                 f"{table.place(line)}: the {printable(role, 100)} holds a line break: its quote opens in this line and "
@@ -869,16 +1030,39 @@ def _problem(
             return "the fold is empty"
         if len(texts[columns.fold]) > LONGEST_FOLD:
             return f"the fold has {len(texts[columns.fold])} characters, and may have {LONGEST_FOLD}"
+    if columns.numbers and not any(_is_number(texts[column]) for column in columns.numbers):
+        return None  # left out, whatever else it has
+    for source, places in columns.others:
+        for place in places:
+            if wrong := _other_problem(source, f"the column {printable(table.first[place], 100)}", texts[place]):
+                return wrong
+    return None
+
+
+def _other_problem(source: ColumnSource, what: str, text: str) -> str | None:
+    """What is wrong with a cell of a further column; None where nothing is."""
+    missing = _is_missing(text) if source.kind == "number" else not text
+    if missing and source.kind != "contains":
+        return f"{what} is {printable(text, 100) or 'empty'}: dataset.columns needs it in every row that is measured"
+    if source.kind == "number" and not abs(_number(text)) <= LARGEST_NUMBER:
+        return f"{what} is {printable(text, 100)!r}, no finite number that float32 holds"
+    if source.kind == "group" and len(text) > LONGEST_FOLD:
+        return f"{what} has {len(text)} characters, and a group's name may have {LONGEST_FOLD}"
+    for position, letter in enumerate(text if source.alphabet is not None else ""):
+        if ord(letter) > 127 or source.alphabet.codes[ord(letter)] == INVALID:  # type: ignore[union-attr]
+            assert source.alphabet is not None
+            letters = " ".join(source.alphabet.letters)
+            return f"position {position + 1} of {what} is {printable(letter)!r}, no {source.alphabet.name} ({letters})"
     return None
 
 
 def _concatenated(blocks: deque[Sequences]) -> Sequences:
     """One array from blocks; each block is freed once copied, so that memory holds little twice."""
-    lengths = np.concatenate([block.lengths for block in blocks])
+    lengths, alphabet = np.concatenate([block.lengths for block in blocks]), blocks[0].alphabet
     letters = np.empty(int(lengths.sum(dtype=np.int64)), dtype=np.uint8)
     start = 0
     while blocks:
         block = blocks.popleft().letters
         letters[start : start + len(block)] = block
         start += len(block)
-    return Sequences(letters, lengths)
+    return Sequences(letters, lengths, alphabet)

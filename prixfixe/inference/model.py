@@ -6,6 +6,8 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +18,8 @@ from prixfixe.common.errors import InputError
 from prixfixe.common.files import atomic_path
 from prixfixe.common.inputs import is_missing
 from prixfixe.common.text import printable
+from prixfixe.data.columns import ColumnSource, column_sources, is_source
+from prixfixe.data.measurements import Measurements
 from prixfixe.data.recipe import Recipe
 from prixfixe.data.sequences import Sequences
 from prixfixe.networks.network import Network, build
@@ -29,6 +33,7 @@ from prixfixe.training.experiment import build_recipe, build_task
 from prixfixe.training.scoring import AT_ONCE, AtOnce, predict_on_device, to_host
 from prixfixe.training.settings import check_training, find_device
 
+NO_COLUMNS: Mapping[str, Any] = MappingProxyType({})
 ROWS, BATCHES = (
     1024,
     4,
@@ -39,24 +44,40 @@ class Model:
     """A run's network, recipe and fitted task. `predict` takes strings and gives what the task predicts: expression in
     the measurement's own units, or a probability.
 
-    name: what a message calls it.
+    name: what a message calls it. columns: where the columns of its training data came from, as `dataset.columns` says.
+    needs: the names of those that predictions need.
     """
 
     def __init__(
-        self, network: Network, recipe: Recipe, task: Task, device: torch.device, name: str = "the model"
+        self,
+        network: Network,
+        recipe: Recipe,
+        task: Task,
+        device: torch.device,
+        name: str = "the model",
+        columns: Sequence[ColumnSource] = (),
     ) -> None:
         self.network, self.recipe, self.task, self.device = network.to(device).eval(), recipe, task, device
         self.tasks = task.spec.tasks
         self.at_once = AtOnce(AT_ONCE[device.type])  # what suits the device, and fits into its memory
         self.name = name
+        self.needs = tuple(dict.fromkeys((*network.columns, *recipe.takes)))
+        self._sources = {source.name: source for source in columns}
 
-    def predict(self, sequences: Sequence[str], *, batch_size: int | None = None) -> np.ndarray:
+    def predict(
+        self,
+        sequences: Sequence[str],
+        *,
+        columns: Mapping[str, Any] = NO_COLUMNS,
+        batch_size: int | None = None,
+    ) -> np.ndarray:
         """sequences: n strings over A C G T N, either case, of any lengths: the recipe pads and trims as it must.
-        batch_size: how many enter the network at a time, or fewer where memory does not hold as many; None is what
-        suits the device.
+        columns: what else the model needs (`needs`), a value a sequence each: numbers, strings of a further sequence,
+        arrays (n, ...) or row sources. batch_size: how many enter the network at a time, or fewer where memory does not
+        hold as many; None is what suits the device.
 
         Returns float64 (n,), or (n, tasks) for several tasks. Raises InputError for any other character, for an empty
-        string, and where a prediction is not finite.
+        string, for a column that is missing or does not fit, and where a prediction is not finite.
         """
         if isinstance(sequences, str) or hasattr(sequences, "columns"):
             raise InputError(
@@ -73,16 +94,25 @@ class Model:
             raise InputError(str(error)) from error
         if longer := int((encoded.lengths > self.recipe.longest).sum()):
             warnings.warn(self.recipe.cut_off(longer, len(encoded)), stacklevel=2)
-        return self.predict_sequences(encoded, batch_size=batch_size)
+        return self.predict_sequences(encoded, columns=columns, batch_size=batch_size)
 
     def __repr__(self) -> str:
         parts = "+".join(type(getattr(self.network, slot)).__name__ for slot in ("first", "core", "final"))
         return f"<Model {type(self.recipe).__name__}+{parts}, predicts {', '.join(self.tasks)}, on {self.device}>"
 
-    def predict_sequences(self, sequences: Sequences, *, batch_size: int | None = None) -> np.ndarray:
+    def predict_sequences(
+        self,
+        sequences: Sequences,
+        *,
+        columns: Mapping[str, Any] = NO_COLUMNS,
+        batch_size: int | None = None,
+    ) -> np.ndarray:
         """The same for sequences that are encoded already. Only one chunk of them is on the device at a time."""
         rows = self.chunk_rows(batch_size)
-        chunks = (sequences[start : start + rows] for start in range(0, len(sequences), rows))
+        self._check_given(columns)
+        given = {name: self._column(name, columns[name], len(sequences)) for name in self.needs}
+        whole = Measurements(sequences, np.empty((len(sequences), 0)), (), columns=given)
+        chunks = (whole[start : start + rows] for start in range(0, len(sequences), rows))
         none = np.empty((0,) if len(self.tasks) == 1 else (0, len(self.tasks)))
         return np.concatenate([none, *self.predict_chunks(chunks, batch_size=batch_size)])
 
@@ -92,20 +122,65 @@ class Model:
         size = batch_size or self.at_once.size
         return size * max(BATCHES, ROWS // size)
 
-    def predict_chunks(self, chunks: Iterable[Sequences], *, batch_size: int | None = None) -> Iterator[np.ndarray]:
+    def sources(self) -> tuple[ColumnSource, ...]:
+        """Where a table has the columns that predictions need: as the training data had them, or by their names."""
+        found = []
+        for name in self.needs:
+            spec = self.task.spec.columns.get(name)
+            if name in self._sources:
+                found.append(self._sources[name])
+            elif spec is not None and spec.shape == ():
+                found.append(ColumnSource(name, "number", (name,)))
+            else:
+                raise InputError(
+                    f"{self.name} needs the column {name}, which no table holds: give it to Model.predict as "
+                    f"columns={{'{name}': ...}}"
+                )
+        return tuple(found)
+
+    def _check_given(self, columns: Mapping[str, Any]) -> None:
+        if missing := [name for name in self.needs if name not in columns]:
+            raise InputError(
+                f"{self.name} needs the columns {', '.join(self.needs)} beside the sequences: {', '.join(missing)} "
+                f"{'is' if len(missing) == 1 else 'are'} missing; Model.predict takes them as columns={{NAME: VALUES}}"
+            )
+
+    def _column(self, name: str, values: Any, rows: int) -> Any:
+        """A column that was given, in the shape and kind of the training data's. InputError where it has another."""
+        spec, source = self.task.spec.columns[name], self._sources.get(name)
+        if source is not None and source.alphabet is not None and not isinstance(values, Sequences):
+            try:
+                values = Sequences.from_strings(list(values), source.alphabet)
+            except (ValueError, TypeError) as error:
+                raise InputError(f"column {name}: {error}") from error
+        elif not isinstance(values, Sequences) and not is_source(values):
+            values = np.asarray(values)
+        shape = (len(values), *(spec.shape if isinstance(values, Sequences) else values.shape[1:]))
+        if shape != (rows, *spec.shape):
+            raise InputError(f"column {name} has the shape {shape}, and {self.name} takes {(rows, *spec.shape)}")
+        if isinstance(values, Sequences) or is_source(values) or values.dtype.kind != "f":
+            return values
+        if len(wrong := np.flatnonzero(~np.isfinite(values).reshape(rows, -1).all(axis=1))):
+            raise InputError(f"column {name} is not finite for sequence {wrong[0] + 1}: a number is needed for each")
+        return values
+
+    def predict_chunks(
+        self, chunks: Iterable[Sequences | Measurements], *, batch_size: int | None = None
+    ) -> Iterator[np.ndarray]:
         """The predictions of one chunk after the other, each as from `predict_sequences`, in memory that does not grow
-        with their number.
+        with their number. A chunk brings the columns that are needed.
 
         A chunk's predictions are given out once the next chunk has been launched, so that a GPU computes while they are
         used.
         """
-        if self.network.columns or self.recipe.takes:
-            needed = ", ".join(dict.fromkeys((*self.network.columns, *self.recipe.takes)))
-            raise InputError(f"{self.name} needs the columns {needed} beside the sequences")
         at_once = self.at_once if batch_size is None else AtOnce(batch_size)
         launched: Tensor | None = None
         for chunk in chunks:
-            samples = self.recipe.load(chunk, self.device)
+            rows = chunk.sequences if isinstance(chunk, Measurements) else chunk
+            given = chunk.columns if isinstance(chunk, Measurements) else NO_COLUMNS
+            self._check_given(given)
+            columns = {name: given[name] for name in self.needs}
+            samples = self.recipe.load(rows, self.device, columns=columns, specs=self.task.spec.columns)
             # fetched before the next launch: after it, a GPU would have to finish both first
             ready = None if launched is None else to_host(launched)
             outputs = predict_on_device(self.network, self.recipe, self.task, samples, batch_size=at_once)
@@ -171,7 +246,8 @@ def load(
         raise InputError(f"{printable(folder.config_file)} describes no network: {printable(reason, 300)}") from error
     check_weights(weights, network, folder.weights_file)
     load_own_state(network, weights)
-    return Model(network, recipe, task, find_device(device), printable(folder.path))
+    columns = column_sources((config.get("dataset") or {}).get("columns"))
+    return Model(network, recipe, task, find_device(device), printable(folder.path), columns)
 
 
 def check_weights(weights: Mapping[str, Tensor], network: Network, file: Path) -> None:

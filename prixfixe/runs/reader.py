@@ -173,8 +173,10 @@ class BinsOfTask(_Schema):
     high: Finite | list[Finite]
 
 
-# shape and dtype; a list of two, which JSON has in place of a tuple
-ColumnOfData = Annotated[tuple[list[Count], Literal["bool", "uint8", "int64", "float32"]], Field(strict=False)]
+ColumnShape = Annotated[  # as JSON has it: a list of two
+    tuple[Annotated[list[Count], Field(max_length=8)], Literal["bool", "uint8", "int64", "float32"]],
+    Field(strict=False),
+]
 
 
 class Targets(_Schema):
@@ -186,7 +188,7 @@ class Targets(_Schema):
     std: list[Annotated[float, Field(gt=0, allow_inf_nan=False)]]
     bins: BinsOfTask | None = None
     constants: Annotated[dict[ColumnName, Finite], Field(max_length=1000)] = Field(default_factory=dict)
-    columns: Annotated[dict[str, ColumnOfData], Field(max_length=1000)] = Field(default_factory=dict)
+    columns: Annotated[dict[str, ColumnShape], Field(max_length=1000)] = Field(default_factory=dict)
     residual_sd: list[Annotated[float, Field(ge=0, allow_inf_nan=False)] | None] | None = None
 
 

@@ -12,7 +12,7 @@ from prixfixe.common.errors import InputError
 from prixfixe.tasks.expression import Expression
 from prixfixe.tasks.metrics import pearson_r
 from prixfixe.tasks.scores import GROUPED, Score
-from prixfixe.tasks.task import Scores, measured_columns
+from prixfixe.tasks.task import Scores
 
 if TYPE_CHECKING:
     from prixfixe.contract import TargetSpec
@@ -44,8 +44,10 @@ class GroupedExpression(Expression):
             raise InputError(f"task grouped_expression takes one measurement, not {', '.join(train.tasks)}")
         if self.group not in train.columns:
             have = ", ".join(train.columns) or "none"
-            raise InputError(f"task grouped_expression needs the column {self.group} of groups; the data have {have}")
-        measured_columns(train, rows)
+            raise InputError(
+                f"task grouped_expression needs the column {self.group} of groups (task.group); the data have {have}, "
+                "and dataset.columns names further columns of a table"
+            )
         return super().find(train, rows)
 
     def asks_for_training_rows(self, outputs: Mapping[str, np.ndarray]) -> bool:
@@ -62,18 +64,20 @@ class GroupedExpression(Expression):
     def score_each(self, held_out: Measurements, outputs: Mapping[str, np.ndarray]) -> dict[str, Scores]:
         from sklearn.metrics import r2_score
 
-        groups = np.asarray(held_out.columns[self.group])
+        names, group = np.unique(np.asarray(held_out.columns[self.group]), return_inverse=True)
         measured, predicted = np.asarray(held_out.expression), outputs["expression"]
+        order = np.argsort(group, kind="stable")
+        order = order[~np.isnan(measured[order])]
+        ends = np.searchsorted(group[order], np.arange(1, len(names)))
         found = {}
-        for group in np.unique(groups):
-            rows = np.flatnonzero((groups == group) & ~np.isnan(measured))
+        for name, rows in zip(names.tolist(), np.split(order, ends), strict=True):
             truth, guess = measured[rows], predicted[rows]
             if len(rows) < FEWEST or truth.min() == truth.max():
                 continue
-            r = pearson_r(truth, guess)
-            found[str(group)] = {
-                "r2": float(r2_score(truth, guess)),
-                "pearson_r": 0.0 if np.isnan(r) else r,
+            finite, constant = np.isfinite(guess).all(), guess.min() == guess.max()
+            found[str(name)] = {
+                "r2": float(r2_score(truth, guess)) if finite else np.nan,
+                "pearson_r": 0.0 if constant else pearson_r(truth, guess),
                 "n": len(rows),
             }
         return found

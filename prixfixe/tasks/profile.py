@@ -13,6 +13,7 @@ from torch import Tensor
 from prixfixe.common.errors import InputError
 from prixfixe.contract import Batch, InputSpec, Prediction, Spec, TargetSpec
 from prixfixe.data.columns import chunks
+from prixfixe.data.sequences import Sequences
 from prixfixe.tasks import metrics
 from prixfixe.tasks.scores import PROFILE, Score
 from prixfixe.tasks.task import Scores, Task
@@ -28,13 +29,15 @@ class Profile(Task):
     """A column `profile`, counts (n, positions) of one track, that need not be in memory.
 
     A final block gives `profile`, logits (B, positions), and `log_counts`, (B,), of log(1 + total). The profile of a
-    reverse complement is read backwards. Strands are averaged as probabilities of positions and as log counts.
+    reverse complement is read backwards. Strands, and the networks of an ensemble, are averaged as probabilities of
+    positions and as log counts. `prixfixe predict` writes the log counts.
     count_weight: of the squared error of log counts beside the multinomial loss of the profile; null is a tenth of the
     median total of the training rows, at least 1 (Pampari et al. 2023).
     """
 
     name = "profile"
     scores: ClassVar[tuple[Score, ...]] = PROFILE
+    predicts = "log_counts"
     columns = ("profile",)
 
     def __init__(self, *, select: str, count_weight: float | None) -> None:
@@ -43,15 +46,32 @@ class Profile(Task):
 
     def find(self, train: Measurements, rows: np.ndarray | None) -> TargetSpec:
         if "profile" not in train.columns:
-            raise InputError(f"task profile needs a column profile; the data have {', '.join(train.columns) or 'none'}")
+            raise InputError(
+                f"task profile needs a column profile; the data have {', '.join(train.columns) or 'none'}, and "
+                "dataset.columns.profile=FILE.npy names it"
+            )
         column = train.columns["profile"]
+        if isinstance(column, Sequences) or len(column.shape) != 2 or column.dtype.kind not in "iuf":
+            raise InputError("task profile needs counts of shape (rows, positions) in the column profile")
         chosen = column if rows is None else train[rows].columns["profile"]
-        totals = np.concatenate([counts.sum(axis=1, dtype=np.float64) for counts in chunks(chosen, AT_ONCE)])
+        totals: list[np.ndarray] = []
+        for number, counts in enumerate(chunks(chosen, AT_ONCE)):
+            sums = counts.sum(axis=1, dtype=np.float64)
+            bad = ~np.isfinite(sums) | (counts.min(axis=1) < 0)
+            if bad.any():
+                row = number * len(totals[0] if totals else counts) + int(np.argmax(bad)) + 1
+                raise InputError(
+                    f"the profile of training row {row} holds a value below 0, or that is no finite number"
+                )
+            totals.append(sums)
+        return self._of_totals(np.concatenate(totals), column.shape[1])
+
+    def _of_totals(self, totals: np.ndarray, positions: int) -> TargetSpec:
         if not totals.any():
             raise InputError("every training profile is empty: there is nothing to learn")
         weight = max(1.0, float(np.median(totals)) / 10) if self.count_weight is None else self.count_weight
         logs = np.log1p(totals)
-        constants = {"count_weight": weight, "positions": float(column.shape[1])}
+        constants = {"count_weight": weight, "positions": float(positions)}
         return TargetSpec(("profile",), (float(logs.mean()),), (float(logs.std()) or 1.0,), constants=constants)
 
     @property
@@ -78,6 +98,16 @@ class Profile(Task):
         mixture = torch.stack(profiles).logsumexp(0) - np.log(len(profiles))
         return {"profile": mixture, "log_counts": torch.stack(totals).mean(0)}
 
+    def ensemble(self, members: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        profiles = np.stack([member["profile"] for member in members])
+        mixture = np.logaddexp.reduce(profiles, axis=0) - np.log(len(members))
+        return {"profile": mixture, "log_counts": np.mean([member["log_counts"] for member in members], axis=0)}
+
+    def measured(self, held_out: Measurements) -> np.ndarray:
+        """log(1 + total), (n,)."""
+        profile = held_out.columns["profile"]
+        return np.log1p(np.concatenate([counts.sum(axis=1, dtype=np.float64) for counts in chunks(profile, AT_ONCE)]))
+
     def score(self, held_out: Measurements, outputs: Mapping[str, np.ndarray]) -> Scores:
         """loss: the multinomial negative log-likelihood plus the weighted squared error of log counts, the mean over
         rows. profile_jsd: the median over rows that have a count of scipy's Jensen-Shannon distance, which has the
@@ -85,8 +115,9 @@ class Profile(Task):
         totals, losses, distances = [], [], []
         measured_chunks = chunks(held_out.columns["profile"], AT_ONCE)
         for counts, log_probs in zip(measured_chunks, chunks(outputs["profile"], AT_ONCE), strict=True):
+            counts = counts.astype(np.float64)
             totals.append(counts.sum(axis=1))
-            losses.append(multinomial_loss(counts.astype(np.float64), log_probs.astype(np.float64)))
+            losses.append(multinomial_loss(counts, log_probs))
             distances.append(profile_distances(counts, log_probs))
         measured = np.log1p(np.concatenate(totals))
         predicted = np.asarray(outputs["log_counts"], dtype=np.float64)
@@ -106,7 +137,7 @@ def multinomial_loss(counts: np.ndarray, log_probs: np.ndarray) -> np.ndarray:
     from scipy.special import gammaln
 
     ways = gammaln(counts.sum(axis=1) + 1) - gammaln(counts + 1).sum(axis=1)
-    terms = np.where(counts > 0, counts * log_probs, 0.0).sum(axis=1)
+    terms = np.multiply(counts, log_probs, where=counts > 0, out=np.zeros_like(counts)).sum(axis=1)
     return np.asarray(-ways - terms)
 
 

@@ -94,10 +94,12 @@ def run(config: Mapping[str, Any], path: Path, *, show_progress: bool, origin: O
         if device.type == "cuda":
             compute_deterministically()
         wanted = dict.fromkeys((*network.columns, *recipe.takes))
-        columns = {name: column_of(split.train, name) for name in (*wanted, *task.columns)}
-        train = recipe.load(split.train.sequences, device, split.train.expression[taken], taken, columns)
+        specs = task.spec.columns
+        columns = {name: column_of(split.train, name) for name in (*wanted, *recipe.orders_by, *task.columns)}
+        train = recipe.load(split.train.sequences, device, split.train.expression[taken], taken, columns, specs)
         columns = {name: column_of(split.validation, name) for name in wanted}
-        validation = task.hold_out(recipe, recipe.load(split.validation.sequences, device, columns=columns))
+        samples = recipe.load(split.validation.sequences, device, columns=columns, specs=specs)
+        validation = task.hold_out(recipe, samples)
         network.to(device)
         loop = Loop(
             settings["epochs"],
@@ -175,7 +177,8 @@ def last_scores(
 
     def outputs_of(rows: Measurements) -> dict[str, np.ndarray]:
         columns = {name: column_of(rows, name) for name in dict.fromkeys((*network.columns, *recipe.takes))}
-        samples = task.hold_out(recipe, recipe.load(rows.sequences, device, columns=columns))
+        loaded = recipe.load(rows.sequences, device, columns=columns, specs=task.spec.columns)
+        samples = task.hold_out(recipe, loaded)
         return predict(network, recipe, task, samples, batch_size=at_once)
 
     found: dict[str, Any] = {}

@@ -18,7 +18,7 @@ import torch
 import torch.distributed
 from torch import Tensor, nn
 
-from prixfixe.common.errors import InputError
+from prixfixe.common.errors import InputError, TrainingError
 from prixfixe.contract import Batch
 from prixfixe.data.recipe import Recipe
 
@@ -40,7 +40,15 @@ class Processes:
 
     def part(self, recipe: Recipe, batch: Batch) -> Batch:
         """This process's part of a step's batch, in whole units of the recipe; every unit is in one part."""
-        return batch if self.count == 1 else recipe.cut(batch, self.count)[self.rank]
+        if self.count == 1:
+            return batch
+        parts = recipe.cut(batch, self.count)
+        if len(parts) < self.count:  # which every process finds
+            raise TrainingError(
+                f"a step of {len(batch['x'])} rows is {len(parts)} x {recipe.unit} rows that are never torn apart, too "
+                f"few for {self.count} processes: start fewer"
+            )
+        return parts[self.rank]
 
     def add_up(self, network: nn.Module, loss: Tensor, asked: bool) -> bool | Tensor:
         """Sums the network's gradients and the loss over the processes, in place; whether any of them was asked to

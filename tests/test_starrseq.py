@@ -1,0 +1,311 @@
+"""Two tasks on fly enhancers: held out by blocks of the genome and by chromosome, and a task that is measured in part."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import compose, random_strings, reverse_complement
+
+import prixfixe
+from prixfixe.common.errors import InputError
+from prixfixe.common.simulated import is_simulated
+from prixfixe.contract import Batch, Measurements, Sequences
+from prixfixe.data.datasets import Split
+from prixfixe.data.splits import blocks, groups
+from prixfixe.networks.network import build
+from prixfixe.simulation.enhancers import TASKS, simulate_enhancers, true_activity
+from prixfixe.training.experiment import build_recipe, build_task, dataset, run
+from prixfixe.training.gradients import backward
+
+SMALL = ("first.channels=8", "core.widths=[8]", "final.channels=8", "training.device=cpu", "training.epochs=1")
+BLOCK = 1_000_000
+
+
+@pytest.fixture
+def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PRIXFIXE_CACHE", str(tmp_path / "cache"))
+    return tmp_path
+
+
+def write(path: Path, rows: int = 240, seed: int = 0) -> Path:
+    """A table as the real one: windows of both strands on three chromosomes, some at the borders of blocks."""
+    generator = np.random.default_rng(seed)
+    strings = random_strings(rows // 2, 249, seed=seed)
+    chromosome = generator.choice(["chr2L", "chr2R", "chrX"], size=rows // 2)
+    start = generator.integers(0, 8 * BLOCK, size=rows // 2)
+    near = generator.random(rows // 2) < 0.2
+    start[near] = generator.integers(1, 8, size=int(near.sum())) * BLOCK - generator.integers(
+        1, 400, size=int(near.sum())
+    )
+    both = pd.DataFrame({"seqnames": chromosome, "start": start, "end": start + 248, "Sequence": strings})
+    other = both.assign(Sequence=list(map(reverse_complement, strings)))
+    table = pd.concat([both.assign(strand="+"), other.assign(strand="-")])
+    table["ID"] = [f"{c}_{s}_{e}_{t}_peak" for c, s, e, t in zip(table.seqnames, table.start, table.end, table.strand)]
+    table["set"] = generator.choice(["Train", "Val", "Test"], size=rows, p=[0.8, 0.1, 0.1])
+    table["Dev_log2_enrichment"] = generator.normal(size=rows).round(4)
+    table["Hk_log2_enrichment"] = generator.normal(2, 3, size=rows).round(4)
+    columns = ["seqnames", "start", "end", "ID", "set", "Sequence", *TASKS]
+    table.sample(frac=1, random_state=seed)[columns].to_csv(path, sep="\t", index=False)
+    return path
+
+
+def split_of(path: Path, *overrides: str) -> Split:
+    return dataset(compose("dataset=starrseq", f"dataset.path={path}", *overrides)).read()
+
+
+def places(part: Measurements, path: Path) -> pd.DataFrame:
+    """The rows of a part as they stand in the file."""
+    table = pd.read_csv(path, sep="\t").drop_duplicates("Sequence").set_index("Sequence")
+    return table.loc[part.sequences.to_strings()]
+
+
+def overlapping(one: pd.DataFrame, other: pd.DataFrame) -> int:
+    """How many rows of the one overlap a row of the other, counted pair by pair."""
+    found = 0
+    for row in one.itertuples():
+        found += bool(((other.seqnames == row.seqnames) & (other.start <= row.end) & (other.end >= row.start)).any())
+    return found
+
+
+def test_blocks_of_a_megabase_share_no_window(cached: Path) -> None:
+    path = write(cached / "starrseq.tsv")
+    split = split_of(path)
+    train, validation = places(split.train, path), places(split.validation, path)
+    assert len(train) + len(validation) == 240
+    assert 0.05 < len(validation) / 240 < 0.2
+    assert overlapping(validation, train) == 0
+    inside = [part[part.start % BLOCK > 2000] for part in (train, validation)]  # of no window that crosses a border
+    one, other = (set(zip(part.seqnames, part.start // BLOCK, strict=True)) for part in inside)
+    assert len(one) > 10
+    assert len(other) > 1
+    assert not one & other
+    assert not any("stand in training as well" in warning for warning in split.warnings)
+
+
+def test_a_group_is_in_the_block_where_it_begins() -> None:
+    strings = random_strings(6, 60)
+    strings[5] = reverse_complement(strings[0])  # elsewhere, and the same: it follows the first
+    starts = np.array([10, 990, 1030, 1500, 1700, 2500])
+    regions = np.stack([np.zeros(6, dtype=np.int64), starts, starts + 60], axis=1)
+    rows = Measurements(Sequences.from_strings(strings), np.zeros(6), regions=regions)
+    block = blocks(rows, groups(rows), 1000)
+    same = [[int(one == other) for other in block] for one in block]
+    assert same == [
+        [1, 1, 1, 0, 0, 1],
+        [1, 1, 1, 0, 0, 1],
+        [1, 1, 1, 0, 0, 1],  # begins in the second block, and overlaps one of the first
+        [0, 0, 0, 1, 1, 0],
+        [0, 0, 0, 1, 1, 0],
+        [1, 1, 1, 0, 0, 1],
+    ]
+    with pytest.raises(InputError, match="dataset.block=1000 needs to know where the sequences lie"):
+        blocks(Measurements(rows.sequences, rows.expression), groups(rows), 1000)
+
+
+@pytest.mark.parametrize(
+    ("held_out", "tested"), [(["chr2R"], []), (["chr2L", "chr2R"], []), (["chr2R"], ["chrX"])], ids=str
+)
+def test_no_window_of_a_chromosome_that_is_held_out_is_trained_on(
+    held_out: list[str], tested: list[str], cached: Path
+) -> None:
+    path = write(cached / "starrseq.tsv")
+    overrides = [f"dataset.fold=[{','.join(held_out)}]", *(f"dataset.test_fold={name}" for name in tested)]
+    split = split_of(path, "dataset.fold_column=seqnames", *overrides)
+    assert set(places(split.validation, path).seqnames) == set(held_out)
+    assert set(places(split.train, path).seqnames) == {"chr2L", "chr2R", "chrX"} - {*held_out, *tested}
+    if tested:
+        assert split.test is not None
+        assert set(places(split.test, path).seqnames) == set(tested)
+    with pytest.raises(InputError, match="fold chr4 has no rows; the table's folds are: chr2L, chr2R, chrX"):
+        split_of(path, "dataset.fold_column=seqnames", "dataset.fold=[chr2L,chr4]")
+    with pytest.raises(InputError, match="are the same"):
+        split_of(path, "dataset.fold_column=seqnames", "dataset.fold=[chr2L,chrX]", "dataset.test_fold=chrX")
+
+
+def test_the_leak_of_a_split_of_the_data_is_counted(cached: Path) -> None:
+    path = write(cached / "starrseq.tsv")
+    split = split_of(path, "dataset.fold=Val")
+    table = pd.read_csv(path, sep="\t")
+    assert len(split.validation) == (table.set == "Val").sum()
+    assert len(split.train) == (table.set == "Train").sum()  # Test is neither
+    leak = overlapping(places(split.validation, path), places(split.train, path))
+    assert leak > 0
+    assert any(
+        warning.startswith(f"{leak} of the {len(split.validation)} validation sequences stand in training")
+        for warning in split.warnings
+    )
+
+
+def test_folds_of_blocks(cached: Path) -> None:
+    path = write(cached / "starrseq.tsv")
+    parts = [places(split_of(path, "dataset.folds=5", f"dataset.fold={fold}").validation, path) for fold in range(5)]
+    assert sum(map(len, parts)) == 240
+    assert max(map(len, parts)) < 80
+    for fold, part in enumerate(parts):
+        others = pd.concat([other for number, other in enumerate(parts) if number != fold])
+        assert overlapping(part, others) == 0
+
+
+# two tasks
+
+
+def config(*overrides: str, **table: Any) -> dict[str, Any]:
+    return compose("experiment=starrseq_small", *SMALL, *overrides)
+
+
+def test_each_task_has_its_own_scores_and_bins_and_predict_reads_the_strand(cached: Path) -> None:
+    path = write(cached / "starrseq.tsv")
+    settings = config(
+        "dataset=starrseq", f"dataset.path={path}", "dataset.test_fold=2", "dataset.folds=4", "dataset.fold=0"
+    )
+    metrics = run(settings, cached / "run", show_progress=False)
+    assert list(metrics["tasks"]) == list(metrics["test_tasks"]) == list(TASKS)
+    for scores in (*metrics["tasks"].values(), *metrics["test_tasks"].values()):
+        assert {"kl", "pearson_r", "spearman_rho", "mse", "n"} == scores.keys()
+    assert metrics["pearson_r"] == pytest.approx(np.mean([own["pearson_r"] for own in metrics["tasks"].values()]))
+    split = dataset(settings).read()
+    bins = build_task(settings).fitted(split.train).spec.bins
+    assert bins is not None
+    np.testing.assert_allclose(bins.low, split.train.expression.min(axis=0))
+    np.testing.assert_allclose(bins.high, split.train.expression.max(axis=0))
+    model = prixfixe.load(cached / "run", device="cpu")
+    strings = split.validation.sequences.to_strings()
+    minus = places(split.validation, path).ID.str.contains("_-_").to_numpy()
+    np.testing.assert_array_equal(split.validation.columns["is_reverse"], minus)
+    predicted = model.predict(strings, columns={"is_reverse": minus})
+    kept = np.load(cached / "run" / "validation.npz")
+    np.testing.assert_allclose(predicted, kept["predicted"], rtol=1e-4, atol=1e-5)
+    assert not np.allclose(model.predict(strings, columns={"is_reverse": ~minus}), predicted, rtol=1e-3)
+
+
+def test_a_value_that_is_removed_is_neither_trained_nor_scored(cached: Path) -> None:
+    """In float64: without half of one task's values the gradient is that of a loss which masks them, however many parts
+    a step has; and the scores are those of the rows that are left."""
+    data = pd.read_csv(write(cached / "whole.tsv"), sep="\t")
+    removed = np.random.default_rng(0).random(len(data)) < 0.5
+    data.loc[removed, TASKS[1]] = np.nan
+    path = cached / "half.tsv"
+    data.to_csv(path, sep="\t", index=False)
+    settings = config("dataset=starrseq", f"dataset.path={path}")
+    split = dataset(settings).read()
+    measured = ~np.isnan(split.train.expression)
+    assert measured[:, 0].all()
+    assert 0.3 < measured[:, 1].mean() < 0.7
+    recipe, task = build_recipe(settings), build_task(settings).fitted(split.train)
+    torch.manual_seed(0)
+    network = build(recipe, settings, task).double().eval()
+    strand = {"is_reverse": split.train.columns["is_reverse"]}
+    samples = recipe.load(split.train.sequences, torch.device("cpu"), split.train.expression, columns=strand)
+    batch = recipe.training_batch(samples, torch.arange(32), task, torch.Generator(), network.columns)
+    batch = {key: value.double() if value.is_floating_point() else value for key, value in batch.items()}
+    there = ~batch["y"].isnan()
+    assert not there.all()
+
+    def gradient(of: Batch, parts: int | None) -> list[torch.Tensor]:
+        network.zero_grad()
+        backward(network, recipe, of, parts, torch.float32, 0)
+        return [p.grad.clone() for p in network.parameters()]
+
+    network.zero_grad()
+    final: Any = network.final
+    guess = final.standardised(network(batch).expression)
+    truth = final.standardised(torch.where(there, batch["y"], 0.0))
+    ((guess - truth).square() * there).sum().div(there.sum()).backward()
+    masked = [p.grad.clone() for p in network.parameters()]
+    for parts in (None, 16, 5, 1):
+        for one, other in zip(masked, gradient(batch, parts), strict=True):
+            torch.testing.assert_close(other, one, rtol=1e-6, atol=1e-10)
+
+    metrics = run(settings, cached / "run", show_progress=False)
+    held_out = split.validation.expression
+    own = ~np.isnan(held_out[:, 1])
+    assert metrics["tasks"][TASKS[1]]["n"] == own.sum() < len(held_out) == metrics["tasks"][TASKS[0]]["n"]
+    predicted = np.load(cached / "run" / "validation.npz")["predicted"]
+    for place, task_name in enumerate(TASKS):
+        rows = ~np.isnan(held_out[:, place])
+        r = np.corrcoef(held_out[rows, place], predicted[rows, place])[0, 1]
+        assert metrics["tasks"][task_name]["pearson_r"] == pytest.approx(r, rel=1e-6)
+
+
+# the simulated twin
+
+
+def test_the_twin_is_simulated_and_its_truth_is_its_motifs() -> None:
+    rows = simulate_enhancers(800, seed=1)
+    again = simulate_enhancers(800, seed=1)
+    assert rows.sequences.to_strings() == again.sequences.to_strings()
+    np.testing.assert_array_equal(rows.expression, again.expression)
+    truth = true_activity(rows.sequences)
+    assert 0.4 < np.std(rows.expression - truth) < 0.6
+    np.testing.assert_allclose(truth, true_activity(rows.sequences.reverse_complement()))
+    strings = rows.sequences.to_strings()
+    assert strings[1] == reverse_complement(strings[0])
+    assert strings[0][100:] == strings[2][:-100]  # 100 nt further on
+    assert (np.diff(rows.regions[:, 1:], axis=1) == 249).all()
+    assert rows.columns["is_reverse"].tolist() == [False, True] * 400
+    bare = "TTTTTTTTTT" * 10
+    base, dref, gata, ets, ap1, two = true_activity(
+        Sequences.from_strings(
+            [bare, *(bare + site + bare for site in ("TATCGATA", "CTTATCA", "CCGGAAGT", "TGAGTCA", "CCGGAAGTCCGGAAGT"))]
+        )
+    )
+    np.testing.assert_allclose(dref - base, [0, 2.0])
+    np.testing.assert_allclose(gata - base, [1.6, 0])  # on the other strand
+    np.testing.assert_allclose(ets - base, [1.2, 1.2])
+    np.testing.assert_allclose(ap1 - base, [1.8, -0.6])
+    np.testing.assert_allclose(two - base, [1.8, 1.8])
+
+
+def test_the_twin_is_split_as_the_real_table_is(cached: Path) -> None:
+    settings = compose("dataset=simulated_starrseq", "dataset.size=2000")
+    assert is_simulated(settings)
+    split = dataset(settings).read()
+    assert split.simulated
+    assert len(split.train) + len(split.validation) == 2000
+    assert 150 < len(split.validation) < 260
+    assert not any("stand in training" in warning for warning in split.warnings)
+    chromosomes = compose(
+        "dataset=simulated_starrseq", "dataset.size=2000", "dataset.fold=[chr2R]", "dataset.test_fold=chrX"
+    )
+    split = dataset(chromosomes).read()
+    assert set(split.validation.fold) == {"chr2R"}
+    assert split.test is not None
+    assert set(split.test.fold) == {"chrX"}
+    assert set(split.train.fold) == {"chr2L", "chr3L", "chr3R"}
+    metrics = run(config("dataset.size=400", "training.epochs=1"), cached / "run", show_progress=False)
+    assert metrics["simulated"] is True
+    assert list(metrics["tasks"]) == list(TASKS)
+
+
+# the real sample
+
+
+@pytest.fixture
+def real(real_data: Path) -> Path:
+    path = real_data / "drosophila" / "starrseq_train.tsv"
+    if not path.exists():
+        pytest.skip(f"no {path}")
+    return path
+
+
+def test_the_real_sample_is_held_out_by_blocks(real: Path, cached: Path) -> None:
+    split = split_of(real)
+    train, validation = places(split.train, real), places(split.validation, real)
+    assert len(train) + len(validation) == 1000
+    assert 60 < len(validation) < 140
+    assert overlapping(validation, train) == 0
+    assert split.train.tasks == TASKS
+    reverse = places(split.train, real).ID.str.contains("_-_").to_numpy()
+    np.testing.assert_array_equal(split.train.columns["is_reverse"], reverse)
+    assert 0.4 < reverse.mean() < 0.6
+    both = split_of(real, f"dataset.validation={real.with_name('starrseq_val.tsv')}")
+    assert (len(both.train), len(both.validation)) == (1000, 1000)
+    leak = overlapping(places(both.validation, real.with_name("starrseq_val.tsv")), places(both.train, real))
+    said = [warning for warning in both.warnings if "stand in training" in warning]
+    assert said
+    assert int(said[0].split()[0]) >= leak > 0
