@@ -12,7 +12,7 @@ def is_simulated(config: Mapping[str, Any]) -> bool:
     """Whether a run of this configuration trains on the simulated assay; its metrics.json says so itself once it is
     done."""
     dataset = config.get("dataset")
-    return isinstance(dataset, Mapping) and str(dataset.get("_target_")).endswith(".Simulated")
+    return isinstance(dataset, Mapping) and ".Simulated" in str(dataset.get("_target_"))
 
 
 def simulated_suffix(simulated: object) -> str:
