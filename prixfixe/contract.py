@@ -205,8 +205,8 @@ class Block(nn.Module, ABC):
     """Base of first and core blocks: (B, C, L) -> (B, out_channels, L').
 
     requires: batch keys passed to `forward` by name, beside x: the recipe's, or columns of the dataset.
-    adapters: names of the submodules (dense layers, pointwise convolutions) that low-rank adapters go to; none where a
-    block takes no adapters.
+    adapters: names of the submodules (dense layers, pointwise convolutions) that low-rank adapters go to, or the ends
+    of their names; a property where they follow from the hyperparameters. None where a block takes no adapters.
     """
 
     requires: ClassVar[tuple[str, ...]] = ()
@@ -222,6 +222,13 @@ class Block(nn.Module, ABC):
         NotImplementedError where the block cannot: no part behind it may then ask for such a key.
         """
         raise NotImplementedError
+
+    def split_for_adapters(self) -> None:
+        """Takes layers apart that compute several things at once, so that `adapters` can name a part of them; in place,
+        when the weights are loaded. A block without such layers has nothing to do."""
+
+    def join_after_adapters(self) -> None:
+        """Undoes `split_for_adapters`, when the adapters are merged into the weights."""
 
 
 class AuxiliaryHead(nn.Module, ABC):

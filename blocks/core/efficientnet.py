@@ -70,6 +70,12 @@ class EfficientNet(Block):
                 if isinstance(module, SqueezeExcitation):
                     module.reset_parameters()
 
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """The pointwise convolutions."""
+        convolutions = {name: module for name, module in self.named_modules() if isinstance(module, Conv1d)}
+        return tuple(name for name, module in convolutions.items() if module.kernel_size == (1,))
+
     def forward(self, x: Tensor) -> Tensor:
         return self.stages(x)
 

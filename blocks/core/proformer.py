@@ -25,6 +25,8 @@ class Proformer(Block):
        d. x + 1/2 feed-forward(x).
     """
 
+    adapters = ("to_qkv.query", "to_qkv.value")
+
     def __init__(
         self,
         inputs: InputSpec,
@@ -55,6 +57,15 @@ class Proformer(Block):
         for block in self.blocks:
             x = block(x)
         return x.transpose(1, 2)
+
+    def split_for_adapters(self) -> None:
+        for block in self.blocks:
+            block.attention.to_qkv = QueryKeyValue(block.attention.to_qkv)
+
+    def join_after_adapters(self) -> None:
+        for block in self.blocks:
+            if isinstance(block.attention.to_qkv, QueryKeyValue):
+                block.attention.to_qkv = block.attention.to_qkv.joined()
 
 
 class MacaronBlock(nn.Module):
@@ -126,3 +137,28 @@ class Attention(nn.Module):
         )  # (B, heads, L, width)
         mixed = F.scaled_dot_product_attention(query, key, value)
         return self.to_out(mixed.transpose(1, 2).flatten(2))
+
+
+class QueryKeyValue(nn.Module):
+    """The dense layer to queries, keys and values as three, for adapters: (B, L, C) -> (B, L, 3 C')."""
+
+    def __init__(self, fused: nn.Linear) -> None:
+        super().__init__()
+        weights, biases = fused.weight.chunk(3), fused.bias.chunk(3)
+        self.query, self.key, self.value = (dense(w, b) for w, b in zip(weights, biases, strict=True))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([self.query(x), self.key(x), self.value(x)], dim=-1)
+
+    def joined(self) -> nn.Linear:
+        three = (self.query, self.key, self.value)
+        return dense(torch.cat([one.weight for one in three]), torch.cat([one.bias for one in three]))
+
+
+def dense(weight: Tensor, bias: Tensor) -> nn.Linear:
+    """A dense layer of these weights, copied."""
+    layer = nn.utils.skip_init(nn.Linear, weight.shape[1], weight.shape[0], dtype=weight.dtype, device=weight.device)
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+        layer.bias.copy_(bias)
+    return layer

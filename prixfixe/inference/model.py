@@ -9,23 +9,25 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import save
 from torch import Tensor
 
 from prixfixe.common.errors import InputError
-from prixfixe.common.inputs import is_missing, open_input
+from prixfixe.common.files import atomic_path
+from prixfixe.common.inputs import is_missing
 from prixfixe.common.text import printable
 from prixfixe.data.recipe import Recipe
 from prixfixe.data.sequences import Sequences
 from prixfixe.networks.network import Network, build
 from prixfixe.networks.parts import Origin, judge_all
+from prixfixe.networks.weights import load_own_state, own_state, plain_state, prepare
 from prixfixe.runs.folder import RunFolder
+from prixfixe.runs.sources import BLOCKS, find_sources, read_tensors
 from prixfixe.runs.targets import load_targets
 from prixfixe.tasks.task import Task
 from prixfixe.training.experiment import build_recipe, build_task
 from prixfixe.training.scoring import AT_ONCE, AtOnce, predict_on_device, to_host
-from prixfixe.training.settings import find_device
+from prixfixe.training.settings import check_training, find_device
 
 ROWS, BATCHES = (
     1024,
@@ -113,6 +115,13 @@ class Model:
         if launched is not None:
             yield self._finite(to_host(launched))
 
+    def save_weights(self, file: str | os.PathLike[str]) -> None:
+        """Writes all weights of the network as one safetensors file, from which parts of other runs can start:
+        adapters merged, and what came from elsewhere included."""
+        tensors = {name: tensor.cpu().contiguous() for name, tensor in plain_state(self.network).items()}
+        with atomic_path(file) as temporary:
+            temporary.write_bytes(save(tensors))
+
     @property
     def predicted(self) -> str:
         """The output that is predicted for every sequence; InputError where the task has none."""
@@ -137,8 +146,8 @@ def load(
 
     config_dir: the user's own conf folder, whose YAMLs name the packages that the run's classes may come from beside
     `prixfixe` and `blocks`; None is `conf/` in the current folder. Raises InputError where the folder, its
-    configuration or its weights cannot be used, and where it names a class of another package: nothing is imported
-    then.
+    configuration or its weights cannot be used, those that it started from included, and where it names a class of
+    another package: nothing is imported then.
     """
     folder = RunFolder(Path(run))
     origin = Origin(run=folder.path, conf=None if config_dir is None else Path(config_dir))
@@ -148,36 +157,28 @@ def load(
         state = folder.status().get("state", "unknown")
         raise InputError(f"{printable(folder.path)} has no weights yet (its state is {state}); finish the run first")
     spec = load_targets(folder)
-    weights = read_weights(folder.weights_file)
+    weights = read_tensors(folder.weights_file)
     try:
+        for slot in BLOCKS:
+            check_training(config[slot], slot)
+        sources = find_sources(config, folder, trained=True)
         recipe = build_recipe(config, origin)
         task = build_task(config, origin).with_spec(spec)
         network = build(recipe, config, task, origin=origin)
+        prepare(network, config, sources)
     except (KeyError, RuntimeError, TypeError, AttributeError) as error:
         reason = f"it has no {error.args[0]}" if isinstance(error, KeyError) and error.args else error
         raise InputError(f"{printable(folder.config_file)} describes no network: {printable(reason, 300)}") from error
     check_weights(weights, network, folder.weights_file)
-    network.load_state_dict(weights)
+    load_own_state(network, weights)
     return Model(network, recipe, task, find_device(device), printable(folder.path))
 
 
-def read_weights(file: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file. InputError where it is damaged, or no regular file."""
-    with open_input(file):  # a pipe or a device would be waited for
-        try:
-            return load_file(file)
-        except (SafetensorError, OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
-            raise InputError(
-                f"{printable(file)} is damaged ({printable(error, 200)}): copy it again, or train the run again with "
-                "--force"
-            ) from error
-
-
 def check_weights(weights: Mapping[str, Tensor], network: Network, file: Path) -> None:
-    """InputError where tensors are not exactly those of the network, by name, shape and kind of number, or hold values
-    that are not finite."""
-    problems = []
-    for name, ours in network.state_dict().items():
+    """InputError where tensors are not exactly those that the network's run writes, by name, shape and kind of
+    number, or hold values that are not finite."""
+    problems, own = [], own_state(network)
+    for name, ours in own.items():
         tensor = weights.get(name)
         if tensor is None:
             problems.append(f"it has no {name}")
@@ -187,7 +188,7 @@ def check_weights(weights: Mapping[str, Tensor], network: Network, file: Path) -
             problems.append(f"{name} holds {_kind(tensor)}, not {_kind(ours)}")
         elif not torch.isfinite(tensor).all():
             problems.append(f"{name} holds values that are not finite")
-    problems += [f"{name} is left over" for name in weights if name not in network.state_dict()]
+    problems += [f"{name} is left over" for name in weights if name not in own]
     if problems:
         more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
         raise InputError(

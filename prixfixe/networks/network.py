@@ -25,7 +25,7 @@ from prixfixe.contract import (
     shape_in_words,
 )
 from prixfixe.data.recipe import Recipe
-from prixfixe.networks.parts import LOADED, Origin, factory, find_class, values_of
+from prixfixe.networks.parts import LOADED, Origin, factory, find_class, training_of, values_of
 from prixfixe.tasks.task import Task
 
 DOES_NOT_FIT = (RuntimeError, ValueError, IndexError, TypeError)  # what torch and a block raise for another shape
@@ -46,6 +46,8 @@ class Network(nn.Module):
     length in front of the one that asks for it.
 
     columns: the columns of the dataset that blocks require as keys. mapped: of each block, the keys that it maps.
+    in_eval: modules that stay in eval mode while the rest is trained. from_sources: names of tensors that are as they
+    came from elsewhere (both of `prixfixe.networks.weights`).
     """
 
     def __init__(
@@ -66,9 +68,17 @@ class Network(nn.Module):
         self.auxiliary = nn.ModuleDict(auxiliary)
         self.columns, self.mapped = tuple(columns), dict(mapped or {})
         self.takes = {slot: forward_keys(block) for slot, block in self.blocks().items()}
+        self.in_eval: tuple[nn.Module, ...] = ()
+        self.from_sources: frozenset[str] = frozenset()
 
     def blocks(self) -> dict[str, Any]:
         return {slot: getattr(self, slot) for slot in BLOCKS}
+
+    def train(self, mode: bool = True) -> Network:
+        super().train(mode)
+        for module in self.in_eval:
+            module.eval()
+        return self
 
     def forward(self, batch: Batch) -> Prediction:
         keys = dict(batch)
@@ -277,22 +287,23 @@ def _expression_heads(node: Mapping[str, Any], origin: Origin) -> int:
 
 
 def learning_rate_groups(network: Network, parts: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The parameters in one group a block, each with the highest learning rate that its YAML allows (`max_lr`, or
-    None)."""
+    """The parameters that are trained in one group a block, each with the highest learning rate that its `train` allows
+    (`max_lr`, or None) and, where it says one, its `weight_decay`."""
     blocks: dict[str, Iterable[nn.Parameter]] = {
         slot: getattr(network, slot).parameters() for slot in ("first", "core", "final")
     }
     blocks["auxiliary"] = network.auxiliary.parameters()
     blocks["heads"] = [] if network.heads is None else [network.heads]
-    groups = [
-        {
-            "name": name,
-            "params": [p for p in parameters if p.requires_grad],
-            "max_lr": parts.get(name, {}).get("max_lr"),
-        }
-        for name, parameters in blocks.items()
-    ]
-    return [group for group in groups if group["params"]]
+    groups = []
+    for name, parameters in blocks.items():
+        train = training_of(parts.get(name, {}))
+        trained = [p for p in parameters if p.requires_grad]
+        group = {"name": name, "params": trained, "max_lr": train["max_lr"]}
+        if train["weight_decay"] is not None:
+            group["weight_decay"] = train["weight_decay"]
+        if trained:
+            groups.append(group)
+    return groups
 
 
 def _construct(make: Callable[..., Any], *arguments: Any, slot: str, name: str) -> Any:

@@ -232,6 +232,22 @@ def values_of(node: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in node.items() if key not in ("published", "max_lr", "train")}
 
 
+def training_of(node: Mapping[str, Any]) -> dict[str, Any]:
+    """How a part is trained: its `train`, with None for what it does not say, and version 0.1's `max_lr` as its own."""
+    names = ("max_lr", "weight_decay", "frozen", "weights", "lora", "sha256")
+    train = dict.fromkeys(names) | (node.get("train") or {})
+    return train if train["max_lr"] is not None else train | {"max_lr": node.get("max_lr")}
+
+
+def is_kept(train: Mapping[str, Any]) -> bool:
+    """Whether a part's weights stay as they are, frozen or below an adapter."""
+    return bool(train["frozen"]) or has_adapter(train)
+
+
+def has_adapter(train: Mapping[str, Any]) -> bool:
+    return bool((train["lora"] or {}).get("rank"))
+
+
 def factory(
     node: Mapping[str, Any], kind: type[T], *, where: str, given: int = 0, origin: Origin = LOADED
 ) -> Callable[..., T]:

@@ -19,7 +19,7 @@ from prixfixe.common.text import printable
 from prixfixe.common.version import version_of
 from prixfixe.runs.checkpoint import remove_checkpoints
 from prixfixe.runs.lock import check_held, holder
-from prixfixe.runs.reader import read_config, read_metrics, read_object, read_status
+from prixfixe.runs.reader import read_config, read_metrics, read_object, read_sources, read_status
 
 SLOTS = ("recipe", "first", "core", "final")
 LONGEST_REASON = 20_000  # letters of it in status.json
@@ -40,7 +40,8 @@ def run_name(choices: Mapping[str, str], seed: int, variant: str | None = None) 
 def identity(config: Mapping[str, Any], content: str) -> str:
     """A hash of all that decides a run's numbers: the resolved configuration and the data's content.
 
-    Not of where the data lies, where it runs, what the sweep is called, or what is written down about it.
+    Not of where the data and weights from elsewhere lie, where it runs, what the sweep is called, or what is written
+    down about it.
     """
     return hashlib.sha256(json.dumps({**decisive(config), "content": content}, sort_keys=True).encode()).hexdigest()[
         :16
@@ -53,11 +54,15 @@ def decisive(config: Mapping[str, Any]) -> dict[str, Any]:
         "dataset": ("path", "validation", "test", "test_fold"),  # all of which the data's content holds
         "training": ("device", "micro_batch", "compile", "checkpoint_minutes"),
     }
-    return {
-        key: {k: v for k, v in value.items() if k not in without[key]} if key in without else value
-        for key, value in config.items()
-        if key not in ("sweep", "variant", "force", "logger")
-    }
+    decides = {}
+    for key, value in config.items():
+        if key in ("sweep", "variant", "force", "logger"):
+            continue
+        train = value.get("train") if isinstance(value, Mapping) else None
+        if isinstance(train, Mapping) and train.get("sha256"):  # which says what content `weights` is
+            value = {**value, "train": {k: v for k, v in train.items() if k != "weights"}}
+        decides[key] = {k: v for k, v in value.items() if k not in without[key]} if key in without else value
+    return decides
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,10 @@ class RunFolder:
         return self.path / "weights.safetensors"
 
     @property
+    def sources_file(self) -> Path:
+        return self.path / "sources.json"
+
+    @property
     def validation_file(self) -> Path:
         return self.path / "validation.npz"
 
@@ -129,6 +138,10 @@ class RunFolder:
     def metrics(self) -> dict[str, Any]:
         """What metrics.json says; {} where there is none."""
         return read_metrics(self.metrics_file)
+
+    def sources(self) -> dict[str, dict[str, Any]]:
+        """What sources.json says of weights from elsewhere, by slot; {} where there is none."""
+        return read_sources(self.sources_file)
 
     def state(self) -> str:
         """done, failed, running, stopped (it was running, but no process has it any more) or missing."""
@@ -173,6 +186,7 @@ class RunFolder:
             self.history_file,
             self.metrics_file,
             self.weights_file,
+            self.sources_file,
         )
         logs = (self.log_file, self.path / "logger.json", *self.path.glob("events.out.tfevents.*"))
         for file in (*files, *logs, self.validation_file, self.evaluation_file, self.test_file, self.error_file):

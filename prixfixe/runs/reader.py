@@ -96,6 +96,15 @@ class ScoreFacts(_Schema):
     on_a_line: bool = True
 
 
+class SourceFacts(_Schema):
+    """Where the weights came from that a part started from; see `prixfixe.runs.sources.Source`."""
+
+    weights: Annotated[str, Field(min_length=1, max_length=4096)]
+    path: Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_shown)]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    tensors: Count
+
+
 class TestScores(_Schema):
     kl: Number = None
     pearson_r: Correlation = None
@@ -261,6 +270,14 @@ def read_object(file: Path, limit: int = SMALL) -> dict[str, Any]:
 def read_status(file: Path) -> dict[str, Any]:
     content = read_object(file)
     return validated(Status, content, file) if content else {}
+
+
+def read_sources(file: Path) -> dict[str, dict[str, Any]]:
+    """Where weights from elsewhere came from, by slot; {} where there is no such file."""
+    facts = {slot: validated(SourceFacts, content, file) for slot, content in read_object(file).items()}
+    if unknown := facts.keys() - {"first", "core", "final"}:
+        raise damaged(file, f"{min(unknown)} is no part")
+    return facts
 
 
 def read_metrics(file: Path) -> dict[str, Any]:

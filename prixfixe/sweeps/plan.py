@@ -59,6 +59,7 @@ def plan_sweep(
     Every dataset is read once here, so that bad input is refused before anything starts. Raises InputError where two
     combinations would share a folder, or a folder holds a run of another configuration.
     """
+    from prixfixe.runs.sources import find_sources, pinned
     from prixfixe.training.experiment import with_precision_used
     from prixfixe.training.processes import count_started
 
@@ -79,6 +80,7 @@ def plan_sweep(
     for name, overrides, config in zip(names, batch, configs, strict=True):
         content = contents[json.dumps(config["dataset"], sort_keys=True)]
         run = RunFolder(folder / name)
+        config = pinned(config, find_sources(config, run))
         config = with_precision_used(config, run, content, precision="fp32")  # on whatever device it is done
         if not run.is_done(config, identity(config, content)):
             still_open[name] = overrides

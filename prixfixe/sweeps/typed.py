@@ -20,7 +20,15 @@ from prixfixe.common.text import printable
 KEY = re.compile(r"[+~]*[\w$@:./-]+")
 NAMES_OF_COLUMNS = ("dataset.sequence", "dataset.expression")  # which are text, also where they look like numbers
 GROUPS = ("recipe", "first", "core", "final", "optim", "dataset", "logger")  # whose values are names of YAMLs
-FILES = ("dataset.path", "dataset.validation", "dataset.test")
+FILES = (
+    "dataset.path",
+    "dataset.validation",
+    "dataset.test",
+    "first.train.weights",
+    "core.train.weights",
+    "final.train.weights",
+)
+OLD_RATE = re.compile(r"\+{0,2}(first|core|final)\.max_lr")  # as version 0.1 had it
 
 
 def as_hydra_takes_it(word: str) -> str:
@@ -29,6 +37,9 @@ def as_hydra_takes_it(word: str) -> str:
     Raises InputError, with the setting and the quoted form to type, for what Hydra's parser does not read.
     """
     key, equals, value = word.partition("=")
+    if equals and (old := OLD_RATE.fullmatch(key)):
+        key = f"{old[1]}.train.max_lr"
+        word = f"{key}={value}"
     setting = key.lstrip("+")
     if equals and re.match(r"~[\w.-]*(/|$)", value):
         word = f"{key}={quoted(os.path.expanduser(value))}"

@@ -14,12 +14,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from prixfixe.common.errors import BusyError, InputError, InterruptedRunError
-from prixfixe.common.files import json_values
+from prixfixe.common.files import json_values, write_json
 from prixfixe.common.simulated import SIMULATED
 from prixfixe.common.text import printable
 from prixfixe.data.datasets import TEST, Dataset, Split
@@ -27,10 +26,12 @@ from prixfixe.data.measurements import Measurements
 from prixfixe.data.recipe import Recipe
 from prixfixe.networks.network import Network, build, learning_rate_groups
 from prixfixe.networks.parts import LOADED, Origin, factory, values_of
+from prixfixe.networks.weights import load_own_state, prepare
 from prixfixe.runs.checkpoint import remove_checkpoints
 from prixfixe.runs.folder import RunFolder, identity, versions
 from prixfixe.runs.lock import RunLock
 from prixfixe.runs.log import NoLog, open_log
+from prixfixe.runs.sources import find_sources, pinned, read_tensors
 from prixfixe.runs.targets import load_targets, save_targets
 from prixfixe.tasks.task import Task
 from prixfixe.training.fit import Loop, fit
@@ -50,20 +51,23 @@ def run(config: Mapping[str, Any], path: Path, *, show_progress: bool, origin: O
 
     origin: where the configuration came from, which decides what its names may stand for.
     1. The dataset is read and split. 2. The recipe and the network are built for the task and checked against each
-    other. 3. The folder is claimed: a run of the same identity that is done is not run again, one of another is
-    refused, and one that another process has raises BusyError. 4. `fit` trains and scores, from the last checkpoint
-    where there is one. 5. metrics.json is written and the status says done, or failed with the reason.
+    other; parts that start from elsewhere are loaded. 3. The folder is claimed: a run of the same identity that is done
+    is not run again, one of another is refused, and one that another process has raises BusyError. 4. `fit` trains and
+    scores, from the last checkpoint where there is one. 5. metrics.json is written and the status says done, or failed
+    with the reason.
     """
     check_settings(config, origin)
     settings = training_settings(config["training"])
     split = dataset(config, origin).read()
     folder = RunFolder(path)
-    config = with_precision_used(config, folder, split.content, settings["precision"])
+    sources = find_sources(config, folder)
+    config = with_precision_used(pinned(config, sources), folder, split.content, settings["precision"])
     recipe = build_recipe(config, origin)
     taken = training_rows(recipe, split)
     task = build_task(config, origin).fitted(split.train, taken)
     torch.manual_seed(config["seed"])
     network = build(recipe, config, task, origin=origin)
+    loaded = prepare(network, config, sources)
     steps_per_epoch = recipe.steps(split.train[taken], settings["batch_size"])
     steps = settings["epochs"] * steps_per_epoch
     optimizer, scheduler = build_optimizer(network, config, steps, origin)
@@ -78,6 +82,8 @@ def run(config: Mapping[str, Any], path: Path, *, show_progress: bool, origin: O
             print(f"warning: {printable(remark)}", file=sys.stderr)
         if split.simulated and show_progress and together.is_first:
             print(SIMULATED, file=sys.stderr)
+        for source in loaded.values() if show_progress and together.is_first else ():
+            print(f"{source.slot}: {source.tensors} tensors from {printable(source.file)}", file=sys.stderr)
         log.event(
             "start",
             parameters=network.parameter_count(),
@@ -114,6 +120,8 @@ def run(config: Mapping[str, Any], path: Path, *, show_progress: bool, origin: O
             )
         if together.is_first:
             save_targets(folder, task)
+            if loaded:
+                write_json(folder.sources_file, {s: source.facts() for s, source in loaded.items()}, follow=False)
         metrics = fit(
             network,
             recipe,
@@ -161,7 +169,7 @@ def last_scores(
     several = len(task.spec.tasks) > 1
     if not several and not split.tests:
         return {}
-    network.load_state_dict(load_file(folder.weights_file))
+    load_own_state(network, read_tensors(folder.weights_file))
     task = task.with_spec(load_targets(folder))
     at_once = AtOnce(min(AT_ONCE[device.type], micro_batch or AT_ONCE[device.type]))
 

@@ -20,7 +20,7 @@ from prixfixe.common.text import printable
 from prixfixe.contract import FinalBlock
 from prixfixe.data.datasets import Dataset
 from prixfixe.data.recipe import Recipe
-from prixfixe.networks.parts import Origin, factory, judge_all, values_of
+from prixfixe.networks.parts import Origin, factory, has_adapter, judge_all, training_of, values_of
 from prixfixe.runs.folder import run_name
 from prixfixe.runs.loggers import Logger
 from prixfixe.tasks.task import Task
@@ -72,6 +72,39 @@ class Training(Group):
     patience: Count | None = Field(default=None, description="scorings, a whole number, at least 1, or null")
     checkpoint_minutes: float = Field(ge=0, le=MOST, description="a number, 0 for a checkpoint after every step")
     device: str = Field(description="choose auto, cpu, cuda or cuda:N")
+
+
+RATE = Field(default=None, gt=0, le=1e6, description="a number above 0, or null")
+
+
+class Lora(Group):
+    rank: Annotated[int, Field(ge=1, le=4096)] | None = Field(description="a whole number, at least 1, or null")
+    alpha: float = Field(gt=0, le=1e6, description="a number above 0")
+    dropout: float = Field(ge=0, lt=1, description="a share, 0 up to less than 1")
+
+
+class PartTraining(Group):
+    """`train` of first, core and final. sha256: of the file that `weights` means, as a run writes it down."""
+
+    max_lr: float | None = RATE
+    weight_decay: float | None = Field(default=None, ge=0, le=1e6, description="a number, at least 0, or null")
+    frozen: StrictBool = Field(default=False, description="true or false")
+    weights: Annotated[str, Field(min_length=1, max_length=4096)] | None = Field(
+        default=None, description="a run folder, a bundle folder or a .safetensors file, or null"
+    )
+    lora: Lora = Field(
+        default=Lora(rank=None, alpha=16, dropout=0),
+        description="rank, alpha and dropout, as conf/part_training.yaml has them",
+    )
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = Field(
+        default=None, description="64 hexadecimal digits, or null"
+    )
+
+
+class OldPart(Group):
+    """What version 0.1 had beside a part's values."""
+
+    max_lr: float | None = RATE
 
 
 Pair = Annotated[list[float], Field(min_length=2, max_length=2)]
@@ -141,8 +174,13 @@ def check_settings(config: Mapping[str, Any], origin: Origin) -> None:
     if len(name.encode()) > LONGEST_FOLDER:
         raise InputError(f"{printable(name, 300)}: no folder can be called that; choose a shorter variant")
     for slot, (kind, given) in CONSTRUCTED.items():
-        check_rate(config[slot], slot)
-        factory(values_of(config[slot]), kind, where=slot, given=given, origin=origin)
+        node = config[slot]
+        if slot == "recipe":  # which is not trained
+            values = {key: value for key, value in node.items() if key != "published"}
+        else:
+            check_training(node, slot)
+            values = values_of(node)
+        factory(values, kind, where=slot, given=given, origin=origin)
     if config.get("task") is not None:
         factory(config["task"], Task, where="task", origin=origin)()
     factory(config["dataset"], Dataset, where="dataset", origin=origin)
@@ -160,12 +198,25 @@ def check_name(setting: str, value: Any) -> None:
         raise InputError(f"{setting}={_shown(value)}: {NAME}") from error
 
 
-def check_rate(node: Mapping[str, Any], slot: str) -> None:
-    """Checks a block's own highest learning rate."""
-    rate = node.get("max_lr")
-    number = isinstance(rate, (int, float)) and not isinstance(rate, bool)
-    if rate is not None and not (number and 0 < rate < float("inf")):
-        raise InputError(f"{slot}.max_lr={_shown(rate)}: a number above 0, or null")
+def check_training(node: Mapping[str, Any], slot: str) -> None:
+    """Checks how a part is trained: `train`, and `max_lr` as version 0.1 had it."""
+    said = node.get("train")
+    if isinstance(said, Mapping) and said.get("lora") is None:
+        said = {name: value for name, value in said.items() if name != "lora"}
+    _validated(PartTraining, {} if said is None else said, f"{slot}.train")
+    train = training_of({"train": said})
+    old = node.get("max_lr")
+    _validated(OldPart, {"max_lr": old}, slot)
+    if old is not None and train["max_lr"] not in (None, old):
+        raise InputError(
+            f"{slot}.max_lr={old} and {slot}.train.max_lr={train['max_lr']}: the first is version 0.1's name of the "
+            "second; keep that alone"
+        )
+    if train["frozen"] and has_adapter(train):
+        raise InputError(
+            f"{slot}.train.frozen=true and {slot}.train.lora.rank={train['lora']['rank']}: an adapter keeps the rest "
+            "of its part as it is, and is trained itself; leave frozen out"
+        )
 
 
 def training_settings(node: Mapping[str, Any]) -> dict[str, Any]:

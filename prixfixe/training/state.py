@@ -21,6 +21,7 @@ from prixfixe.common.errors import InputError
 from prixfixe.common.files import atomic_path, write_arrays, write_text
 from prixfixe.data.measurements import Measurements
 from prixfixe.networks.network import Network
+from prixfixe.networks.weights import load_own_state, own_state
 from prixfixe.runs.checkpoint import load_checkpoint, save_checkpoint
 from prixfixe.runs.folder import RunFolder
 from prixfixe.runs.lock import check_held
@@ -54,7 +55,7 @@ class TrainingState:
         sds = task.spec.residual_sd
         self.account.residual_sd = None if sds is None else list(sds)
         self.best = {
-            name: tensor.detach().cpu().clone().contiguous() for name, tensor in self.network.state_dict().items()
+            name: tensor.detach().cpu().clone().contiguous() for name, tensor in own_state(self.network).items()
         }
         if task.predicts is not None:
             self.best[PREDICTED] = torch.from_numpy(outputs[task.predicts])
@@ -80,7 +81,7 @@ class TrainingState:
         """Writes a checkpoint. processes: how many train this run together."""
         optimizer = self.optimizer.state_dict()
         tensors, values = {"losses": self.losses}, dict[str, Any]()
-        tensors |= {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
+        tensors |= {f"network.{name}": tensor for name, tensor in own_state(self.network).items()}
         tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
         for index, state in optimizer["state"].items():
             for key, value in state.items():
@@ -122,7 +123,7 @@ class TrainingState:
             index, _, key = name.removeprefix("optimizer.").partition(".")
             optimizer.setdefault(int(index), {})[key] = value
         try:
-            self.network.load_state_dict(_below("network.", tensors))
+            load_own_state(self.network, _below("network.", tensors))
             self.optimizer.load_state_dict({"state": optimizer, "param_groups": facts["param_groups"]})
             self.scheduler.load_state_dict(facts["scheduler"])
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
