@@ -136,7 +136,7 @@ def _add_adapter(slot: str, block: nn.Module, lora: Mapping[str, Any]) -> None:
 def _blocks_with_adapters() -> list[str]:
     from prixfixe.menu.parts import menu  # for a message alone
 
-    blocks = [part for part in menu() if part.slot in BLOCKS]
+    blocks = [part for part in menu() if part.slot in BLOCKS and part.node]
     return [f"{p.slot}={p.name}" for p in blocks if getattr(find_class(p.node["_target_"], nn.Module), "adapters", ())]
 
 

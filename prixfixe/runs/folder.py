@@ -56,13 +56,26 @@ def decisive(config: Mapping[str, Any]) -> dict[str, Any]:
     }
     decides = {}
     for key, value in config.items():
-        if key in ("sweep", "variant", "force", "logger"):
-            continue
-        train = value.get("train") if isinstance(value, Mapping) else None
-        if isinstance(train, Mapping) and train.get("sha256"):  # which says what content `weights` is
-            value = {**value, "train": {k: v for k, v in train.items() if k != "weights"}}
-        decides[key] = {k: v for k, v in value.items() if k not in without[key]} if key in without else value
+        if key in ("first", "core", "final") and isinstance(value, Mapping):
+            decides[key] = _decisive_part(value)
+        elif key not in ("sweep", "variant", "force", "logger"):
+            decides[key] = {k: v for k, v in value.items() if k not in without[key]} if key in without else value
     return decides
+
+
+def _decisive_part(node: Mapping[str, Any]) -> dict[str, Any]:
+    """A part with what its `train` asks for: nothing where it leaves all as it is; of weights from elsewhere their
+    hash."""
+    train = node.get("train")
+    values = {key: value for key, value in node.items() if key != "train"}
+    if not isinstance(train, Mapping):
+        return values
+    asked = {key: value for key, value in train.items() if value is not None and value is not False}
+    if not (isinstance(asked.get("lora"), Mapping) and asked["lora"].get("rank")):
+        asked.pop("lora", None)
+    if "sha256" in asked:
+        asked.pop("weights", None)
+    return {**values, "train": asked} if asked else values
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -115,9 +116,16 @@ def _locate(weights: str, slot: str) -> Path:
 
 
 def checksum(file: Path) -> str:
-    """The sha256 of a file's content."""
+    """The sha256 of a file's content. A sweep asks for that of one file once a combination: it is read once."""
     with open_input(file) as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()  # type: ignore[arg-type]
+        facts = os.fstat(opened.fileno())
+        known = (file, facts.st_ino, facts.st_size, facts.st_mtime_ns)
+        if known not in _checksums:
+            _checksums[known] = hashlib.file_digest(opened, "sha256").hexdigest()  # type: ignore[arg-type]
+    return _checksums[known]
+
+
+_checksums: dict[tuple[Path, int, int, int], str] = {}
 
 
 def pinned(parts: Mapping[str, Any], sources: Mapping[str, Source]) -> dict[str, Any]:
