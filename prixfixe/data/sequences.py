@@ -64,6 +64,16 @@ class Sequences:
         return ends - self.lengths
 
     @property
+    def stored(self) -> np.ndarray:
+        """What `begins` counts in: `letters`, but for `Windows`."""
+        return self.letters
+
+    @property
+    def begins(self) -> np.ndarray:
+        """Where each begins in `stored`: int64, shape (n,)."""
+        return self.starts
+
+    @property
     def longest(self) -> int:
         return int(self.lengths.max(initial=0))
 
@@ -79,17 +89,17 @@ class Sequences:
                 first = int(self.starts[start]) if len(lengths) else 0
                 stop = first + int(lengths.sum(dtype=np.int64))
                 return Sequences(self.letters[first:stop], lengths, self.alphabet)
-        return self._gathered(self.starts[rows], self.lengths[rows])
+        return self._gathered(self.begins[rows], self.lengths[rows])
 
     def cut(self, start: np.ndarray, lengths: np.ndarray, rows: np.ndarray | slice = slice(None)) -> Sequences:
         """Of some sequences so many letters from `start` on, counted from the first: both int (m,), and within it."""
-        return self._gathered(self.starts[rows] + start, lengths.astype(np.int32))
+        return self._gathered(self.begins[rows] + start, lengths.astype(np.int32))
 
     def _gathered(self, starts: np.ndarray, lengths: np.ndarray) -> Sequences:
-        """The stretches of `letters` that begin at `starts`."""
+        """The stretches of `stored` that begin at `starts`, one after the other."""
         chosen = Sequences(np.empty(int(lengths.sum(dtype=np.int64)), dtype=np.uint8), lengths, self.alphabet)
         for length, some in _by_length(lengths):
-            _windows(chosen.letters, length)[chosen.starts[some]] = _windows(self.letters, length)[starts[some]]
+            _windows(chosen.letters, length)[chosen.starts[some]] = _windows(self.stored, length)[starts[some]]
         return chosen
 
     @classmethod
@@ -126,7 +136,7 @@ class Sequences:
         longest; None is that."""
         codes = np.full((len(self), self.longest if width is None else width), self.alphabet.unknown, dtype=np.uint8)
         for length, rows in _by_length(self.lengths):
-            codes[rows, :length] = _windows(self.letters, length)[self.starts[rows]]
+            codes[rows, :length] = _windows(self.stored, length)[self.begins[rows]]
         return codes
 
     def to_strings(self) -> list[str]:
@@ -137,6 +147,36 @@ class Sequences:
     def reverse_complement(self) -> Sequences:
         """The other strand of each, read 5' to 3': all letters backwards, and then the rows."""
         return Sequences(COMPLEMENT[self.letters[::-1]], self.lengths[::-1])[::-1]
+
+
+class Windows(Sequences):
+    """Stretches of longer sequences, which may overlap: memory goes with the letters of these, and 12 bytes a window.
+
+    `letters`, one window after the other as of all sequences, is made when it is asked for: windows times their length.
+    """
+
+    def __init__(
+        self, stored: np.ndarray, begins: np.ndarray, lengths: np.ndarray, alphabet: Alphabet = DNA
+    ) -> None:
+        """stored: uint8 (total,), the letters of the longer sequences. begins: int64 (n,), where each window begins in
+        them. lengths: int32 (n,)."""
+        vars(self).update(_stored=stored, _begins=begins, lengths=lengths, alphabet=alphabet)
+
+    @property
+    def stored(self) -> np.ndarray:
+        return self._stored
+
+    @property
+    def begins(self) -> np.ndarray:
+        return self._begins
+
+    @property
+    def letters(self) -> np.ndarray:  # type: ignore[override]
+        return self._gathered(self.begins, self.lengths).letters
+
+    def __getitem__(self, rows: np.ndarray | slice) -> Windows:
+        """Some of the windows; the letters stay shared."""
+        return Windows(self.stored, self.begins[rows], self.lengths[rows], self.alphabet)
 
 
 def padded_chunks(lengths: np.ndarray, *, letters: int, rows: int) -> Iterator[slice]:

@@ -121,6 +121,8 @@ class Task(ABC):
 
 def measured_columns(train: Measurements, rows: np.ndarray | None = None) -> list[np.ndarray]:
     """The measurements of each task, float64 (m,), without those that are missing. rows: of these rows alone."""
+    if not train.tasks:
+        raise InputError("the data measure nothing: task=masked learns from sequences alone")
     expression = np.asarray(train.expression, dtype=np.float64).reshape(len(train), -1)
     chosen = expression if rows is None else expression[rows]
     columns = [column[~np.isnan(column)] for column in chosen.T]
