@@ -510,9 +510,9 @@ def _by_combination(rows: Sequence[Row], score: Score) -> dict[Parts, Scores]:
     )
     done = _scored(rows, score)
     for row, origin in zip(done, origins(done), strict=True):
-        groups[tuple(row[slot] for slot in SLOTS)][row["variant"], row.get("test_fold"), origin][row["seed"], row.get("fold")].append(
-            row[score.name]
-        )
+        groups[tuple(row[slot] for slot in SLOTS)][row["variant"], row.get("test_fold"), origin][
+            row["seed"], row.get("fold")
+        ].append(row[score.name])
     return {
         parts: {
             setting: {seed: statistics.fmean(values) for seed, values in seeds.items()}

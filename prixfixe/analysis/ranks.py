@@ -150,7 +150,9 @@ def bootstrap_ranks(
 def rank_models(kept: Predictions, samples: int, share: float, seed: int = 0) -> Ranks:
     """As `bootstrap_ranks`, of predictions that have been read."""
     models, members = _models(kept)
-    scores = np.einsum("mr,src->smc", members, bootstrap_scores(kept, samples, share, seed))  # (samples, models, scores)
+    scores = np.einsum(
+        "mr,src->smc", members, bootstrap_scores(kept, samples, share, seed)
+    )  # (samples, models, scores)
     ranks = rankdata(-scores, axis=1)
     both = ranks.mean(axis=2)
     order = np.argsort(both.mean(axis=0), kind="stable")
@@ -475,7 +477,9 @@ def model_cd(kept: Predictions) -> CriticalDifference:
     for block, (guesses, truth) in enumerate(zip(parts, truths, strict=True)):
         if kept.scores == AUROC:
             once = np.ones((1, truth.shape[-1]))
-            values = [[[_weighted_auroc(once, *pair)[0] for pair in zip(truth, guess, strict=True)] for guess in guesses]]
+            values = [
+                [[_weighted_auroc(once, *pair)[0] for pair in zip(truth, guess, strict=True)] for guess in guesses]
+            ]
         else:
             values = [correlate(guesses, truth), correlate(rankdata(guesses, axis=-1), rankdata(truth, axis=-1))]
         for value in values:

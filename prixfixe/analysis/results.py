@@ -57,7 +57,9 @@ class Results:
 
     rows: list[Row]
     damaged: list[str]
-    declared: Mapping[str, ScoreColumns] = field(default_factory=lambda: {"expression": {"scores": by_name(EXPRESSION)}})
+    declared: Mapping[str, ScoreColumns] = field(
+        default_factory=lambda: {"expression": {"scores": by_name(EXPRESSION)}}
+    )
 
     @property
     def done(self) -> list[Row]:

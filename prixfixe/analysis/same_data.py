@@ -29,7 +29,9 @@ def data_numbers(runs: Sequence[tuple[Settings, Hashable]], ignored: Collection[
     Runs of the same settings, but for SPLIT and `ignored`, have the same data, and so do settings that have held-out
     measurements in common, wherever the tables lie.
     """
-    sources = [frozen({key: settings[key] for key in settings if key not in (*SPLIT, *ignored)}) for settings, _ in runs]
+    sources = [
+        frozen({key: settings[key] for key in settings if key not in (*SPLIT, *ignored)}) for settings, _ in runs
+    ]
     held: dict[Hashable, set[Hashable]] = defaultdict(set)
     for source, (_, measured) in zip(sources, runs, strict=True):
         held[source] |= {("settings", source), measured or ("settings", source)}

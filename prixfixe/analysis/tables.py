@@ -28,7 +28,19 @@ LABELS = {
     "p": "p",
     "p_adjusted": "p corrected",
 }
-TEXT_COLUMNS = {*SLOTS, "variant", "state", "sweep", "run", "command", "reason", "device", "task", "dataset", "data"} | {
+TEXT_COLUMNS = {
+    *SLOTS,
+    "variant",
+    "state",
+    "sweep",
+    "run",
+    "command",
+    "reason",
+    "device",
+    "task",
+    "dataset",
+    "data",
+} | {
     *(
         "slot",
         "part",

@@ -283,7 +283,13 @@ def ranks(results: Results, score: Score, *, alone: bool = True) -> list[Table]:
             rows,
             about,
             numbered=True,
-            labels={"name": "combination", "auroc_rank": "AUROC rank", "low_rank": "from", "high_rank": "to", "tied": "not told apart from"},
+            labels={
+                "name": "combination",
+                "auroc_rank": "AUROC rank",
+                "low_rank": "from",
+                "high_rank": "to",
+                "tied": "not told apart from",
+            },
             simulated=any_simulated(results),
         )
     ]
@@ -298,7 +304,9 @@ def ranks(results: Results, score: Score, *, alone: bool = True) -> list[Table]:
             )
     if parts:
         columns = ("slot", "part", "average_rank", "best_in", "contexts", score.name)
-        tables.append(Table(f"Ranks of the parts by {score.label} with all else equal", columns, parts, remarks, scores=own))
+        tables.append(
+            Table(f"Ranks of the parts by {score.label} with all else equal", columns, parts, remarks, scores=own)
+        )
     return tables
 
 
@@ -311,7 +319,12 @@ def pareto(results: Results, score: Score) -> list[Table]:
     fronts: list[Row] = []
     for cost, label in COSTS.items():
         fronts += [{"front": label, **row} for row in pareto_front(rows, score, cost)]
-    columns = ("front", *SLOTS, score.name, *(cost for cost in COSTS if any(row.get(cost) is not None for row in fronts)))
+    columns = (
+        "front",
+        *SLOTS,
+        score.name,
+        *(cost for cost in COSTS if any(row.get(cost) is not None for row in fronts)),
+    )
     explained = (
         "Of every cost, cheapest first: what no other combination beats in both score and that cost."
         if fronts

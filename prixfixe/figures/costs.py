@@ -46,7 +46,9 @@ def cost_scatter(rows: Sequence[Row], score: Score) -> Figure:
                 row[cost], row[score.name], recipes[row["recipe"]],
                 color=cores[row["core"]], ms=4.5, mec="white", mew=0.4, alpha=0.9, zorder=3,
             )  # fmt: skip
-        axes.plot([row[cost] for row in front], [row[score.name] for row in front], color="#333333", lw=1, ls="--", zorder=2)
+        axes.plot(
+            [row[cost] for row in front], [row[score.name] for row in front], color="#333333", lw=1, ls="--", zorder=2
+        )
         axes.set_xscale("log")
         axes.set_xlabel(AXES[cost])
         axes.grid()

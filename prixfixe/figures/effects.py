@@ -28,9 +28,7 @@ def effect_forest(effects: Sequence[PartEffect], score: Score) -> Figure:
     shown = [effect for effect in effects if effect.other == OTHERS or effect.slot not in with_others]
     lines: list[PartEffect | str] = []
     for slot in SLOTS:
-        of_slot = sorted(
-            (e for e in shown if e.slot == slot), key=lambda e: e.mean, reverse=score.higher_is_better
-        )
+        of_slot = sorted((e for e in shown if e.slot == slot), key=lambda e: e.mean, reverse=score.higher_is_better)
         lines += [slot, *of_slot] if of_slot else []
     figure = new_figure(7.6, 0.8 + 0.21 * max(len(lines), 2))
     axes, numbers = figure.subplots(1, 2, width_ratios=(5, 3.6), sharey=True)
@@ -66,9 +64,7 @@ def effect_forest(effects: Sequence[PartEffect], score: Score) -> Figure:
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x")
     better = "right" if score.higher_is_better else "left"
-    axes.set_xlabel(
-        f"difference in {score.label} from the others of the slot, all else equal (better to the {better})"
-    )
+    axes.set_xlabel(f"difference in {score.label} from the others of the slot, all else equal (better to the {better})")
     return figure
 
 
@@ -108,9 +104,7 @@ def variance_bars(shares: Sequence[VarianceShare], score: Score) -> Figure:
     axes.tick_params(axis="y", length=0)
     axes.margins(x=0.12)
     axes.set_xlim(left=0)
-    axes.set_xlabel(
-        f"share of the variance of {score.label} (%);  * p < 0.05, ** p < 0.001, *** p < 0.0001"
-    )
+    axes.set_xlabel(f"share of the variance of {score.label} (%);  * p < 0.05, ** p < 0.001, *** p < 0.0001")
     axes.legend(loc="lower right", fontsize=7)
     return figure
 

@@ -472,7 +472,11 @@ def read_predictions(file: Path) -> dict[str, Any]:
         raise damaged(file, "it needs arrays measured and predicted of one shape")
     found = {"measured": measured.astype("float64"), "predicted": predicted.astype("float64")}
     known = found["measured"] == found["measured"]  # NaN: a task of several that was not measured in a row
-    if not (abs(found["measured"][known]) <= 1e100).all() or not known.any() or (measured.ndim == 1 and not known.all()):
+    if (
+        not (abs(found["measured"][known]) <= 1e100).all()
+        or not known.any()
+        or (measured.ndim == 1 and not known.all())
+    ):
         raise damaged(file, "a measured value in it is no finite number")
     if "test_set" in arrays:
         found["test_set"] = str(arrays["test_set"])[:1000]
