@@ -35,6 +35,7 @@ from prixfixe.analysis.tables import as_text
 from prixfixe.analysis.views import comparison
 from prixfixe.common.files import write_json
 from prixfixe.runs.folder import RunFolder
+from prixfixe.tasks.scores import PEARSON
 
 
 def timed(name: str, seconds: dict[str, float], function: Callable[[], Any]) -> Any:
@@ -82,7 +83,7 @@ def main() -> None:
         timed(
             "81 runs: table", seconds, lambda: as_text(comparison(results, None, None, by_run=False, all_columns=False))
         )
-        timed("81 runs: effects, variance, findings", seconds, lambda: analyse(results.rows, "pearson_r"))
+        timed("81 runs: effects, variance, findings", seconds, lambda: analyse(results.rows, PEARSON))
         runs = [RunFolder(Path(row["run"])) for row in results.done]
         kept = timed("81 runs: predictions read", seconds, lambda: read_predictions(runs))
         timed("81 runs: critical difference", seconds, lambda: model_cd(kept))

@@ -12,6 +12,7 @@ from scipy.stats import ttest_ind
 from prixfixe.analysis.against import compare, new_parts, slot_ranking, together
 from prixfixe.analysis.results import Results, collect, combination
 from prixfixe.cli import main
+from prixfixe.tasks.scores import KL, PEARSON
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks" / "statistics"))
 
@@ -39,7 +40,7 @@ def test_a_change_beyond_the_noise_is_told_from_one_within(tmp_path: Path) -> No
             )
         ]
     )
-    rows = {combination(row): row for row in compare(new, old, "pearson_r")}
+    rows = {combination(row): row for row in compare(new, old, PEARSON)}
     assert len(rows) == 8
     for row in rows.values():
         assert row["noise_from"] == "sequences"
@@ -47,7 +48,7 @@ def test_a_change_beyond_the_noise_is_told_from_one_within(tmp_path: Path) -> No
         assert row["change"] == ("one seed" if row["core"] == "bilstm" else "within noise"), "never better on one seed"
         assert 0.01 < row["noise"] < 0.1
     assert next(iter(rows.values()))["change"] == "one seed", "the largest improvement first"
-    assert {row["change"] for row in compare(old, new, "pearson_r")} == {"one seed", "within noise"}
+    assert {row["change"] for row in compare(old, new, PEARSON)} == {"one seed", "within noise"}
 
 
 def test_with_seeds_on_both_sides_a_change_is_better_or_worse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,14 +59,14 @@ def test_with_seeds_on_both_sides_a_change_is_better_or_worse(tmp_path: Path, mo
     new = collect(
         [make_grid(tmp_path / "new", **settings, seeds=(0, 1), planted=lambda c: level[c["core"]], model_seed=1)]
     )
-    for row in compare(new, old, "pearson_r"):
+    for row in compare(new, old, PEARSON):
         assert row["noise_from"] == "sequences and seeds"
         assert row["change"] == ("better" if row["core"] == "bilstm" else "within noise")
-    assert {row["change"] for row in compare(old, new, "pearson_r")} == {"worse", "within noise"}
+    assert {row["change"] for row in compare(old, new, PEARSON)} == {"worse", "within noise"}
     # two seeds on one side alone do not tell how far the other would move
     one = Results([row for row in new.rows if row["seed"] == 0], [])
-    assert {row["change"] for row in compare(one, old, "pearson_r")} == {"one seed", "within noise"}
-    assert {row["noise_from"] for row in compare(one, old, "pearson_r")} == {"sequences"}
+    assert {row["change"] for row in compare(one, old, PEARSON)} == {"one seed", "within noise"}
+    assert {row["noise_from"] for row in compare(one, old, PEARSON)} == {"sequences"}
 
 
 @pytest.mark.parametrize("seeds", [1, 2])
@@ -93,7 +94,7 @@ def test_the_noise_of_sequences_is_the_spread_over_data_sets(tmp_path: Path) -> 
     choices = {**FEW, "core": ("bilstm",), "final": ("mlp",)}
     old = collect([make_grid(tmp_path / "old", choices=choices, n=500, noise=0.0, planted=lambda c: 0.6)])
     new = collect([make_grid(tmp_path / "new", choices=choices, n=500, noise=0.0, planted=lambda c: 0.6, model_seed=1)])
-    noise = compare(new, old, "pearson_r")[0]["noise"]
+    noise = compare(new, old, PEARSON)[0]["noise"]
     generator = np.random.default_rng(0)
     differences = []
     for _ in range(300):
@@ -108,7 +109,7 @@ def test_seeds_give_noise_where_predictions_do_not(tmp_path: Path) -> None:
     new = collect(
         [make_grid(tmp_path / "new", choices=FEW, n=50, seeds=(0, 1, 2), noise=0.02, predictions=False, seed=1)]
     )
-    for row in compare(new, old, "pearson_r"):
+    for row in compare(new, old, PEARSON):
         values = [
             [run["pearson_r"] for run in side.done if combination(run) == combination(row)] for side in (new, old)
         ]
@@ -118,7 +119,7 @@ def test_seeds_give_noise_where_predictions_do_not(tmp_path: Path) -> None:
 
 def test_both_sources_add_up(tmp_path: Path) -> None:
     sweep = collect([make_grid(tmp_path / "both", choices=FEW, n=200, seeds=(0, 1), noise=0.02)])
-    rows = compare(sweep, sweep, "pearson_r")
+    rows = compare(sweep, sweep, PEARSON)
     assert {row["noise_from"] for row in rows} == {"sequences and seeds"}
     assert {row["change"] for row in rows} == {"within noise"}
 
@@ -127,14 +128,14 @@ def test_both_sources_add_up(tmp_path: Path) -> None:
 def test_unknown_noise_is_said(case: str, tmp_path: Path) -> None:
     old = collect([make_grid(tmp_path / "old", choices=FEW, n=60)])
     new = collect([make_grid(tmp_path / "new", choices=FEW, n=60, seed=1 if case == "another validation set" else 0)])
-    for row in compare(new, old, "kl" if case == "another score" else "pearson_r"):
+    for row in compare(new, old, KL if case == "another score" else PEARSON):
         assert (row["change"], row["noise"], row["noise_from"]) == ("unknown", None, None)
 
 
 def test_what_only_one_side_has(tmp_path: Path) -> None:
     old = collect([make_grid(tmp_path / "old", choices=FEW, n=60, missing=["bhi+conv+bilstm+mlp"])])
     new = collect([make_grid(tmp_path / "new", choices=FEW, n=60, failed={"bhi+conv+proformer+mlp": "killed"})])
-    changes = {combination(row): row["change"] for row in compare(new, old, "pearson_r")}
+    changes = {combination(row): row["change"] for row in compare(new, old, PEARSON)}
     assert changes["bhi+conv+bilstm+mlp"] == "only new"
     assert changes["bhi+conv+proformer+mlp"] == "only old"
     assert len(changes) == 8
@@ -152,11 +153,11 @@ def test_a_new_block_gets_its_place_in_its_slot(tmp_path: Path, capsys: pytest.C
     assert new_parts(*sides) == {"core": ["resnet"]}
     both = together(*sides)
     assert len(both.rows) == 81 + 9
-    ranking = slot_ranking(both, "core", "pearson_r")
+    ranking = slot_ranking(both, "core", PEARSON)
     assert [row["part"] for row in ranking] == ["bilstm", "resnet", "efficientnet", "proformer"]
     assert [(row["contexts"], row["best_in"]) for row in ranking] == [(9, 9), (9, 0), (9, 0), (9, 0)]
     assert [row["average_rank"] for row in ranking] == [1, 2, 3, 4]
-    assert [row["part"] for row in slot_ranking(both, "core", "kl")] == [row["part"] for row in ranking]
+    assert [row["part"] for row in slot_ranking(both, "core", KL)] == [row["part"] for row in ranking]
     assert main(["results", str(new), "--against", str(old)]) == 0
     out = capsys.readouterr().out
     assert "New in core" in out

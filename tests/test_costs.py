@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from prixfixe.analysis.costs import COSTS, MORE_IS_CHEAPER, pareto_front
-from prixfixe.analysis.results import LOWER_IS_BETTER, Row
+from prixfixe.analysis.results import Row
 from prixfixe.common.errors import InputError
+from prixfixe.tasks.scores import KL, PEARSON, Score
 
 
 def random_rows(seed: int) -> list[Row]:
@@ -16,14 +17,14 @@ def random_rows(seed: int) -> list[Row]:
 
 
 @pytest.mark.parametrize("cost", COSTS)
-@pytest.mark.parametrize("score", ["pearson_r", "kl"])
+@pytest.mark.parametrize("score", [PEARSON, KL])
 @pytest.mark.parametrize("seed", range(5))
-def test_nothing_on_the_front_is_beaten_and_all_else_is(seed: int, score: str, cost: str) -> None:
+def test_nothing_on_the_front_is_beaten_and_all_else_is(seed: int, score: Score, cost: str) -> None:
     rows = random_rows(seed)
 
     def losses(row: Row) -> tuple[float, float]:
         return (
-            row[score] if score in LOWER_IS_BETTER else -row[score],
+            score.loss(row[score.name]),
             -row[cost] if cost in MORE_IS_CHEAPER else row[cost],
         )
 
@@ -43,10 +44,10 @@ def test_what_is_not_finished_or_not_measured_is_passed_over() -> None:
         {**done, "parameters": None},
         {**done, "pearson_r": None},
     ]
-    assert pareto_front(rows, "pearson_r", "parameters") == [done]
-    assert pareto_front([], "pearson_r", "parameters") == []
+    assert pareto_front(rows, PEARSON, "parameters") == [done]
+    assert pareto_front([], PEARSON, "parameters") == []
 
 
 def test_an_unknown_cost_is_refused_with_the_choices() -> None:
     with pytest.raises(InputError, match="choose parameters, training_seconds"):
-        pareto_front([], "pearson_r", "price")
+        pareto_front([], PEARSON, "price")

@@ -29,6 +29,7 @@ from prixfixe.analysis.effects import (
 )
 from prixfixe.analysis.results import Row
 from prixfixe.runs.folder import SLOTS
+from prixfixe.tasks.scores import KL, PEARSON
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks" / "statistics"))
 
@@ -68,7 +69,7 @@ def one_interaction(parts: Mapping[str, str]) -> float:
 
 
 def test_a_planted_effect_is_found_with_its_size() -> None:
-    effects = {(e.part, e.other): e for e in part_effects(grid(one_effect), "pearson_r")}
+    effects = {(e.part, e.other): e for e in part_effects(grid(one_effect), PEARSON)}
     assert len(effects) == 4 * (3 + 3)
     found = effects["autosome", OTHERS]
     assert found.low is not None and found.high is not None and found.p_adjusted is not None
@@ -78,7 +79,7 @@ def test_a_planted_effect_is_found_with_its_size() -> None:
     assert found.p_adjusted < 0.001
     clear = {e.part for e in effects.values() if e.p_adjusted is not None and e.p_adjusted < 0.05}
     assert clear == {"autosome", "bhi", "unlockdna"}, "parts of the recipe only"
-    sentences = analyse(grid(one_effect), "pearson_r").findings
+    sentences = analyse(grid(one_effect), PEARSON).findings
     assert any(s.startswith("Recipe autosome raises Pearson r by 0.0") and "27 of 27 pairs" in s for s in sentences)
     assert sum("no part is shown to differ" in s for s in sentences) == 3
     assert not any("no part differs" in s for s in sentences), "absence of evidence is not said to be evidence"
@@ -87,9 +88,9 @@ def test_a_planted_effect_is_found_with_its_size() -> None:
 @pytest.mark.parametrize("seed", range(10))
 def test_nothing_is_found_where_nothing_is_planted(seed: int) -> None:
     rows = grid(flat, seed=seed)
-    found = [e for e in part_effects(rows, "pearson_r") if e.p_adjusted is not None and e.p_adjusted < 0.05]
+    found = [e for e in part_effects(rows, PEARSON) if e.p_adjusted is not None and e.p_adjusted < 0.05]
     assert not found
-    shares = {share.term: share.share for share in variance_shares(rows, "pearson_r")}
+    shares = {share.term: share.share for share in variance_shares(rows, PEARSON)}
     assert shares["residual"] > 0.35
     assert max(shares[slot] for slot in SLOTS) < 0.15
 
@@ -127,33 +128,33 @@ def test_no_interval_of_a_few_contexts() -> None:
     assert interval(np.repeat([0.0, 1.0], [8, 1])) is not None, "half of the samples hold one value only"
     few = grid(one_effect, choices={**CHOICES, "recipe": ("autosome", "bhi"), "first": ("conv",), "core": ("bilstm",)})
     twice = [{**row, "first": first, "pearson_r": row["pearson_r"] + 0.1} for row in few for first in ("conv", "kmer")]
-    effect = next(e for e in part_effects(twice, "pearson_r") if e.slot == "recipe")
+    effect = next(e for e in part_effects(twice, PEARSON) if e.slot == "recipe")
     assert (effect.pairs, effect.low, effect.high) == (6, None, None)
     assert effect.p == pytest.approx(1 / 32)
     alone = [row for row in twice if row["final"] in CHOICES["final"]]
-    assert not any("interval" in s for s in analyse(alone, "pearson_r").findings if s.startswith("Recipe"))
+    assert not any("interval" in s for s in analyse(alone, PEARSON).findings if s.startswith("Recipe"))
 
 
 def test_a_planted_interaction_is_found() -> None:
     rows = grid(one_interaction)
-    first = interactions(rows, "pearson_r")[0]
+    first = interactions(rows, PEARSON)[0]
     assert (first.slots, first.parts, first.combinations) == (("core", "final"), ("proformer", "expression_heads"), 9)
     assert first.excess == pytest.approx(
         0.04 * 4 / 9, abs=0.003
     )  # a third of it goes to each part, a ninth to the mean
-    shares = {share.term: share for share in variance_shares(rows, "pearson_r")}
+    shares = {share.term: share for share in variance_shares(rows, PEARSON)}
     assert shares["core x final"].p is not None and shares["core x final"].p < 1e-6
     assert all(
         share.p > 0.01
         for term, share in shares.items()
         if " x " in term and term != "core x final" and share.p is not None
     )
-    sentences = analyse(rows, "pearson_r").findings
+    sentences = analyse(rows, PEARSON).findings
     assert any(
         s.startswith("Core and final depend on each other") and "proformer with expression_heads" in s
         for s in sentences
     )
-    nothing = next(s for s in analyse(grid(one_effect), "pearson_r").findings if "slots tested" in s)
+    nothing = next(s for s in analyse(grid(one_effect), PEARSON).findings if "slots tested" in s)
     assert nothing.startswith("Of 6 pairs of slots tested (recipe x first, ")
     assert "none is shown to depend on each other, which does not show that none does" in nothing
     assert "the largest deviation from a sum of parts is " in nothing
@@ -165,7 +166,7 @@ def test_the_numbers_are_those_of_scipy_and_statsmodels() -> None:
 
     rows = grid(planted, noise=0.01)
     frame = pd.DataFrame(rows)
-    effects = part_effects(rows, "pearson_r")
+    effects = part_effects(rows, PEARSON)
     ps = []
     for effect in effects:
         wide = frame.pivot_table(index=[s for s in SLOTS if s != effect.slot], columns=effect.slot, values="pearson_r")
@@ -175,7 +176,7 @@ def test_the_numbers_are_those_of_scipy_and_statsmodels() -> None:
         assert effect.p == pytest.approx(wilcoxon(differences).pvalue)
         ps.append(wilcoxon(differences).pvalue)
     np.testing.assert_allclose([e.p_adjusted for e in effects], multipletests(ps, method="holm")[1])
-    everything = analyse(rows, "pearson_r")
+    everything = analyse(rows, PEARSON)
     interactions_too = [*ps, *(share.p for share in everything.shares if " x " in share.term)]
     np.testing.assert_allclose(
         [one.p_adjusted for one in (*everything.effects, *everything.shares) if one.p_adjusted is not None],
@@ -186,13 +187,13 @@ def test_the_numbers_are_those_of_scipy_and_statsmodels() -> None:
         [*(f"C({s})" for s in SLOTS), *(f"C({a}):C({b})" for a, b in itertools.combinations(SLOTS, 2))]
     )
     fitted = anova_lm(ols(f"pearson_r ~ {formula}", frame).fit(), typ=2)
-    shares = variance_shares(rows, "pearson_r")
+    shares = variance_shares(rows, PEARSON)
     np.testing.assert_allclose([share.share for share in shares], fitted["sum_sq"] / fitted["sum_sq"].sum(), rtol=1e-6)
     np.testing.assert_allclose([share.p for share in shares[:-1]], fitted["PR(>F)"][:-1], rtol=1e-6)
     assert [share.df for share in shares] == fitted["df"].astype(int).tolist()
     assert sum(share.share for share in shares) == pytest.approx(1.0)
 
-    cell = next(c for c in interactions(rows, "pearson_r") if c.parts == ("autosome", "bilstm"))
+    cell = next(c for c in interactions(rows, PEARSON) if c.parts == ("autosome", "bilstm"))
     means = frame.groupby("recipe")["pearson_r"].mean(), frame.groupby("core")["pearson_r"].mean()
     both = frame[(frame["recipe"] == "autosome") & (frame["core"] == "bilstm")]["pearson_r"].mean()
     assert cell.excess == pytest.approx(both - means[0]["autosome"] - means[1]["bilstm"] + frame["pearson_r"].mean())
@@ -200,21 +201,21 @@ def test_the_numbers_are_those_of_scipy_and_statsmodels() -> None:
 
 def test_less_is_better_where_it_is() -> None:
     rows = grid(lambda parts: 2.0 - one_effect(parts), score="kl")
-    found = next(e for e in part_effects(rows, "kl") if (e.part, e.other) == ("autosome", OTHERS))
+    found = next(e for e in part_effects(rows, KL) if (e.part, e.other) == ("autosome", OTHERS))
     assert found.mean < 0
     assert found.better == 27
-    assert any(s.startswith("Recipe autosome lowers KL by 0.0") for s in analyse(rows, "kl").findings)
+    assert any(s.startswith("Recipe autosome lowers KL by 0.0") for s in analyse(rows, KL).findings)
 
 
 def test_seeds_are_paired_and_are_no_further_witnesses() -> None:
     rows = grid(one_effect, seeds=3)
-    effect = next(e for e in part_effects(rows, "pearson_r") if (e.part, e.other) == ("autosome", "bhi"))
+    effect = next(e for e in part_effects(rows, PEARSON) if (e.part, e.other) == ("autosome", "bhi"))
     assert effect.pairs == 27
     means = pd.DataFrame(rows).groupby("recipe")["pearson_r"].mean()
     assert effect.mean == pytest.approx(means["autosome"] - means["bhi"])
     # an offset of a seed that only one of the two has must not count
     alone = [{**row, "seed": 9, "pearson_r": 0.0} for row in rows if row["recipe"] == "bhi" and row["seed"] == 0]
-    again = next(e for e in part_effects([*rows, *alone], "pearson_r") if (e.part, e.other) == ("autosome", "bhi"))
+    again = next(e for e in part_effects([*rows, *alone], PEARSON) if (e.part, e.other) == ("autosome", "bhi"))
     assert again.mean == pytest.approx(effect.mean)
 
 
@@ -226,18 +227,18 @@ def test_missing_combinations_leave_the_comparison_paired() -> None:
         ("bhi", "conv", "proformer", "mlp"),
     }
     rows = [row for row in rows if tuple(row[slot] for slot in SLOTS) not in hard]
-    effect = next(e for e in part_effects(rows, "pearson_r") if (e.part, e.other) == ("autosome", "bhi"))
+    effect = next(e for e in part_effects(rows, PEARSON) if (e.part, e.other) == ("autosome", "bhi"))
     assert (effect.pairs, effect.mean) == (24, pytest.approx(0.03))
-    assert len(contexts(rows, "recipe", "pearson_r")[1]) == 24
-    assert {share.term for share in variance_shares(rows, "pearson_r")} >= {"recipe x core", "residual"}
+    assert len(contexts(rows, "recipe", PEARSON)[1]) == 24
+    assert {share.term for share in variance_shares(rows, PEARSON)} >= {"recipe x core", "residual"}
 
 
 def test_an_interaction_with_an_empty_cell_is_left_out_and_named() -> None:
     rows = [row for row in grid(one_interaction) if (row["core"], row["final"]) != ("bilstm", "mlp")]
-    terms = {share.term for share in variance_shares(rows, "pearson_r")}
+    terms = {share.term for share in variance_shares(rows, PEARSON)}
     assert "core x final" not in terms
     assert "recipe x core" in terms
-    findings = " ".join(analyse(rows, "pearson_r").findings)
+    findings = " ".join(analyse(rows, PEARSON).findings)
     assert (
         "Whether core and final depend on each other was not tested: nothing with a Pearson r has bilstm with mlp."
         in findings
@@ -248,11 +249,11 @@ def test_an_interaction_with_an_empty_cell_is_left_out_and_named() -> None:
 
 def test_shares_that_do_not_add_up_are_said_to() -> None:
     rows = grid(lambda parts: one_interaction(parts) + one_effect(parts), noise=0.002)
-    complete = analyse(rows, "pearson_r")
+    complete = analyse(rows, PEARSON)
     assert shares_add_up(complete.shares)
     assert OVERLAP not in " ".join(complete.findings)
     holes = [row for i, row in enumerate(rows) if i % 5 and (row["recipe"], row["core"]) != ("autosome", "bilstm")]
-    found = analyse(holes, "pearson_r")
+    found = analyse(holes, PEARSON)
     assert not shares_add_up(found.shares)
     assert any(s.startswith("Shares of the variance") and s.endswith(f"({OVERLAP}).") for s in found.findings)
 
@@ -260,8 +261,8 @@ def test_shares_that_do_not_add_up_are_said_to() -> None:
 def test_pairs_that_are_too_few_to_be_tested_are_named() -> None:
     rows = grid(one_effect, choices={**CHOICES, "first": ("conv",)})
     latin = [row for i, row in enumerate(rows) if (i + i // 3 + i // 9) % 3]  # 18 of 27, no pair of parts missing
-    assert all(" x " not in share.term for share in variance_shares(latin, "pearson_r"))
-    findings = analyse(latin, "pearson_r").findings
+    assert all(" x " not in share.term for share in variance_shares(latin, PEARSON))
+    findings = analyse(latin, PEARSON).findings
     assert "Not tested, as too few combinations are done: recipe x core, recipe x final, core x final." in findings
     assert not any("slots tested" in s for s in findings)
 
@@ -269,8 +270,8 @@ def test_pairs_that_are_too_few_to_be_tested_are_named() -> None:
 def test_parts_that_only_occur_together_are_not_told_apart() -> None:
     tied = {("autosome", "bilstm"), ("bhi", "proformer"), ("unlockdna", "efficientnet")}
     rows = [row for row in grid(one_effect) if (row["recipe"], row["core"]) in tied]
-    assert variance_shares(rows, "pearson_r") == []
-    assert any(s.startswith("Too few finished combinations") for s in analyse(rows, "pearson_r").findings)
+    assert variance_shares(rows, PEARSON) == []
+    assert any(s.startswith("Too few finished combinations") for s in analyse(rows, PEARSON).findings)
 
 
 SEVERAL = [{"sweeps": 3}, {"seeds": 3}, {"variants": 3}]
@@ -281,13 +282,13 @@ def test_runs_of_the_same_parts_are_no_further_witnesses(several: dict[str, int]
     """Sweeps, seeds and variants of a grid leave the number of pairs, of combinations and of degrees of freedom."""
     rows = null_grid(np.random.default_rng(0), **several)
     assert len(rows) == 243
-    assert {effect.pairs for effect in part_effects(rows, "pearson_r")} == {27}
-    assert [share.df for share in variance_shares(rows, "pearson_r")] == [*[2] * 4, *[4] * 6, 48]
-    assert {cell.combinations for cell in interactions(rows, "pearson_r")} == {9}
-    assert contexts(rows, "core", "pearson_r")[1].shape == (27, 3)
+    assert {effect.pairs for effect in part_effects(rows, PEARSON)} == {27}
+    assert [share.df for share in variance_shares(rows, PEARSON)] == [*[2] * 4, *[4] * 6, 48]
+    assert {cell.combinations for cell in interactions(rows, PEARSON)} == {9}
+    assert contexts(rows, "core", PEARSON)[1].shape == (27, 3)
     means = pd.DataFrame(rows).groupby([*SLOTS])["pearson_r"].mean().reset_index()
     once = [{**row, "variant": None, "seed": 0, "state": "done", "run": "runs/x/y"} for row in means.to_dict("records")]
-    for found, expected in zip(part_effects(rows, "pearson_r"), part_effects(once, "pearson_r"), strict=True):
+    for found, expected in zip(part_effects(rows, PEARSON), part_effects(once, PEARSON), strict=True):
         assert found.mean == pytest.approx(expected.mean) and found.p == expected.p
 
 
@@ -309,50 +310,50 @@ def test_a_sweep_of_a_few_combinations_does_not_raise_these() -> None:
         for row in rows
         if row["recipe"] == "autosome"
     ]
-    effect = next(e for e in part_effects([*rows, *longer], "pearson_r") if (e.part, e.other) == ("autosome", OTHERS))
+    effect = next(e for e in part_effects([*rows, *longer], PEARSON) if (e.part, e.other) == ("autosome", OTHERS))
     assert abs(effect.mean) < 0.001
-    shares = {share.term: share.share for share in variance_shares([*rows, *longer], "pearson_r")}
+    shares = {share.term: share.share for share in variance_shares([*rows, *longer], PEARSON)}
     assert shares["recipe"] < 0.1
-    assert abs(interactions([*rows, *longer], "pearson_r")[0].excess) < 0.002
+    assert abs(interactions([*rows, *longer], PEARSON)[0].excess) < 0.002
 
 
 def test_sweeps_that_complete_each_other_are_one_grid() -> None:
     rows = [
         {**row, "run": row["run"].replace("runs/x", f"runs/{row['recipe']}")} for row in grid(one_effect, noise=0.001)
     ]
-    effect = next(e for e in part_effects(rows, "pearson_r") if (e.part, e.other) == ("autosome", "bhi"))
+    effect = next(e for e in part_effects(rows, PEARSON) if (e.part, e.other) == ("autosome", "bhi"))
     assert (effect.pairs, effect.mean) == (27, pytest.approx(0.03, abs=0.001))
 
 
 def test_what_the_sentences_rest_on_is_said() -> None:
     generator = np.random.default_rng(0)
-    one = " ".join(analyse(null_grid(generator), "pearson_r").findings)
+    one = " ".join(analyse(null_grid(generator), PEARSON).findings)
     assert "rests on 81 runs of 81 combinations, with one seed: how far training again would change" in one
-    several = " ".join(analyse(null_grid(generator, seeds=3, sweeps=2), "pearson_r").findings)
+    several = " ".join(analyse(null_grid(generator, seeds=3, sweeps=2), PEARSON).findings)
     assert "rests on 486 runs of 81 combinations (3 seeds, 2 sweeps), averaged before anything is tested" in several
     assert "6 runs a combination." in several and "one seed" not in several
 
 
 def test_kl_of_final_layers_is_said_to_compare_what_they_predict() -> None:
     rows = grid(flat, score="kl")
-    assert ABOUT_KL in analyse(rows, "kl").findings
-    assert ABOUT_KL not in analyse([{**row, "pearson_r": row["kl"]} for row in rows], "pearson_r").findings
+    assert ABOUT_KL in analyse(rows, KL).findings
+    assert ABOUT_KL not in analyse([{**row, "pearson_r": row["kl"]} for row in rows], PEARSON).findings
     # as in runs of version 0.1, where a number has no KL
     blank = [{**row, "kl": row["kl"] if row["final"] == "soft_bins" else None} for row in rows]
-    findings = analyse(blank, "kl").findings
+    findings = analyse(blank, KL).findings
     assert "No run of final expression_heads, mlp has a KL: nothing is said about it." in findings
     assert ABOUT_KL not in findings
-    assert not any(effect.slot == "final" for effect in part_effects(blank, "kl"))
+    assert not any(effect.slot == "final" for effect in part_effects(blank, KL))
 
 
 def test_what_the_data_do_not_allow_is_not_said() -> None:
     few = grid(one_effect, choices={**CHOICES, "first": ("conv",), "core": ("bilstm",), "final": ("mlp",)})
-    effects = part_effects(few, "pearson_r")
+    effects = part_effects(few, PEARSON)
     assert {e.pairs for e in effects} == {1}
     assert all(e.low is e.high is e.p is e.p_adjusted is None for e in effects)
-    assert variance_shares(few, "pearson_r") == []
-    assert interactions(few, "pearson_r") == []
-    sentences = analyse(few, "pearson_r").findings
+    assert variance_shares(few, PEARSON) == []
+    assert interactions(few, PEARSON) == []
+    sentences = analyse(few, PEARSON).findings
     assert "Recipe: 1 pair with all else equal, too few to tell parts from chance." in sentences
     assert (
         "Nothing can be said about the parts of first, core, final: no two of one slot have finished with all "
@@ -365,13 +366,13 @@ def test_what_the_data_do_not_allow_is_not_said() -> None:
 def test_rows_without_a_score_or_not_done_do_not_count() -> None:
     rows = grid(one_effect)
     spoilt = [{**rows[0], "state": "failed", "pearson_r": 9.0}, {**rows[1], "pearson_r": None}, *rows[2:]]
-    assert max(e.pairs for e in part_effects(spoilt, "pearson_r")) == 27
-    assert abs(part_effects(spoilt, "pearson_r")[0].mean) < 0.1
-    assert analyse(spoilt, "pearson_r").findings[1].startswith("2 of 81 combinations are not done, or without")
+    assert max(e.pairs for e in part_effects(spoilt, PEARSON)) == 27
+    assert abs(part_effects(spoilt, PEARSON)[0].mean) < 0.1
+    assert analyse(spoilt, PEARSON).findings[1].startswith("2 of 81 combinations are not done, or without")
 
 
 def test_equal_scores_are_no_effect_and_no_crash() -> None:
     rows = grid(flat, noise=0.0)
-    assert all((e.mean, e.low, e.high, e.p) == (0.0, 0.0, 0.0, 1.0) for e in part_effects(rows, "pearson_r"))
-    assert variance_shares(rows, "pearson_r") == []
-    assert analyse(rows, "pearson_r").findings
+    assert all((e.mean, e.low, e.high, e.p) == (0.0, 0.0, 0.0, 1.0) for e in part_effects(rows, PEARSON))
+    assert variance_shares(rows, PEARSON) == []
+    assert analyse(rows, PEARSON).findings

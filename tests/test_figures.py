@@ -19,6 +19,7 @@ from prixfixe.figures.heat_map import colour_scale
 from prixfixe.figures.style import OKABE_ITO, ink, short
 from prixfixe.runs.folder import RunFolder
 from prixfixe.runs.reader import read_history
+from prixfixe.tasks.scores import EXPRESSION, KL, PEARSON, by_name
 
 Row = dict[str, Any]
 PARTS = {
@@ -62,7 +63,7 @@ def texts(figure: Any) -> list[str]:
 
 def test_heat_map_has_every_value_once_and_all_labels() -> None:
     grid = rows()
-    figure = figures.heat_map(grid, "pearson_r")
+    figure = figures.heat_map(grid, PEARSON)
     shown = sorted(text for text in texts(figure.axes[0]) if re.fullmatch(r"0\.\d{3}", text))
     assert shown == sorted(f"{row['pearson_r']:.3f}" for row in grid)
     assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == list(PARTS["final"]) * 3
@@ -71,7 +72,7 @@ def test_heat_map_has_every_value_once_and_all_labels() -> None:
 
 
 def test_layout_is_that_of_the_paper() -> None:
-    grid = lay_out(rows(), "pearson_r")
+    grid = lay_out(rows(), PEARSON)
     assert grid.major_rows == [("bilstm", 0, 2), ("efficientnet", 3, 5), ("proformer", 6, 8)]
     assert grid.major_columns == [("autosome", 0, 2), ("bhi", 3, 5), ("unlockdna", 6, 8)]
     cell = grid.cells[4, 7].row
@@ -83,26 +84,26 @@ def test_cells_without_a_score_are_grey_and_explained_and_others_left_white() ->
     for number, state in enumerate(("failed", "missing", "running", "stopped")):
         grid[number] |= {"state": state, "pearson_r": None}
     grid[4]["pearson_r"] = math.nan
-    figure = figures.heat_map(grid[:-2], "pearson_r")
+    figure = figures.heat_map(grid[:-2], PEARSON)
     symbols = [text for text in texts(figure.axes[0]) if text in SYMBOLS.values()]
     assert sorted(symbols) == sorted(SYMBOLS.values())
     grey = [patch for patch in figure.axes[0].patches if patch.get_width() == 1]
     assert len(grey) == 5
     assert all(f"{SYMBOLS[state]}  {state}" in figure.get_supxlabel() for state in SYMBOLS)
-    assert len(lay_out(grid[:-2], "pearson_r").cells) == 79
+    assert len(lay_out(grid[:-2], PEARSON).cells) == 79
 
 
 def test_extra_blocks_and_single_runs_fit() -> None:
-    wide = figures.heat_map(rows(core=("resnet_of_my_own",), final=("quantiles", "mixture")), "pearson_r")
+    wide = figures.heat_map(rows(core=("resnet_of_my_own",), final=("quantiles", "mixture")), PEARSON)
     assert len([text for text in texts(wide.axes[0]) if re.fullmatch(r"0\.\d{3}", text)]) == 4 * 3 * 3 * 5
-    assert "0.500" in texts(figures.heat_map(rows()[3:4], "pearson_r"))
+    assert "0.500" in texts(figures.heat_map(rows()[3:4], PEARSON))
     nothing = [row | {"state": "missing", "pearson_r": None} for row in rows()]
-    assert texts(figures.heat_map(nothing, "pearson_r")).count(SYMBOLS["missing"]) == 81
+    assert texts(figures.heat_map(nothing, PEARSON)).count(SYMBOLS["missing"]) == 81
 
 
 def test_numbers_are_left_out_where_they_do_not_fit() -> None:
     many = rows(final=tuple(f"final{i}" for i in range(40)))
-    assert not [text for text in texts(figures.heat_map(many, "pearson_r").axes[0]) if re.fullmatch(r"0\.\d{3}", text)]
+    assert not [text for text in texts(figures.heat_map(many, PEARSON).axes[0]) if re.fullmatch(r"0\.\d{3}", text)]
 
 
 @pytest.mark.parametrize(
@@ -110,10 +111,11 @@ def test_numbers_are_left_out_where_they_do_not_fit() -> None:
 )
 def test_bright_is_good(score: str, best_is_low: bool) -> None:
     values = np.linspace(0.2, 0.6, 9)
-    colour_map, norm = colour_scale(values, score)
+    declared = by_name(EXPRESSION)[score]
+    colour_map, norm = colour_scale(values, declared)
     brightness = [float(np.dot([0.2126, 0.7152, 0.0722], colour_map(norm(value))[:3])) for value in values]
     assert brightness == sorted(brightness, reverse=best_is_low)
-    bar = figures.heat_map([row | {score: row["pearson_r"]} for row in rows()], score).axes[1]
+    bar = figures.heat_map([row | {score: row["pearson_r"]} for row in rows()], declared).axes[1]
     assert bar.yaxis_inverted() == best_is_low
     assert ("lower is better" in bar.get_ylabel()) == best_is_low
 
@@ -124,9 +126,9 @@ def test_several_rows_on_a_cell_show_the_best_and_say_so() -> None:
         first | {"variant": "small", "pearson_r": 0.7, "kl": 5.0},
         first | {"variant": "large", "pearson_r": 0.6, "kl": 1.0},
     ]
-    assert (cell := lay_out([first, *again], "pearson_r").cells[0, 0]).value == 0.7
+    assert (cell := lay_out([first, *again], PEARSON).cells[0, 0]).value == 0.7
     assert cell.count == 3
-    assert lay_out([first, *again], "kl").cells[0, 0].value == 1.0
+    assert lay_out([first, *again], KL).cells[0, 0].value == 1.0
 
 
 def test_simulated_rows_are_labelled_in_every_figure_that_sees_rows() -> None:
@@ -134,16 +136,16 @@ def test_simulated_rows_are_labelled_in_every_figure_that_sees_rows() -> None:
         grid = rows(simulated)
         curves = [Curve(grid[0], {"epoch": [1, 2], "pearson_r": [0.1, 0.2], "loss": [2, 1]})]
         drawn = [
-            figures.heat_map(grid, "kl"),
-            figures.cost_scatter(grid, "kl"),
-            figures.learning_curves(curves, "pearson_r"),
+            figures.heat_map(grid, KL),
+            figures.cost_scatter(grid, KL),
+            figures.learning_curves(curves, [PEARSON, KL]),
         ]
         assert [figure.get_suptitle() for figure in drawn] == ["SIMULATED assay" if simulated else ""] * 3
 
 
 def test_effects_show_every_part_filled_where_it_is_beyond_chance() -> None:
-    effects = part_effects(rows(), "pearson_r")
-    figure = figures.effect_forest(effects, "pearson_r")
+    effects = part_effects(rows(), PEARSON)
+    figure = figures.effect_forest(effects, PEARSON)
     names = {name for parts in PARTS.values() for name in parts}
     assert names <= set(texts(figure))
     dots = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
@@ -154,21 +156,21 @@ def test_effects_show_every_part_filled_where_it_is_beyond_chance() -> None:
 
 def test_effects_of_a_slot_of_two_and_of_too_few_pairs() -> None:
     two = [row for row in rows() if row["core"] != "proformer"]
-    assert "bilstm against efficientnet" in texts(figures.effect_forest(part_effects(two, "pearson_r"), "pearson_r"))
+    assert "bilstm against efficientnet" in texts(figures.effect_forest(part_effects(two, PEARSON), PEARSON))
     few = [row for row in rows() if row["core"] == "bilstm" and row["first"] == "conv"]
-    assert "-" in texts(figures.effect_forest(part_effects(few, "pearson_r"), "pearson_r"))  # no interval, no p
+    assert "-" in texts(figures.effect_forest(part_effects(few, PEARSON), PEARSON))  # no interval, no p
 
 
 def test_variance_and_interactions_name_their_terms() -> None:
     grid = rows()
-    bars = figures.variance_bars(variance_shares(grid, "pearson_r"), "pearson_r")
+    bars = figures.variance_bars(variance_shares(grid, PEARSON), PEARSON)
     labels = [label.get_text() for label in bars.axes[0].get_yticklabels()]
     assert labels[-1] == "residual"
     assert {"core", "recipe", "first", "final"} < set(labels)
     assert len(labels) == 11
     widths = [patch.get_width() for patch in bars.axes[0].patches]
     assert sum(widths) == pytest.approx(100)
-    matrix = figures.interaction_matrix(interactions(grid, "pearson_r"), "pearson_r")
+    matrix = figures.interaction_matrix(interactions(grid, PEARSON), PEARSON)
     assert len(matrix.axes[0].texts) == 6 * 9
     assert int((~np.ma.getmaskarray(matrix.axes[0].images[0].get_array())).sum()) == 6 * 9
 
@@ -177,7 +179,7 @@ def test_costs_name_the_front_and_number_it_without_overlap() -> None:
     grid = [
         row | {"pearson_r": 0.5 + 0.0004 * number} for number, row in enumerate(rows()[:30])
     ]  # all are on two of the fronts
-    figure = figures.cost_scatter(grid, "pearson_r")
+    figure = figures.cost_scatter(grid, PEARSON)
     key = next(text for text in texts(figure.axes[0]) if text.startswith("Pareto front"))
     assert len(key.splitlines()) == 31
     assert "30  " + " + ".join(grid[-1][slot] for slot in PARTS) in key
@@ -189,7 +191,7 @@ def test_costs_name_the_front_and_number_it_without_overlap() -> None:
 
 def test_costs_leave_out_what_nobody_measured() -> None:
     grid = [row | {"training_seconds": None} for row in rows()]
-    labels = [axes.get_xlabel() for axes in figures.cost_scatter(grid, "pearson_r").axes]
+    labels = [axes.get_xlabel() for axes in figures.cost_scatter(grid, PEARSON).axes]
     assert labels == ["trainable parameters", "inference rate (sequences/s)"]
 
 
@@ -199,7 +201,7 @@ def test_learning_curves_draw_every_run_and_name_the_best(tmp_path: Path) -> Non
     )
     done = collect([sweep]).done
     curves = [Curve(row, read_history(RunFolder(Path(row["run"])).history_file)) for row in done]
-    figure = figures.learning_curves(curves, "pearson_r")
+    figure = figures.learning_curves(curves, [PEARSON, KL])
     for axes in figure.axes:
         assert sum(len(line.get_xdata()) == 5 for line in axes.lines) == 9
     assert [axes.get_title(loc="left") for axes in figure.axes] == [
@@ -232,7 +234,7 @@ def test_saved_figures_are_the_same_every_time_and_settings_stay(tmp_path: Path)
     for kind in ("svg", "pdf"):
         for copy in ("one", "two"):
             (tmp_path / copy).mkdir(exist_ok=True)
-            figures.save(figures.heat_map(rows()[:9], "pearson_r"), tmp_path / copy / f"grid.{kind}")
+            figures.save(figures.heat_map(rows()[:9], PEARSON), tmp_path / copy / f"grid.{kind}")
         assert (tmp_path / "one" / f"grid.{kind}").read_bytes() == (tmp_path / "two" / f"grid.{kind}").read_bytes()
     assert dict(matplotlib.rcParams) == before
     assert (
@@ -241,9 +243,7 @@ def test_saved_figures_are_the_same_every_time_and_settings_stay(tmp_path: Path)
 
 
 def test_svg_for_a_page_has_ids_of_its_own_and_words_for_those_who_cannot_see_it() -> None:
-    svgs = [
-        figures.as_svg(figures.heat_map(rows()[:9], "pearson_r"), name, 'a "quote" & <b>') for name in ("one", "two")
-    ]
+    svgs = [figures.as_svg(figures.heat_map(rows()[:9], PEARSON), name, 'a "quote" & <b>') for name in ("one", "two")]
     ids = [set(re.findall(r'\bid="([^"]+)"', svg)) for svg in svgs]
     assert ids[0].isdisjoint(ids[1])
     for svg, known in zip(svgs, ids, strict=True):

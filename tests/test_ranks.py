@@ -27,6 +27,7 @@ from prixfixe.data.sequences import Sequences
 from prixfixe.data.testset import TestSet
 from prixfixe.dream.testset import WEIGHTS
 from prixfixe.runs.folder import RunFolder
+from prixfixe.tasks.scores import KL, PEARSON
 
 FEW = {
     "recipe": ("autosome", "bhi"),
@@ -148,7 +149,7 @@ def test_ranks_find_the_order_and_say_what_is_sure(tmp_path: Path) -> None:
     found = bootstrap_ranks(folders(sweep), samples=500)
     assert [name.rpartition("+")[0] for name in found.names[::2]] == [f"{r}+conv+{c}" for r, c in order]
     assert found.indistinguishable == [(0, 1), (2, 3), (4, 5), (6, 7)]
-    np.testing.assert_allclose(found.average_rank, (found.pearson_rank + found.spearman_rank) / 2)
+    np.testing.assert_allclose(found.average_rank, sum(found.by_score.values()) / 2)
     assert found.average_rank.sum() == pytest.approx(36)
     assert (found.low <= found.average_rank).all() and (found.average_rank <= found.high).all()
     assert (found.source, found.n, found.samples, found.exact) == (VALIDATION, 4000, 500, True)
@@ -266,8 +267,8 @@ def test_critical_difference_of_models_and_parts(tmp_path: Path) -> None:
     assert all(name.startswith("bhi") for name in found.names[:4])
     assert all((first < 4) == (last < 4) for first, last in found.groups)
     rows = collect([sweep]).rows
-    parts = part_cd(rows, "recipe", "pearson_r")
+    parts = part_cd(rows, "recipe", PEARSON)
     assert parts is not None and parts.names == ["bhi", "autosome"] and parts.groups == [] and parts.blocks == 4
-    by_kl = part_cd(rows, "recipe", "kl")
+    by_kl = part_cd(rows, "recipe", KL)
     assert by_kl is not None and by_kl.names == ["bhi", "autosome"]
-    assert part_cd(rows, "first", "pearson_r") is None
+    assert part_cd(rows, "first", PEARSON) is None

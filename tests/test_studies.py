@@ -33,6 +33,7 @@ from prixfixe.networks.network import build
 from prixfixe.runs.folder import run_name
 from prixfixe.sweeps import plan as sweep_module
 from prixfixe.sweeps.app import train
+from prixfixe.tasks.scores import KL, MSE, PEARSON
 from prixfixe.training.experiment import build_recipe, run
 
 FIXED = {
@@ -166,7 +167,7 @@ def test_a_factor_may_be_a_list(tmp_path: Path) -> None:
         lambda values: 0.5 + len(values["first.kernel_sizes"]) / 10,
         noise=0,
     )
-    table = score_table(study, read_study(study, [sweep]), "pearson_r")
+    table = score_table(study, read_study(study, [sweep]), PEARSON)
     assert [row["kernels"] for row in table.rows] == ["published", "[3, 5, 7]", "[21]"]
     assert table.columns[1:4] == ["0.5", "1", "None"]
     assert [row["mean over columns"] for row in table.rows] == pytest.approx([0.7, 0.8, 0.6])
@@ -457,7 +458,7 @@ def test_seeds_are_averaged_with_their_spread(tmp_path: Path, capsys: pytest.Cap
     few = {key: values[:2] for key, values in SOFT.items()} | {"choices.core": ("bilstm",)}
     folder = make_study(tmp_path / "seeds", "soft_classification", few, of_losses, seeds=(0, 1, 2))
     runs = read_study(SOFT_CLASSIFICATION, [folder])
-    row = score_table(SOFT_CLASSIFICATION, runs, "pearson_r").rows[0]
+    row = score_table(SOFT_CLASSIFICATION, runs, PEARSON).rows[0]
     scores = [
         json.loads(
             (
@@ -501,7 +502,7 @@ def test_planted_effects_of_the_ablation_are_found(ablation: Path) -> None:
 
 
 def test_p_values_are_scipys_and_the_correction_statsmodels(ablation: Path) -> None:
-    rows = answers(PROFORMER_ABLATION, ablation, score="mse")
+    rows = answers(PROFORMER_ABLATION, ablation, score=MSE)
     scores = {}
     for values in itertools.product(*ABLATION.values()):
         name = "-".join(f"{key.rpartition('.')[2]}{value}" for key, value in zip(ABLATION, values, strict=True))
@@ -532,7 +533,7 @@ def test_10_and_2_per_cent_of_the_data_are_compared_apart(tmp_path: Path) -> Non
     assert list(found) == [f"head, mask filling; {share} of the training data" for share in (0.02, 0.1)]
     assert all(row["difference"] == pytest.approx(0.07, abs=0.005) and row["n"] == "12 + 12" for row in found.values())
     assert read_study(PROFORMER_ABLATION, [folder]).remarks == []
-    table = score_table(PROFORMER_ABLATION, read_study(PROFORMER_ABLATION, [folder]), "pearson_r")
+    table = score_table(PROFORMER_ABLATION, read_study(PROFORMER_ABLATION, [folder]), PEARSON)
     assert len({row["training data"] for row in table.rows}) == 2
 
 
@@ -540,7 +541,7 @@ def test_runs_from_before_the_share_of_the_data_was_a_setting_are_on_all_of_it(t
     swept = {key: values for key, values in ABLATION.items() if key != "dataset.training_fraction"}
     runs = read_study(PROFORMER_ABLATION, [make_study(tmp_path / "old", "proformer_ablation", swept, of_heads)])
     assert len(runs.levels) == 144 and {levels["training data"] for levels in runs.levels} == {1.0}
-    assert panels(PROFORMER_ABLATION, score_table(PROFORMER_ABLATION, runs, "mse"))[0].title.endswith(
+    assert panels(PROFORMER_ABLATION, score_table(PROFORMER_ABLATION, runs, MSE))[0].title.endswith(
         "\n\nAll training data, without mask filling"
     )
 
@@ -574,7 +575,7 @@ def test_planted_effects_of_soft_classification_are_found(soft: Path) -> None:
     assert alone["loss", "Huber", "MSE"]["p_adjusted"] > 0.05
     assert alone["is_singleton", "no", "yes"]["p_adjusted"] < 0.001
     assert alone["is_reverse", "no", "yes"]["p"] > 0.01
-    lower = {(row["term"], row["part"], row["other"]): row for row in answers(SOFT_CLASSIFICATION, soft, score="kl")}
+    lower = {(row["term"], row["part"], row["other"]): row for row in answers(SOFT_CLASSIFICATION, soft, score=KL)}
     assert lower["loss", "MSE", "KL"]["better"] == "0 of 36", "a lower KL divergence is the better one"
 
 
@@ -753,7 +754,7 @@ def test_a_study_of_ones_own_is_a_few_lines(ablation: Path) -> None:
         (Question(("width",), "wilcoxon"),),
     )
     runs = read_study(study, [ablation])
-    table = score_table(study, runs, "pearson_r")
+    table = score_table(study, runs, PEARSON)
     assert [row["width"] for row in table.rows] == ["64", "128", "256"]
     assert all(0.6 < row["8"] < 0.8 for row in table.rows)
 

@@ -11,6 +11,7 @@ from prixfixe.analysis.effects import SIGNIFICANT, analyse, interval, shares_add
 from prixfixe.analysis.ranks import part_cd
 from prixfixe.analysis.results import Row
 from prixfixe.runs.folder import SLOTS
+from prixfixe.tasks.scores import PEARSON
 
 Draw = Callable[[np.random.Generator, int], np.ndarray]
 
@@ -43,7 +44,7 @@ def null_grid(
 
 def false_sentences(rows: list[Row]) -> dict[str, bool]:
     """Whether anything is called an effect or an interaction in a grid that has none, and whether it is a sentence."""
-    found = analyse(rows, "pearson_r")
+    found = analyse(rows, PEARSON)
     effect = any(one.p_adjusted is not None and one.p_adjusted < SIGNIFICANT for one in found.effects)
     interaction = any(one.p_adjusted is not None and one.p_adjusted < SIGNIFICANT for one in found.shares)
     said = any(word in line for line in found.findings for word in (" raises ", " lowers ", "depend on each other ("))
@@ -53,7 +54,7 @@ def false_sentences(rows: list[Row]) -> dict[str, bool]:
 
 def false_differences(rows: list[Row]) -> bool:
     """Whether Friedman's test finds that the parts of a given slot differ."""
-    found = part_cd(rows, SLOTS[0], "pearson_r")
+    found = part_cd(rows, SLOTS[0], PEARSON)
     return found is not None and found.p is not None and found.p < SIGNIFICANT
 
 

@@ -11,6 +11,7 @@ from prixfixe.analysis.against import compare
 from prixfixe.analysis.results import Results, Row
 from prixfixe.runs.folder import SLOTS
 from prixfixe.tasks.metrics import pearson_r
+from prixfixe.tasks.scores import PEARSON
 
 OF_SIDE, OF_RUN = 0.9, 0.45  # standard deviations of predictions: the same in all runs of a side; of each run
 OF_LEVEL = 0.1  # spread of the logarithm of a run's own: some trainings end better than others
@@ -37,5 +38,5 @@ def null_changes(
                 rows[side].append(
                     {**parts, "variant": None, "seed": seed, "state": "done", "run": str(run), "pearson_r": score}
                 )
-        changes = compare(Results(rows[1], []), Results(rows[0], []), "pearson_r")
+        changes = compare(Results(rows[1], []), Results(rows[0], []), PEARSON)
     return [change["change"] for change in changes]

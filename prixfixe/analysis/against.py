@@ -7,21 +7,22 @@ import math
 import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from prixfixe.analysis.effects import contexts
-from prixfixe.analysis.ranks import VALIDATION, bootstrap_scores, read_source
-from prixfixe.analysis.results import LOWER_IS_BETTER, Results, Row, combination
+from prixfixe.analysis.ranks import RANKED, VALIDATION, bootstrap_scores, read_source
+from prixfixe.analysis.results import Results, Row, combination
 from prixfixe.runs.folder import SLOTS, RunFolder
+from prixfixe.tasks.scores import Score
 
 SAMPLES = 1000
 ONE_SEED = "one seed"
-RESAMPLED = {"pearson_r": 0, "spearman_rho": 1}  # scores that can be computed again from predictions alone
 
 
-def compare(new: Results, old: Results, score: str) -> list[Row]:
+def compare(new: Results, old: Results, score: Score) -> list[Row]:
     """A row a combination of either: its old and new score (means over seeds), the difference, and whether it is beyond
     the noise.
 
@@ -43,7 +44,7 @@ def compare(new: Results, old: Results, score: str) -> list[Row]:
     resampled = _from_predictions(sides[0], sides[1], score)
     rows = []
     for name in dict.fromkeys([*sides[0], *sides[1]]):
-        values = [[run[score] for run in side.get(name, [])] for side in sides]
+        values = [[run[score.name] for run in side.get(name, [])] for side in sides]
         means = [statistics.fmean(some) if some else None for some in values]
         example = (sides[0].get(name) or sides[1][name])[0]
         row: Row = {
@@ -65,17 +66,14 @@ def compare(new: Results, old: Results, score: str) -> list[Row]:
         row |= {"noise": math.hypot(sequences or 0.0, seeds or 0.0)}
         row |= {"noise_from": " and ".join(filter(sources.get, sources))}
         rows.append(row | {"change": _change(difference, row["noise"], score, several_seeds=seeds is not None)})
-    sign = 1 if score in LOWER_IS_BETTER else -1
-    return sorted(rows, key=lambda row: math.inf if row["difference"] is None else sign * row["difference"])
+    return sorted(rows, key=lambda row: math.inf if row["difference"] is None else score.loss(row["difference"]))
 
 
 def together(new: Results, old: Results) -> Results:
     """Both as one grid: where both have a run of the same combination and seed, the new one."""
-    have = {(combination(row), row["seed"]) for row in new.done}
-    return Results(
-        [*new.rows, *(row for row in old.rows if (combination(row), row["seed"]) not in have)],
-        [*new.damaged, *old.damaged],
-    )
+    have = {(combination(row), row.get("fold"), row["seed"]) for row in new.done}
+    further = [row for row in old.rows if (combination(row), row.get("fold"), row["seed"]) not in have]
+    return replace(new, rows=[*new.rows, *further], damaged=[*new.damaged, *old.damaged])
 
 
 def new_parts(new: Results, old: Results) -> dict[str, list[str]]:
@@ -84,7 +82,7 @@ def new_parts(new: Results, old: Results) -> dict[str, list[str]]:
     return {slot: parts for slot, parts in found.items() if parts}
 
 
-def slot_ranking(results: Results, slot: str, score: str = "pearson_r") -> list[Row]:
+def slot_ranking(results: Results, slot: str, score: Score) -> list[Row]:
     """The parts of a slot by average rank over the contexts (the other slots' parts) that all of them share, best
     first.
 
@@ -96,7 +94,7 @@ def slot_ranking(results: Results, slot: str, score: str = "pearson_r") -> list[
     parts, table = contexts(results.rows, slot, score)
     if not len(table):
         return []
-    ranks = rankdata(table if score in LOWER_IS_BETTER else -table, axis=1)
+    ranks = rankdata(score.loss(table), axis=1)
     rows = [
         {
             "slot": slot,
@@ -104,7 +102,7 @@ def slot_ranking(results: Results, slot: str, score: str = "pearson_r") -> list[
             "average_rank": float(rank),
             "best_in": int(best),
             "contexts": len(table),
-            score: float(mean),
+            score.name: float(mean),
         }
         for part, rank, best, mean in zip(
             parts,
@@ -117,20 +115,20 @@ def slot_ranking(results: Results, slot: str, score: str = "pearson_r") -> list[
     return sorted(rows, key=lambda row: row["average_rank"])
 
 
-def _by_combination(results: Results, score: str) -> dict[str, list[Row]]:
+def _by_combination(results: Results, score: Score) -> dict[str, list[Row]]:
     groups: dict[str, list[Row]] = defaultdict(list)
     for row in results.done:
-        if row.get(score) is not None:
+        if row.get(score.name) is not None:
             groups[combination(row)].append(row)
     return dict(groups)
 
 
-def _change(difference: float, noise: float, score: str, *, several_seeds: bool) -> str:
+def _change(difference: float, noise: float, score: Score, *, several_seeds: bool) -> str:
     if abs(difference) <= noise:
         return "within noise"
     if not several_seeds:
         return ONE_SEED
-    return "better" if (difference < 0) == (score in LOWER_IS_BETTER) else "worse"
+    return "better" if score.loss(difference) < 0 else "worse"
 
 
 def _from_seeds(new: Sequence[float], old: Sequence[float]) -> float | None:
@@ -152,9 +150,10 @@ def _from_seeds(new: Sequence[float], old: Sequence[float]) -> float | None:
     return float(t.ppf(0.975, sum(variances) ** 2 / spread)) * math.sqrt(sum(variances))
 
 
-def _from_predictions(new: Mapping[str, list[Row]], old: Mapping[str, list[Row]], score: str) -> dict[str, float]:
+def _from_predictions(new: Mapping[str, list[Row]], old: Mapping[str, list[Row]], score: Score) -> dict[str, float]:
     """The same from a paired bootstrap over the validation sequences, for the combinations where it can be made."""
-    if score not in RESAMPLED:
+    scores = next((names for names in RANKED if score.name in names), None)
+    if scores is None:
         return {}
     shared = [name for name in new if name in old]
     labelled = [((side, name), row) for side, runs in enumerate((new, old)) for name in shared for row in runs[name]]
@@ -162,10 +161,11 @@ def _from_predictions(new: Mapping[str, list[Row]], old: Mapping[str, list[Row]]
         [RunFolder(Path(row["run"])) for _, row in labelled],
         [f"{side} {name}" for (side, name), _ in labelled],
         VALIDATION,
+        scores,
     )
     if kept is None:
         return {}
-    scores = bootstrap_scores(kept, SAMPLES, 1.0, 0)[:, :, RESAMPLED[score]]
+    sampled = bootstrap_scores(kept, SAMPLES, 1.0, 0)[:, :, scores.index(score.name)]
     members: dict[str, list[int]] = defaultdict(list)
     for index, label in enumerate(kept.names):
         members[label].append(index)
@@ -173,5 +173,5 @@ def _from_predictions(new: Mapping[str, list[Row]], old: Mapping[str, list[Row]]
     for name in shared:
         both = members.get(f"0 {name}"), members.get(f"1 {name}")
         if both[0] and both[1]:
-            noise[name] = 1.96 * float(np.std(scores[:, both[0]].mean(axis=1) - scores[:, both[1]].mean(axis=1)))
+            noise[name] = 1.96 * float(np.std(sampled[:, both[0]].mean(axis=1) - sampled[:, both[1]].mean(axis=1)))
     return noise

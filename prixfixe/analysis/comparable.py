@@ -13,20 +13,16 @@ from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from prixfixe.analysis.results import EVALUATION_COLUMNS, LEAK_COLUMN, Row, by_seeds, is_of_a_part, labels
+from prixfixe.analysis.results import LEAK_COLUMN, Row, by_seeds, is_of_evaluation, labels
+from prixfixe.analysis.same_data import SPLIT, data_numbers, differing, frozen, held_out, some_of
 from prixfixe.common.errors import InputError
 from prixfixe.common.inputs import is_missing
-from prixfixe.common.text import printable
 from prixfixe.runs.bounded import parse_yaml
 from prixfixe.runs.folder import SLOTS, RunFolder, decisive, flatten
-from prixfixe.runs.reader import held_out_checksum, read_part, read_text
+from prixfixe.runs.reader import read_part, read_text
 from prixfixe.sweeps.plan import Plan
 
-# how a table is split: its folds are one data set, each with held-out rows of its own
-SPLIT = ("dataset.validation_fraction", "dataset.split_seed", "dataset.fold", "dataset.folds", "dataset.test_fold")
 MOST_NEAR_DUPLICATES = 0.05  # of validation sequences; beyond that their scores are no forecast for new ones
-MOST_NAMED = 3  # settings, and rows of a table
-MOST_VALUES = 4
 
 
 def remarks(*sides: Sequence[Row], score: str | None = None) -> list[str]:
@@ -35,7 +31,7 @@ def remarks(*sides: Sequence[Row], score: str | None = None) -> list[str]:
     score: where all of it is about that one; the scores of an evaluation do not depend on what a run has held out.
     """
     unlike = [line for rows in sides for line in unlike_seeds(rows)]
-    if score not in EVALUATION_COLUMNS and not is_of_a_part(score or ""):
+    if score is None or not is_of_evaluation(score):
         rows = [*itertools.chain(*sides)]
         unlike += [line for line in (unlike_data(rows), near_duplicates(rows)) if line]
     return [*dict.fromkeys(unlike)]
@@ -61,30 +57,18 @@ def unlike_seeds(rows: Sequence[Row]) -> list[str]:
     for group in by_seeds(rows):
         averaged = [row for row in group if row["state"] == "done"] or group
         configs = _readable(averaged) if len({_without_seed(row) for row in averaged}) > 1 else []
-        if settings := differing(configs, ("seed", *where_data_lie(configs))):
+        if settings := differing(configs, ("seed", "dataset.fold", *where_data_lie(configs))):
             unlike[settings].append(names[group[0]["run"]])
     return [
-        f"beware: the seeds of {_some(few, ' and ')} differ in {settings} as well" for settings, few in unlike.items()
+        f"beware: the seeds of {some_of(few, ' and ')} differ in {settings} as well" for settings, few in unlike.items()
     ]
 
 
 def unlike_data(rows: Iterable[Row], expected: Collection[str] = ()) -> str | None:
     """A remark where the runs that are done are scored on different data. Folds of one table are none; nor is a
     difference in the settings `expected`, by their dotted keys."""
-    runs = [(settings, _held_out(row)) for row in rows if row["state"] == "done" and (settings := _dataset(row))]
-    sources: dict[Hashable, set[Hashable]] = defaultdict(set)
-    contents: dict[Hashable, set[Hashable]] = defaultdict(set)
-    for settings, measured in runs:
-        source = _frozen({key: value for key, value in settings.items() if key not in (*SPLIT, *expected)})
-        sources[source].add(source if measured is None else measured)
-        contents[_frozen(settings)] |= set() if measured is None else {measured}
-    different: list[set[Hashable]] = []  # sources that share held-out measurements are one
-    for held in sources.values():
-        different = [
-            *(group for group in different if not group & held),
-            held.union(*(group for group in different if group & held)),
-        ]
-    if len(different) > 1:
+    runs = [(settings, held_out(row["run"])) for row in rows if row["state"] == "done" and (settings := _dataset(row))]
+    if len(set(data_numbers(runs, expected))) > 1:
         named = differing([settings for settings, _ in runs], (*SPLIT, *expected))
         if all(measured is not None for _, measured in runs):
             return (
@@ -95,6 +79,9 @@ def unlike_data(rows: Iterable[Row], expected: Collection[str] = ()) -> str | No
             f"beware: these runs differ in {named}: where they are scored on different data, their scores cannot be "
             "compared"
         )
+    contents: dict[Hashable, set[Hashable]] = defaultdict(set)
+    for settings, measured in runs:
+        contents[frozen(settings)] |= set() if measured is None else {measured}
     if any(len(held) > 1 for held in contents.values()):
         return (
             "beware: these runs are scored on different data, though their dataset settings are the same (the "
@@ -125,26 +112,6 @@ def _value(text: str) -> Any:
         return parse_yaml(text)
     except ValueError:
         return text
-
-
-def differing(configs: Sequence[Mapping[str, Any]], ignored: Collection[str]) -> str:
-    """`training.epochs (1, 2), seed (0, 1)`: the keys in which some flattened configurations differ, with their values;
-    '' for none.
-
-    ignored: keys that may differ, and all below them.
-    """
-    found = []
-    for key in dict.fromkeys(key for config in configs for key in config):
-        if not any(key == prefix or key.startswith(f"{prefix}.") for prefix in ignored):
-            texts = {"none" if (value := config.get(key)) is None else str(value) for config in configs}
-            shown = sorted(texts, key=_numbers_first)
-            if len(shown) > 1:
-                values = [
-                    *(printable(text, 100) for text in shown[:MOST_VALUES]),
-                    *(["..."] * (len(shown) > MOST_VALUES)),
-                ]
-                found.append(f"{printable(key, 100)} ({', '.join(values)})")
-    return _some(found, ", ")
 
 
 def where_data_lie(configs: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
@@ -181,27 +148,3 @@ def _dataset(row: Row) -> dict[str, Any]:
         return flatten(read_part(RunFolder(Path(row["run"])).config_file, "dataset"))
     except InputError:
         return {}
-
-
-def _held_out(row: Row) -> Hashable:
-    """What tells held-out measurements apart: the length and checksum that the archive has of them, which needs no
-    reading of them; None where there are none."""
-    return held_out_checksum(RunFolder(Path(row["run"])).validation_file)
-
-
-def _frozen(settings: Mapping[str, Any]) -> Hashable:
-    return tuple(sorted((key, str(value)) for key, value in settings.items()))
-
-
-def _some(texts: Sequence[str], last: str) -> str:
-    """a, b and c; a, b, c and 5 more. last: what stands before the last one where all are named."""
-    if len(texts) > MOST_NAMED:
-        return f"{', '.join(texts[:MOST_NAMED])} and {len(texts) - MOST_NAMED} more"
-    return last.join(filter(None, (", ".join(texts[:-1]), *texts[-1:])))
-
-
-def _numbers_first(text: str) -> tuple[bool, float, str]:
-    try:
-        return False, float(text), text
-    except ValueError:
-        return True, 0.0, text

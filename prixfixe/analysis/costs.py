@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from prixfixe.analysis.results import LOWER_IS_BETTER, Row
+from prixfixe.analysis.results import Row
 from prixfixe.common.errors import InputError
+from prixfixe.tasks.scores import Score
 
 COSTS = {
     "parameters": "parameters",
@@ -17,7 +18,7 @@ COSTS = {
 MORE_IS_CHEAPER = {"inference_per_second"}
 
 
-def pareto_front(rows: Iterable[Row], score: str, cost: str) -> list[Row]:
+def pareto_front(rows: Iterable[Row], score: Score, cost: str) -> list[Row]:
     """The finished rows that no other beats in both score and cost, cheapest first.
 
     A row is beaten where another is at least as good in both and better in one; equals stay together. Rows without
@@ -27,12 +28,12 @@ def pareto_front(rows: Iterable[Row], score: str, cost: str) -> list[Row]:
     if cost not in COSTS:
         raise InputError(f"no such cost: {cost}; choose {', '.join(COSTS)}")
     finished = [
-        row for row in rows if row["state"] == "done" and row.get(score) is not None and row.get(cost) is not None
+        row for row in rows if row["state"] == "done" and row.get(score.name) is not None and row.get(cost) is not None
     ]
     points = []
     for row in finished:
         price = -row[cost] if cost in MORE_IS_CHEAPER else row[cost]
-        points.append((price, row[score] if score in LOWER_IS_BETTER else -row[score], row))
+        points.append((price, score.loss(row[score.name]), row))
     front: list[Row] = []
     best, price_of_best = math.inf, math.inf
     for price, loss, row in sorted(points, key=lambda point: point[:2]):

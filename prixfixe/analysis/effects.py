@@ -34,9 +34,10 @@ from typing import Any
 
 import numpy as np
 
-from prixfixe.analysis.results import EVALUATION_COLUMNS, LOWER_IS_BETTER, SCORES, Row, is_of_a_part, labels, origins
+from prixfixe.analysis.results import Row, labels, origins
 from prixfixe.common.text import counted
 from prixfixe.runs.folder import SLOTS
+from prixfixe.tasks.scores import KL, WEIGHTED, Score
 
 MIN_PAIRS = 6  # with fewer, a signed-rank test cannot give p < 0.05
 MIN_INTERVAL = 9  # with fewer, no interval of a skewed difference covers what it says
@@ -53,8 +54,8 @@ ABOUT_KL = (
 PLURALS = {"recipe": "recipes", "first": "first layers", "core": "cores", "final": "final layers"}
 
 Parts = tuple[str, ...]
-Setting = tuple[Any, ...]  # variant and sweep
-Scores = dict[Setting, dict[Any, float]]  # of one combination: setting -> seed -> score
+Setting = tuple[Any, ...]  # variant, test fold and sweep
+Scores = dict[Setting, dict[Any, float]]  # of one combination: setting -> seed and fold -> score
 Units = dict[str, dict[Parts, Scores]]  # part -> context -> scores
 
 
@@ -71,7 +72,7 @@ class PartEffect:
     slot: str
     part: str
     other: str
-    score: str
+    score: Score
     mean: float
     low: float | None
     high: float | None
@@ -120,19 +121,19 @@ class Analysis:
     findings: list[str]
 
 
-def analyse(rows: Sequence[Row], score: str) -> Analysis:
+def analyse(rows: Sequence[Row], score: Score) -> Analysis:
     """The whole analysis of the rows that are done; what they cannot say is said in the findings, too."""
     effects, shares = _corrected(_effects(rows, score), _shares(rows, score))
     cells = interactions(rows, score)
     return Analysis(effects, shares, cells, _findings(rows, score, effects, shares, cells))
 
 
-def part_effects(rows: Sequence[Row], score: str) -> list[PartEffect]:
+def part_effects(rows: Sequence[Row], score: Score) -> list[PartEffect]:
     """Every pair of parts of every slot, and every part against the others of its slot, over the rows that are done."""
     return _corrected(_effects(rows, score), [])[0]
 
 
-def variance_shares(rows: Sequence[Row], score: str) -> list[VarianceShare]:
+def variance_shares(rows: Sequence[Row], score: Score) -> list[VarianceShare]:
     """Terms such as `recipe`, `recipe x core`, and last `residual`, by an analysis of variance over finished
     combinations.
 
@@ -144,7 +145,7 @@ def variance_shares(rows: Sequence[Row], score: str) -> list[VarianceShare]:
     return _corrected([], _shares(rows, score))[1]
 
 
-def paired_differences(rows: Sequence[Row], slot: str, score: str, part: str, others: Sequence[str]) -> np.ndarray:
+def paired_differences(rows: Sequence[Row], slot: str, score: Score, part: str, others: Sequence[str]) -> np.ndarray:
     """Score of `part` minus the mean score of `others` in every context where all of them are done: (contexts,).
 
     Within a context, each variant and sweep that all of them have gives one difference, and these are averaged. Seeds
@@ -162,7 +163,7 @@ def _differences(units: Units, part: str, others: Sequence[str]) -> np.ndarray:
     return np.array(differences)
 
 
-def contexts(rows: Sequence[Row], slot: str, score: str) -> tuple[list[str], np.ndarray]:
+def contexts(rows: Sequence[Row], slot: str, score: Score) -> tuple[list[str], np.ndarray]:
     """The parts of a slot, and their scores, averaged as in `paired_differences`, in every context that all of them
     share: (contexts, parts)."""
     units = _units(rows, slot, score)
@@ -202,7 +203,7 @@ def interval(differences: np.ndarray) -> tuple[float, float] | None:
     return mean - below, mean + above
 
 
-def interactions(rows: Sequence[Row], score: str) -> list[InteractionCell]:
+def interactions(rows: Sequence[Row], score: Score) -> list[InteractionCell]:
     """Every pair of parts of two slots, the largest deviation from additivity first; a pair of parts of which no
     combination is done is left out.
 
@@ -228,27 +229,27 @@ def interactions(rows: Sequence[Row], score: str) -> list[InteractionCell]:
     return sorted(cells, key=lambda cell: -abs(cell.excess))
 
 
-def no_score(score: str) -> str:
+def no_score(score: Score) -> str:
     """What is said where no finished run has a score, and what gives it."""
-    gives = ": prixfixe evaluate RUNS TESTSET gives it" if score in EVALUATION_COLUMNS or is_of_a_part(score) else ""
-    return f"No finished run has a {SCORES.get(score, score)} yet{gives}."
+    gives = ": prixfixe evaluate RUNS TESTSET gives it" if score in WEIGHTED else ""
+    return f"No finished run has a {score.label} yet{gives}."
 
 
 def _findings(
     rows: Sequence[Row],
-    score: str,
+    score: Score,
     effects: Sequence[PartEffect],
     shares: Sequence[VarianceShare],
     cells: Sequence[InteractionCell],
 ) -> list[str]:
-    label = SCORES.get(score, score)
+    label = score.label
     planned, scored = labels(rows), defaultdict(list)
     for name, row in zip(planned, rows, strict=True):
         if _scored([row], score):
-            scored[name].append(row[score])
+            scored[name].append(row[score.name])
     if not scored:
         return [no_score(score)]
-    best = (min if score in LOWER_IS_BETTER else max)(scored, key=lambda name: statistics.fmean(scored[name]))
+    best = min(scored, key=lambda name: score.loss(statistics.fmean(scored[name])))
     done = _scored(rows, score)
     combinations = len(_by_combination(rows, score))
     apart = f" ({len(scored)} with variants and sweeps apart)" if len(scored) > combinations else ""
@@ -271,7 +272,7 @@ def _findings(
     of_slots = {slot: [effect for effect in effects if effect.slot == slot] for slot in SLOTS}
     if any(of_slots.values()):
         sentences.append(_about_evidence(done))
-    if score == "kl" and of_slots["final"]:
+    if score.name == KL.name and of_slots["final"]:
         sentences.append(ABOUT_KL)
     for slot, some in of_slots.items():
         sentences += _about_slot(slot, some, label) if some else []
@@ -367,18 +368,17 @@ def shares_add_up(shares: Sequence[VarianceShare]) -> bool:
 
 
 def _about_interactions(
-    rows: Sequence[Row], score: str, shares: Sequence[VarianceShare], cells: Sequence[InteractionCell]
+    rows: Sequence[Row], score: Score, shares: Sequence[VarianceShare], cells: Sequence[InteractionCell]
 ) -> list[str]:
     """The pairs of slots that are shown to depend on each other; what was tested and found nothing; what was not
     tested, and why."""
-    label = SCORES.get(score, score)
+    label = score.label
     tested = [share for share in shares if share.p_adjusted is not None]
     shown = [share for share in tested if share.p_adjusted is not None and share.p_adjusted < SIGNIFICANT]
     sentences = []
     for share in shown:
-        best = (min if score in LOWER_IS_BETTER else max)(
-            (cell for cell in cells if " x ".join(cell.slots) == share.term), key=lambda cell: cell.excess
-        )
+        of_slots = [cell for cell in cells if " x ".join(cell.slots) == share.term]
+        best = min(of_slots, key=lambda cell: score.loss(cell.excess))
         sentences.append(
             f"{best.slots[0].capitalize()} and {best.slots[1]} depend on each other ({_percent(share.share)} "
             f"of the variance, {p_text(share.p_adjusted)} after correction): {best.parts[0]} with {best.parts[1]} "
@@ -422,11 +422,11 @@ def p_text(p: float | None) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
 
 
-def _effects(rows: Sequence[Row], score: str) -> list[PartEffect]:
+def _effects(rows: Sequence[Row], score: Score) -> list[PartEffect]:
     return [effect for slot in SLOTS for effect in _slot_effects(rows, slot, score)]
 
 
-def _shares(rows: Sequence[Row], score: str) -> list[VarianceShare]:
+def _shares(rows: Sequence[Row], score: Score) -> list[VarianceShare]:
     table = _table(rows, score)
     factors = _factors(table)
     interactions = [pair for pair in itertools.combinations(factors, 2) if not _empty_cells(table, pair)]
@@ -462,7 +462,7 @@ def holm(ps: Sequence[float | None]) -> list[float | None]:
     return adjusted
 
 
-def _slot_effects(rows: Sequence[Row], slot: str, score: str) -> list[PartEffect]:
+def _slot_effects(rows: Sequence[Row], slot: str, score: Score) -> list[PartEffect]:
     units = _units(rows, slot, score)
     parts = sorted(units)
     comparisons: list[tuple[str, str, list[str]]] = [(a, b, [b]) for a, b in itertools.combinations(parts, 2)]
@@ -474,7 +474,7 @@ def _slot_effects(rows: Sequence[Row], slot: str, score: str) -> list[PartEffect
         if not len(differences):
             continue
         low, high = interval(differences) or (None, None)
-        better = int((differences < 0).sum() if score in LOWER_IS_BETTER else (differences > 0).sum())
+        better = count_better(differences, score)
         p = signed_rank(differences) if len(differences) >= MIN_PAIRS else None
         effects.append(
             PartEffect(
@@ -484,13 +484,18 @@ def _slot_effects(rows: Sequence[Row], slot: str, score: str) -> list[PartEffect
     return effects
 
 
+def count_better(differences: np.ndarray, score: Score) -> int:
+    """In how many differences of a score the first of the two is better."""
+    return int((differences > 0).sum() if score.higher_is_better else (differences < 0).sum())
+
+
 def signed_rank(differences: np.ndarray) -> float:
     from scipy.stats import wilcoxon
 
     return float(wilcoxon(differences).pvalue) if differences.any() else 1.0
 
 
-def _units(rows: Sequence[Row], slot: str, score: str) -> Units:
+def _units(rows: Sequence[Row], slot: str, score: Score) -> Units:
     units: Units = defaultdict(dict)
     for parts, scores in _by_combination(rows, score).items():
         place = SLOTS.index(slot)
@@ -498,14 +503,16 @@ def _units(rows: Sequence[Row], slot: str, score: str) -> Units:
     return units
 
 
-def _by_combination(rows: Sequence[Row], score: str) -> dict[Parts, Scores]:
-    """The scores of every combination of parts; what has the same variant, sweep and seed (its folds) is averaged."""
+def _by_combination(rows: Sequence[Row], score: Score) -> dict[Parts, Scores]:
+    """The scores of every combination of parts; by variant, test fold and sweep, and by seed and fold."""
     groups: dict[Parts, dict[Setting, dict[Any, list[float]]]] = defaultdict(
         lambda: defaultdict(lambda: defaultdict(list))
     )
     done = _scored(rows, score)
     for row, origin in zip(done, origins(done), strict=True):
-        groups[tuple(row[slot] for slot in SLOTS)][row["variant"], origin][row["seed"]].append(row[score])
+        groups[tuple(row[slot] for slot in SLOTS)][row["variant"], row.get("test_fold"), origin][
+            row["seed"], row.get("fold")
+        ].append(row[score.name])
     return {
         parts: {
             setting: {seed: statistics.fmean(values) for seed, values in seeds.items()}
@@ -527,11 +534,11 @@ def _paired(combinations: Sequence[Scores]) -> list[list[float]]:
     return lines
 
 
-def _scored(rows: Iterable[Row], score: str) -> list[Row]:
-    return [row for row in rows if row["state"] == "done" and row.get(score) is not None]
+def _scored(rows: Iterable[Row], score: Score) -> list[Row]:
+    return [row for row in rows if row["state"] == "done" and row.get(score.name) is not None]
 
 
-def _table(rows: Sequence[Row], score: str) -> list[dict[str, Any]]:
+def _table(rows: Sequence[Row], score: Score) -> list[dict[str, Any]]:
     """One entry a combination: its parts, and its score averaged over seeds, and then over variants and sweeps.
 
     What a variant or sweep adds to all that it holds is taken off first (least squares on combinations and settings),
@@ -615,7 +622,7 @@ def _anova(
 
 
 def _merit(effect: PartEffect) -> float:
-    return -effect.mean if effect.score in LOWER_IS_BETTER else effect.mean
+    return -effect.score.loss(effect.mean)
 
 
 def _digits(effect: PartEffect) -> int:

@@ -4,35 +4,17 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from prixfixe.analysis.results import (
-    COLUMNS,
-    EVALUATION_COLUMNS,
-    SCORES,
-    SO_FAR_COLUMNS,
-    Results,
-    Row,
-    by_seeds,
-    is_number,
-    is_of_a_part,
-    mean_row,
-)
+from prixfixe.analysis.results import COSTS, SO_FAR, Results, Row, by_seeds, is_number, mean_row
 from prixfixe.common.errors import InputError
 from prixfixe.runs.folder import SLOTS
 
-HIGHER_FIRST = {score for score in SCORES if score not in ("kl", "mse")} | {
-    *("samples_per_second", "inference_per_second", "epoch", "n", "seeds", "pearson_r_so_far", "spearman_rho_so_far"),
-}
-GROUPS = {
-    "slots": SLOTS,
-    "scores": ("kl", "pearson_r", "spearman_rho", "mse"),
-    "weighted": ("pearson_score", "spearman_score"),
-    "costs": ("parameters", "samples_per_second", "training_seconds", "inference_per_second", "gpu_memory_bytes"),
-}
-SUBSETS = "subsets"  # the group of the columns that only evaluated runs have
+MORE_IS_BETTER = {"samples_per_second", "inference_per_second", "epoch", "n", "seeds", "folds"}  # beside the scores
+KINDS = ("scores", "tasks", "tests", "weighted", "subsets")  # of scores, as `Results.of_kind` knows them
+GROUPS = {"slots": SLOTS, "costs": COSTS}
 OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     ">=": operator.ge,
     "<=": operator.le,
@@ -58,29 +40,27 @@ class Condition:
             value = str(value).lower()
         if value is None:
             return self.compare == "!=" or (self.compare in ("=", "==") and "none" in self.values)
-        compare = OPERATORS[self.compare]
-        if self.compare == "!=":
-            return all(compare(value, wanted) for wanted in self.values)
-        return any(compare(value, wanted) for wanted in self.values)
+        compare, every = OPERATORS[self.compare], all if self.compare == "!=" else any
+        return every(compare(str(value) if isinstance(wanted, str) else value, wanted) for wanted in self.values)
 
 
-def parse_condition(text: str, present: Collection[str] = ()) -> Condition:
+def parse_condition(text: str, results: Results) -> Condition:
     """Raises InputError for what is no condition, an unknown column, or a number's column compared with a word.
 
-    present: further columns that the rows have, such as those of tasks.
+    results: which columns there are.
     """
-    match = re.fullmatch(r"\s*([A-Za-z_]\w*|(?:r|rho)_.+?)\s*(>=|<=|!=|==|>|<|=)\s*(.+?)\s*", text)
+    match = re.fullmatch(r"\s*([A-Za-z_].*?)\s*(>=|<=|!=|==|>|<|=)\s*(.+?)\s*", text)
     if match is None:
         raise InputError(
             f"--where {text!r} is no condition; write one such as core=bilstm,proformer or 'pearson_r>0.5' (=, "
             "!=, >, <, >=, <=)"
         )
     column, compare, value = match.groups()
-    known_column(column, "--where", present=present)
+    known_column(column, "--where", results)
     values: list[Any] = (
         [part.strip() for part in value.split(",")] if "=" in compare and compare not in (">=", "<=") else [value]
     )
-    if is_number(column) or column in ("seed", "seeds"):
+    if is_number(column, results.scores) or column == "seed":
         try:
             values = [word if word == "none" else float(word) for word in values]
         except ValueError:
@@ -88,14 +68,12 @@ def parse_condition(text: str, present: Collection[str] = ()) -> Condition:
     return Condition(column, compare, tuple(values))
 
 
-def known_column(name: str, option: str, *more: str, present: Collection[str] = ()) -> str:
-    """The name, where a row has such a column; InputError with the choices where not."""
-    known = [*COLUMNS, "seeds", *EVALUATION_COLUMNS, *SO_FAR_COLUMNS, *present]
-    if name not in (*known, *more):
-        choices = ", ".join([*more, *COLUMNS, "seeds", *SO_FAR_COLUMNS, *EVALUATION_COLUMNS])
-        parts = list(dict.fromkeys(part.partition("_")[2] for part in present if is_of_a_part(part)))
-        evaluated = f"r_ and rho_ of {', '.join(parts)}" if parts else "r_ and rho_ once the runs are evaluated"
-        raise InputError(f"{option}: there is no column {name}; choose among {choices} ({evaluated})")
+def known_column(name: str, option: str, results: Results, *more: str) -> str:
+    """The name, where the rows have such a column; InputError with the choices where not."""
+    known = dict.fromkeys((*more, *results.columns, "seeds", "folds"))
+    if name not in known:
+        evaluated = "" if results.of_kind("subsets") else " (r_ and rho_ of subsets once the runs are evaluated)"
+        raise InputError(f"{option}: there is no column {name}; choose among {', '.join(known)}{evaluated}")
     return name
 
 
@@ -104,41 +82,39 @@ def keep(results: Results, conditions: Sequence[Condition]) -> Results:
     no combination is kept for its lucky seed. InputError where none is left."""
     if not conditions:
         return results
-    of_runs = [condition for condition in conditions if not is_number(condition.column) and condition.column != "seeds"]
+    of_runs = [condition for condition in conditions if not is_number(condition.column, results.scores)]
     of_means = [condition for condition in conditions if condition not in of_runs]
-    kept = Results([row for row in results.rows if all(condition.holds(row) for condition in of_runs)], results.damaged)
+    kept = replace(results, rows=[row for row in results.rows if all(one.holds(row) for one in of_runs)])
     if of_means:
-        good = [rows for rows in by_seeds(kept.rows) if all(condition.holds(mean_row(rows)) for condition in of_means)]
+        means = [(rows, mean_row(rows, results.scores)) for rows in by_seeds(kept.rows)]
+        good = [rows for rows, mean in means if all(one.holds(mean) for one in of_means)]
         chosen = {row["run"] for rows in good for row in rows}
-        kept = Results([row for row in kept.rows if row["run"] in chosen], results.damaged)
+        kept = replace(kept, rows=[row for row in kept.rows if row["run"] in chosen])
     if not kept.rows:
         raise InputError(f"none of {len(results.rows)} runs is left by --where")
     return kept
 
 
-def sort_rows(rows: Sequence[Row], column: str) -> list[Row]:
+def sort_rows(results: Results, column: str) -> Results:
     """The best or the least first, texts by the alphabet, what has no value last; otherwise the order stays."""
+    score = results.scores.get(column.removesuffix(SO_FAR))
+    turned = column in MORE_IS_BETTER if score is None else score.higher_is_better
 
     def key(row: Row) -> tuple[Any, ...]:
         value = row.get(column)
         if value is None:
             return (True,)
-        return (False, -value if column in HIGHER_FIRST or is_of_a_part(column) else value)
+        return (False, -value if turned else value)
 
-    return sorted(rows, key=key)
+    return replace(results, rows=sorted(results.rows, key=key))
 
 
-def chosen_columns(text: str, present: Collection[str] = ()) -> list[str]:
-    """`core,pearson_r,costs` as column names; the groups are slots, scores, weighted, subsets (the r and rho of
-    each), costs.
-
-    present: further columns that the rows have, such as those of tasks.
-    """
+def chosen_columns(text: str, results: Results) -> list[str]:
+    """`core,pearson_r,costs` as column names; the groups are slots, costs and KINDS."""
     columns: list[str] = []
     for name in (part.strip() for part in text.split(",")):
-        if name:
-            if name == SUBSETS:
-                columns += filter(is_of_a_part, present)
-            else:
-                columns += GROUPS.get(name) or (known_column(name, "--columns", *GROUPS, SUBSETS, present=present),)
+        if name in KINDS:
+            columns += results.of_kind(name)
+        elif name:
+            columns += GROUPS.get(name) or (known_column(name, "--columns", results, *GROUPS, *KINDS),)
     return list(dict.fromkeys(columns))

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from prixfixe.analysis.results import LOWER_IS_BETTER, Row
+from prixfixe.analysis.results import Row
 from prixfixe.runs.folder import SLOTS
+from prixfixe.tasks.scores import Score
 
 SYMBOLS = {"failed": "×", "missing": "–", "running": "…", "stopped": "‖", "no score": "?"}  # noqa: RUF001
 
@@ -22,12 +23,13 @@ class Cell:
     value: float | None
     state: str
     count: int
+    digits: int = 3
 
     @property
     def text(self) -> str:
         if self.value is None:
             return SYMBOLS[self.state]
-        return f"{self.value:.3f}" if abs(self.value) < 10 else f"{self.value:.3g}"
+        return f"{self.value:.{self.digits}f}" if abs(self.value) < 10 else f"{self.value:.3g}"
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Grid:
         return {cell.state for cell in self.cells.values() if cell.value is None}
 
 
-def lay_out(rows: Sequence[Row], score: str) -> Grid:
+def lay_out(rows: Sequence[Row], score: Score) -> Grid:
     """The grid of all cores, firsts, recipes and finals that occur, each in alphabetical order, with one score.
 
     Rows whose choices are not known (a damaged folder's) have no place in it.
@@ -70,14 +72,14 @@ def lay_out(rows: Sequence[Row], score: str) -> Grid:
     return Grid(downs, acrosses, {place: _cell(group, score) for place, group in groups.items()})
 
 
-def _cell(group: Sequence[Row], score: str) -> Cell:
-    scored = [row for row in group if row["state"] == "done" and _finite(row.get(score))]
+def _cell(group: Sequence[Row], score: Score) -> Cell:
+    scored = [row for row in group if row["state"] == "done" and _finite(row.get(score.name))]
     if scored:
-        best = (min if score in LOWER_IS_BETTER else max)(scored, key=lambda row: row[score])
-        return Cell(best, float(best[score]), "done", len(group))
+        best = min(scored, key=lambda row: score.loss(row[score.name]))
+        return Cell(best, float(best[score.name]), "done", len(group), score.digits)
     row = group[0]
     state = row["state"] if row["state"] in SYMBOLS else "no score"
-    return Cell(row, None, state, len(group))
+    return Cell(row, None, state, len(group), score.digits)
 
 
 def _finite(value: Any) -> bool:

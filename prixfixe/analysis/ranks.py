@@ -23,8 +23,9 @@ places, 0.08 in the mean (over 40 samples; benchmarks/results.py measures it).
 
 from __future__ import annotations
 
+import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -32,7 +33,7 @@ from scipy.sparse import csr_matrix
 from scipy.stats import friedmanchisquare, rankdata, studentized_range
 
 from prixfixe.analysis.evaluation import BOOTSTRAP_FRACTION, BOOTSTRAP_SAMPLES, subset_values
-from prixfixe.analysis.results import LOWER_IS_BETTER, Row
+from prixfixe.analysis.results import Row
 from prixfixe.common.errors import InputError
 from prixfixe.common.progress import slow_work
 from prixfixe.common.text import printable
@@ -40,8 +41,11 @@ from prixfixe.runs.folder import RunFolder
 from prixfixe.runs.reader import SUBSET, read_evaluation
 from prixfixe.runs.reader import read_predictions as read_predictions_file
 from prixfixe.tasks.metrics import correlate
+from prixfixe.tasks.scores import Score
 
 TEST, VALIDATION = "test set", "validation"
+CORRELATIONS, AUROC = ("pearson_r", "spearman_rho"), ("auroc",)
+RANKED = (CORRELATIONS, AUROC)  # scores that can be computed again from kept predictions, and are ranked together
 CONFIDENCE = 0.95
 BLOCKS, LEAST_BLOCK = 100, 20  # of a critical difference: how many disjoint parts, of at least how many sequences
 RANKED_UP_TO, RANKED_AT_MOST = (
@@ -55,7 +59,7 @@ MODELS_AT_ONCE, COUNTS_AT_ONCE = 96, 2**24  # bound the memory: 6 float32 a mode
 class Ranks:
     """Average ranks of M models over bootstrap samples, 1 the best; in the order of `names`, best first.
 
-    pearson_rank, spearman_rank, average_rank: means over the samples, (M,). low, high: where the average of both ranks
+    by_score: the mean rank by each score; average_rank: their average; (M,). low, high: where the average of the ranks
     lies in 95 % of the samples, (M,). indistinguishable: pairs i < j of which neither is ahead in 97.5 % of the
     samples. share: the size of a sample as a share of n sequences. source: "test set" or "validation". subsets: those
     whose weighted scores are ranked, or just `all`.
@@ -64,8 +68,7 @@ class Ranks:
     """
 
     names: list[str]
-    pearson_rank: np.ndarray
-    spearman_rank: np.ndarray
+    by_score: dict[str, np.ndarray]
     average_rank: np.ndarray
     low: np.ndarray
     high: np.ndarray
@@ -105,7 +108,7 @@ class Predictions:
     measured: (n,) or (n, tasks); predicted: the runs', each of that shape; names: the runs', where those of one name
     are averaged.
     subsets: name -> rows (m,) or pairs (m, 2), `all` first. weights: of the subsets in the scores; 1 where
-    none is given.
+    none is given. scores: of RANKED, what the runs are ranked by.
     """
 
     names: list[str]
@@ -115,6 +118,15 @@ class Predictions:
     source: str
     left_out: list[str]
     weights: Mapping[str, float] = field(default_factory=dict)
+    scores: tuple[str, ...] = CORRELATIONS
+
+
+def ranked_scores(own: Collection[str]) -> tuple[str, ...]:
+    """The scores of RANKED that runs with these scores are ranked by; InputError where there are none."""
+    found = next((names for names in RANKED if set(names) <= set(own)), None)
+    if found is None:
+        raise InputError(f"ranks are by {' or '.join(map(' and '.join, RANKED))}; these runs have {', '.join(own)}")
+    return found
 
 
 def bootstrap_ranks(
@@ -123,22 +135,24 @@ def bootstrap_ranks(
     share: float = BOOTSTRAP_FRACTION,
     seed: int = 0,
     names: Sequence[str] | None = None,
+    scores: tuple[str, ...] = CORRELATIONS,
 ) -> Ranks:
     """Ranks of runs by their kept predictions: of the test set where all have been evaluated on one, else of the
     validation set.
 
     names: of the runs; those of one name are seeds, whose scores are averaged in every sample before they are ranked.
-    Without them, the folders' names. On a test set with subsets the weighted scores are ranked, else Pearson r and
-    Spearman rho.
+    Without them, the folders' names. scores: of RANKED; on a test set with subsets the weighted scores are ranked.
     Raises InputError where fewer than two models have predictions of the same sequences.
     """
-    return rank_models(read_predictions(runs, names), samples, share, seed)
+    return rank_models(read_predictions(runs, names, scores), samples, share, seed)
 
 
 def rank_models(kept: Predictions, samples: int, share: float, seed: int = 0) -> Ranks:
     """As `bootstrap_ranks`, of predictions that have been read."""
     models, members = _models(kept)
-    scores = np.einsum("mr,src->smc", members, bootstrap_scores(kept, samples, share, seed))  # (samples, models, 2)
+    scores = np.einsum(
+        "mr,src->smc", members, bootstrap_scores(kept, samples, share, seed)
+    )  # (samples, models, scores)
     ranks = rankdata(-scores, axis=1)
     both = ranks.mean(axis=2)
     order = np.argsort(both.mean(axis=0), kind="stable")
@@ -146,8 +160,7 @@ def rank_models(kept: Predictions, samples: int, share: float, seed: int = 0) ->
     low, high = np.percentile(both, [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)], axis=0)
     return Ranks(
         [models[i] for i in order],
-        ranks[..., 0].mean(axis=0),
-        ranks[..., 1].mean(axis=0),
+        dict(zip(kept.scores, ranks.mean(axis=0).T, strict=True)),
         both.mean(axis=0),
         low,
         high,
@@ -158,20 +171,23 @@ def rank_models(kept: Predictions, samples: int, share: float, seed: int = 0) ->
         len(kept.measured),
         list(kept.subsets),
         kept.left_out,
-        all(
+        kept.scores == AUROC
+        or all(
             _is_exact(samples, share, len(rows), kept.measured[0].size * len(kept.predicted))
             for rows in kept.subsets.values()
         ),
     )
 
 
-def read_predictions(runs: Sequence[RunFolder], names: Sequence[str] | None = None) -> Predictions:
+def read_predictions(
+    runs: Sequence[RunFolder], names: Sequence[str] | None = None, scores: tuple[str, ...] = CORRELATIONS
+) -> Predictions:
     """The predictions that can be compared: those of the test set, or else of the validation set, that most runs
     share."""
     names = [run.name for run in runs] if names is None else names
     best: Predictions | None = None
     for source in (TEST, VALIDATION):
-        found = read_source(runs, names, source)
+        found = read_source(runs, names, source, scores)
         if found is not None and (best is None or len(found.names) > len(best.names)):
             best = found
     if best is None or len(set(best.names)) < 2:
@@ -183,9 +199,9 @@ def read_predictions(runs: Sequence[RunFolder], names: Sequence[str] | None = No
 
 
 def bootstrap_scores(kept: Predictions, samples: int, share: float, seed: int) -> np.ndarray:
-    """Pearson and Spearman score of every run on the same bootstrap samples: (samples, runs, 2)."""
+    """The scores of every run on the same bootstrap samples: (samples, runs, scores)."""
     runs = len(kept.predicted)
-    scores = np.zeros((samples, runs, 2))
+    scores = np.zeros((samples, runs, len(kept.scores)))
     weights = np.array([kept.weights.get(name, 1.0) for name in kept.subsets])
     generators = np.random.default_rng(seed).spawn(len(kept.subsets))
     work = samples * runs * sum(map(len, kept.subsets.values()))
@@ -195,6 +211,9 @@ def bootstrap_scores(kept: Predictions, samples: int, share: float, seed: int) -
             for start in range(0, runs, MODELS_AT_ONCE):
                 generator.bit_generator.state = state  # the same samples for all runs
                 some = slice(start, start + MODELS_AT_ONCE)
+                if kept.scores == AUROC:
+                    scores[:, some, 0] += weight * _aurocs(kept, some, rows, generator, samples, share, advance)
+                    continue
                 r, rho = _subset_correlations(kept, some, rows, generator, samples, share, advance)
                 # r^2 is what the challenge weighs; a single r is ranked as it is, so that a negative one is not
                 # rewarded
@@ -239,6 +258,44 @@ def _subset_correlations(
                 result[len(truths) + task, part, run] = correlate(ranks, rankdata(guess[drawn], axis=-1))
         advance(len(drawn) * guesses.shape[1] * len(rows))
     return result[: len(truths)].mean(axis=0), result[len(truths) :].mean(axis=0)
+
+
+def _aurocs(
+    kept: Predictions,
+    runs: slice,
+    rows: np.ndarray,
+    generator: np.random.Generator,
+    samples: int,
+    share: float,
+    advance: Callable[[int], None],
+) -> np.ndarray:
+    """The AUROC of some runs in every sample: (samples, runs), means over the tasks of a sample in which both labels
+    were drawn. A label that was not measured, NaN, counts for neither."""
+    labels = kept.measured[rows].reshape(len(rows), -1).T  # (tasks, m)
+    guesses = [predicted[rows].reshape(len(rows), -1).T for predicted in kept.predicted[runs]]
+    found = np.full((samples, len(guesses), len(labels)), np.nan)
+    for part, drawn in draws(generator, samples, len(rows), _sample_size(share, len(rows))):
+        weights = counts(drawn, len(rows))
+        for run, guess in enumerate(guesses):
+            for task, label in enumerate(labels):
+                found[part, run, task] = _weighted_auroc(weights, label, guess[task])
+        advance(len(drawn) * len(guesses) * len(rows))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a sample of one label alone: NaN
+        return np.asarray(np.nanmean(found, axis=-1))
+
+
+def _weighted_auroc(weights: np.ndarray, label: np.ndarray, guess: np.ndarray) -> np.ndarray:
+    """The area under the ROC curve, (samples,), where a row counts as often as it was drawn: weights, (samples, m)."""
+    order = np.argsort(guess, kind="stable")
+    first_of_value = np.flatnonzero(np.diff(guess[order], prepend=-np.inf))
+    positive, negative = (
+        np.add.reduceat(weights[:, order] * (label[order] == one), first_of_value, axis=1, dtype=np.float64)
+        for one in (1, 0)
+    )
+    below = np.cumsum(negative, axis=1) - negative / 2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray((positive * below).sum(axis=1) / (positive.sum(axis=1) * negative.sum(axis=1)))
 
 
 def _columns(truth: np.ndarray, guesses: np.ndarray) -> np.ndarray:
@@ -315,8 +372,11 @@ def _models(kept: Predictions) -> tuple[list[str], np.ndarray]:
     return models, members / members.sum(axis=1, keepdims=True)
 
 
-def read_source(runs: Sequence[RunFolder], names: Sequence[str], source: str) -> Predictions | None:
-    """The largest group of runs that predict the same sequences; None where none does."""
+def read_source(
+    runs: Sequence[RunFolder], names: Sequence[str], source: str, scores: tuple[str, ...] = CORRELATIONS
+) -> Predictions | None:
+    """The largest group of runs that predict the same sequences; None where none does. Of several tasks, correlations
+    are over the rows in which all were measured."""
     groups: dict[bytes, list[tuple[str, np.ndarray, np.ndarray]]] = defaultdict(list)
     subsets: dict[bytes, dict[str, np.ndarray]] = {}
     weights: dict[bytes, dict[str, float]] = {}
@@ -331,6 +391,13 @@ def read_source(runs: Sequence[RunFolder], names: Sequence[str], source: str) ->
             left_out.append(str(error))
             continue
         measured, predicted = arrays["measured"], arrays["predicted"]
+        if scores == CORRELATIONS and np.isnan(measured).any():
+            whole = ~np.isnan(measured).reshape(len(measured), -1).any(axis=1)
+            measured, predicted = measured[whole], predicted[whole]
+            arrays, given = {"measured": measured, "test_set": arrays.get("test_set", "")}, {}
+            if len(measured) < 2:
+                left_out.append(f"{printable(run.name)}: in no two rows were all of its tasks measured")
+                continue
         if not np.isfinite(predicted).all():
             left_out.append(f"{printable(run.name)}: predicts values that are not finite")
             continue
@@ -356,6 +423,7 @@ def read_source(runs: Sequence[RunFolder], names: Sequence[str], source: str) ->
         source,
         left_out,
         weights[key],
+        scores,
     )
 
 
@@ -394,8 +462,8 @@ def cd_groups(scores: np.ndarray, names: Sequence[str], over: str) -> CriticalDi
 
 
 def model_cd(kept: Predictions) -> CriticalDifference:
-    """Models over disjoint parts of the sequences, as many as hold 20 of them each and at most 100, ranked by r and rho
-    in each."""
+    """Models over disjoint parts of the sequences, as many as hold 20 of them each and at most 100, ranked by their
+    scores in each."""
     n = len(kept.measured)
     if n < 2 * LEAST_BLOCK:
         raise InputError(f"a critical difference needs {2 * LEAST_BLOCK} sequences, and the {kept.source} has {n}")
@@ -407,13 +475,20 @@ def model_cd(kept: Predictions) -> CriticalDifference:
     truths = np.array_split(kept.measured[order].reshape(n, -1).T, blocks, axis=-1)
     ranks = np.zeros((blocks, len(models)))
     for block, (guesses, truth) in enumerate(zip(parts, truths, strict=True)):
-        for pair in ((guesses, truth), (rankdata(guesses, axis=-1), rankdata(truth, axis=-1))):
-            score = np.nan_to_num(correlate(*pair).mean(axis=-1), nan=-2.0)
-            ranks[block] += rankdata(-(members @ score)) / 2
+        if kept.scores == AUROC:
+            once = np.ones((1, truth.shape[-1]))
+            values = [
+                [[_weighted_auroc(once, *pair)[0] for pair in zip(truth, guess, strict=True)] for guess in guesses]
+            ]
+        else:
+            values = [correlate(guesses, truth), correlate(rankdata(guesses, axis=-1), rankdata(truth, axis=-1))]
+        for value in values:
+            score = np.nan_to_num(np.mean(value, axis=-1), nan=-2.0)
+            ranks[block] += rankdata(-(members @ score)) / len(values)
     return cd_groups(-ranks, models, f"disjoint parts of the {kept.source}")
 
 
-def part_cd(rows: Sequence[Row], slot: str, score: str) -> CriticalDifference | None:
+def part_cd(rows: Sequence[Row], slot: str, score: Score) -> CriticalDifference | None:
     """The parts of a slot over the contexts (the other slots' parts) in which all of them are done; None with fewer
     than two of either."""
     from prixfixe.analysis.effects import contexts
@@ -421,4 +496,4 @@ def part_cd(rows: Sequence[Row], slot: str, score: str) -> CriticalDifference | 
     parts, table = contexts(rows, slot, score)
     if len(parts) < 2 or len(table) < 2:
         return None
-    return cd_groups(-table if score in LOWER_IS_BETTER else table, parts, "combinations of the other slots")
+    return cd_groups(-score.loss(table), parts, "combinations of the other slots")

@@ -14,21 +14,23 @@ import itertools
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import yaml
 
-from prixfixe.analysis.comparable import differing, settings_of, unlike_data, where_data_lie
-from prixfixe.analysis.effects import MIN_PAIRS, interval, no_score, signed_rank
+from prixfixe.analysis.comparable import settings_of, unlike_data, where_data_lie
+from prixfixe.analysis.effects import MIN_PAIRS, count_better, interval, no_score, signed_rank
 from prixfixe.analysis.grid import SYMBOLS
-from prixfixe.analysis.results import LOWER_IS_BETTER, SCORES, Results, Row, collect
+from prixfixe.analysis.results import Results, Row, collect
+from prixfixe.analysis.same_data import differing
 from prixfixe.analysis.tables import Table
 from prixfixe.analysis.views import any_simulated, commands, labelled, title
 from prixfixe.common.errors import InputError
 from prixfixe.common.text import counted
+from prixfixe.tasks.scores import Score
 
 TESTS = {"wilcoxon": "signed-rank", "mann_whitney": "rank-sum"}  # how the tests are called in the table
 MIN_GROUP = 4  # with fewer on either side, a rank-sum test cannot give p < 0.05
@@ -166,14 +168,14 @@ def read_study(study: Study, folders: Sequence[Path]) -> StudyRuns:
     )
     remarks += _beware(study, [(row, config) for row, _, config in kept if row["state"] == "done"])
     return StudyRuns(
-        Results([row for row, _, _ in kept], damaged),
+        replace(found, rows=[row for row, _, _ in kept], damaged=damaged),
         [levels for _, levels, _ in kept],
         [config.get("dataset.fold") for _, _, config in kept],
         remarks,
     )
 
 
-def score_table(study: Study, runs: StudyRuns, score: str) -> Table:
+def score_table(study: Study, runs: StudyRuns, score: Score) -> Table:
     """One row a panel and row of the layout, one column a column of it, and their mean where none is missing. Values
     are means over seeds (`<column>_sd`: their standard deviation), or, where no run is done, None; `<column>_state`
     says why."""
@@ -191,7 +193,7 @@ def score_table(study: Study, runs: StudyRuns, score: str) -> Table:
         shown: Row = {label: study.factors[label].name(level) for label, level in zip(labels, levels, strict=True)}
         for column, name in names.items():
             group = cells.get((levels, column), [])
-            values = [row[score] for row in group if row["state"] == "done" and row.get(score) is not None]
+            values = [row[score.name] for row in group if row["state"] == "done" and row.get(score.name) is not None]
             shown[name] = statistics.fmean(values) if values else None
             shown[f"{name}_sd"] = statistics.stdev(values) if len(values) > 1 else None
             shown[f"{name}_state"] = next(
@@ -206,7 +208,7 @@ def score_table(study: Study, runs: StudyRuns, score: str) -> Table:
         for levels, name in names.items()
     }
     return Table(
-        f"{study.about}: {SCORES[score]}. {title(runs.results)}",
+        f"{study.about}: {score.label}. {title(runs.results)}",
         [*labels, *names.values(), "mean over columns"],
         rows,
         [*runs.remarks, *_not_done(runs)],
@@ -234,7 +236,7 @@ def panels(study: Study, table: Table) -> list[Table]:
     ]
 
 
-def answer_table(study: Study, runs: StudyRuns, score: str) -> Table:
+def answer_table(study: Study, runs: StudyRuns, score: Score) -> Table:
     """One row a test: what is compared, with what, where; the mean difference; how many; p, before and after
     correction.
 
@@ -249,7 +251,7 @@ def answer_table(study: Study, runs: StudyRuns, score: str) -> Table:
     if not rows:
         return Table(no_score(score), columns, [], labels=labels, simulated=any_simulated(runs.results))
     return Table(
-        labelled(runs.results, f"{SCORES[score]} of this minus that of the other, and whether it is chance"),
+        labelled(runs.results, f"{score.label} of this minus that of the other, and whether it is chance"),
         columns,
         rows,
         [
@@ -309,22 +311,22 @@ def _not_done(runs: StudyRuns) -> list[str]:
     return [*lines, *(["To run just these:"] if again else []), *(f"  {line}" for line in again)]
 
 
-def _units(study: Study, runs: StudyRuns, score: str) -> Units:
+def _units(study: Study, runs: StudyRuns, score: Score) -> Units:
     """Levels of all factors -> sweep (where several have the same runs), fold and seed -> score."""
     labels = tuple(study.factors)
     done: list[tuple[Levels, Repeat, Row]] = []
     for index, row in enumerate(runs.results.rows):
-        if row["state"] == "done" and row.get(score) is not None:
+        if row["state"] == "done" and row.get(score.name) is not None:
             done.append((runs.of(labels, index), (runs.folds[index], row["seed"]), row))
     counts = Counter((levels, repeat) for levels, repeat, _ in done)
     repeated = max(counts.values(), default=0) > 1
     units: dict[Levels, dict[Repeat, float]] = defaultdict(dict)
     for levels, repeat, row in done:
-        units[levels][str(Path(row["run"]).parent) if repeated else "", *repeat] = row[score]
+        units[levels][str(Path(row["run"]).parent) if repeated else "", *repeat] = row[score.name]
     return units
 
 
-def _answers(study: Study, runs: StudyRuns, question: Question, units: Units, score: str) -> Iterator[Row]:
+def _answers(study: Study, runs: StudyRuns, question: Question, units: Units, score: Score) -> Iterator[Row]:
     """The tests of a question, without correction."""
     levels = runs.occurring(study, question.factors)
     if question.against is None:
@@ -359,7 +361,7 @@ def _at(units: Units, places: Sequence[int], chosen: Levels) -> Units:
     }
 
 
-def _paired(here: Units, there: Units, score: str) -> Row:
+def _paired(here: Units, there: Units, score: Score) -> Row:
     means = []
     for key in here:
         other = there.get(key, {})
@@ -369,7 +371,7 @@ def _paired(here: Units, there: Units, score: str) -> Row:
     differences = np.array(means)
     if not len(differences):
         return _nothing("0")
-    better = int((differences < 0).sum() if score in LOWER_IS_BETTER else (differences > 0).sum())
+    better = count_better(differences, score)
     low, high = interval(differences) or (None, None)
     return {
         "difference": float(differences.mean()),

@@ -9,26 +9,38 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from prixfixe.analysis.results import SCORES, Row
+from prixfixe.analysis.results import COSTS, SO_FAR, Results
 from prixfixe.common.progress import duration
 from prixfixe.common.text import csv_cell, printable, printable_lines
 from prixfixe.runs.folder import SLOTS
+from prixfixe.tasks.scores import Score
 
 LABELS = {
     "seed": "seed",
     "seeds": "seeds",
-    **SCORES,
     "parameters": "parameters",
     "samples_per_second": "samples/s",
     "training_seconds": "training",
     "inference_per_second": "predicted/s",
     "gpu_memory_bytes": "GPU memory",
     "best_epoch": "best epoch",
-    "test_pearson_r": "Pearson r (test)",
+    "test_fold": "test fold",
     "p": "p",
     "p_adjusted": "p corrected",
 }
-TEXT_COLUMNS = {*SLOTS, "variant", "state", "sweep", "run", "command", "reason", "device"} | {
+TEXT_COLUMNS = {
+    *SLOTS,
+    "variant",
+    "state",
+    "sweep",
+    "run",
+    "command",
+    "reason",
+    "device",
+    "task",
+    "dataset",
+    "data",
+} | {
     *(
         "slot",
         "part",
@@ -51,6 +63,7 @@ TEXT_COLUMNS = {*SLOTS, "variant", "state", "sweep", "run", "command", "reason",
 class Table:
     """rows: of which `columns` are shown, under their labels; notes: lines below it; numbered: show each row's number.
 
+    labels: what columns are called. scores: the columns that are scores, each with its label and digits.
     simulated: whether numbers of the simulated assay are among them. The title says so to readers, a column to
     programs.
     """
@@ -62,13 +75,15 @@ class Table:
     numbered: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
     simulated: bool = False
+    scores: Mapping[str, Score] = field(default_factory=dict)
 
     def header(self) -> list[str]:
-        names = [self.labels.get(c) or LABELS.get(c) or printable(c.replace("_", " ")) for c in self.columns]
+        known = {**LABELS, **{column: score.label for column, score in self.scores.items()}, **self.labels}
+        names = [printable(known.get(column) or column.replace("_", " ")) for column in self.columns]
         return ["", *names] if self.numbered else names
 
     def body(self) -> list[list[str]]:
-        lines = [[cell(row, column) for column in self.columns] for row in self.rows]
+        lines = [[cell(row, column, self.scores.get(column)) for column in self.columns] for row in self.rows]
         return [[str(number), *line] for number, line in enumerate(lines, 1)] if self.numbered else lines
 
     def left(self) -> list[bool]:
@@ -83,15 +98,19 @@ class Table:
         return [*self.columns, "simulated"], [{"simulated": True, **row} for row in self.rows]
 
 
-def cell(row: Mapping[str, Any], column: str) -> str:
-    """A value as people read it: with its spread over seeds, `~` where it is not final, `-` where there is none."""
-    value = row.get(column)
+def cell(row: Mapping[str, Any], column: str, score: Score | None = None) -> str:
+    """A value as people read it: with its spread over seeds, `~` where it is not final, `-` where there is none.
+
+    score: the one that stands in the column, where it is one.
+    """
+
+    def text(value: Any) -> str:
+        return format_value(value, column) if score is None or isinstance(value, str) else score.text(value)
+
+    value, so_far, spread = (row.get(f"{column}{ending}") for ending in ("", SO_FAR, "_sd"))
     if value is None:
-        so_far = row.get(f"{column}_so_far")
-        return "-" if so_far is None else f"~{format_value(so_far, column)}"
-    text = format_value(value, column)
-    spread = row.get(f"{column}_sd")
-    return text if spread is None else f"{text} ± {format_value(spread, column)}"
+        return "-" if so_far is None else f"~{text(so_far)}"
+    return text(value) if spread is None else f"{text(value)} ± {text(spread)}"
 
 
 def format_value(value: Any, column: str) -> str:
@@ -206,19 +225,16 @@ def write_parquet(table: Table, path: Path) -> None:
         temporary.write_bytes(frame.convert_dtypes().to_parquet(index=False))  # which a pipe takes, too
 
 
-def default_columns(rows: Sequence[Row]) -> list[str]:
-    """What is shown without --columns: the parts, the scores, the costs; of them what at least one row has."""
-    optional = (
-        "test_pearson_r",
-        "pearson_score",
-        "spearman_score",
-        "parameters",
-        "samples_per_second",
-        "training_seconds",
-        "inference_per_second",
-    )
-    present = [column for column in (*optional, "gpu_memory_bytes") if any(row.get(column) is not None for row in rows)]
-    variant = ["variant"] if any(row["variant"] is not None for row in rows) else []
-    sweep = ["sweep"] if len({row["sweep"] for row in rows}) > 1 else []
+def default_columns(results: Results) -> list[str]:
+    """What is shown without --columns: what tells the rows apart, the parts, the scores of their task and that of a
+    test part which chose the epoch, the costs; of all but the parts and scores what at least one row has."""
+    rows, own = results.rows, results.of_kind("scores")
+    tested = [column for column in results.of_kind("tests") if column.endswith(f"_{results.select.name}")]
+    optional = (*tested, *results.of_kind("weighted"), *COSTS)
+    present = [column for column in optional if any(row.get(column) is not None for row in rows)]
+    apart = [column for column in ("sweep", "task", "dataset") if len({row.get(column) for row in rows}) > 1]
+    named = [column for column in ("variant", "test_fold") if any(row.get(column) is not None for row in rows)]
     seeds = ["seeds"] if any(row.get("seeds", 1) > 1 for row in rows) else ["seed"]
-    return [*sweep, *SLOTS, *variant, *seeds, "kl", "pearson_r", "spearman_rho", "mse", *present]
+    folds = ["folds"] if any(row.get("folds", 1) > 1 for row in rows) else []
+    folds += ["fold"] if any(row.get("fold") is not None for row in rows) else []
+    return [*apart, *SLOTS, *named, *folds, *seeds, *own, *present]

@@ -7,58 +7,73 @@ import shlex
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from prixfixe.analysis.comparable import remarks, unlike_data
 from prixfixe.analysis.filter import chosen_columns, known_column, sort_rows
-from prixfixe.analysis.results import (
-    COLUMNS,
-    SCORES,
-    SO_FAR_COLUMNS,
-    Results,
-    Row,
-    averaged,
-    combination,
-    labels,
-    of_evaluations,
-    read_plan,
-)
+from prixfixe.analysis.results import SO_FAR, Results, Row, averaged, combination, labels, read_plan
 from prixfixe.analysis.tables import Table, default_columns, signed
 from prixfixe.common.errors import InputError
 from prixfixe.common.overrides import quoted
 from prixfixe.common.simulated import SIMULATED
-from prixfixe.common.text import counted
+from prixfixe.common.text import counted, printable
 from prixfixe.runs.folder import SLOTS, RunFolder
 from prixfixe.sweeps.plan import Plan
+from prixfixe.tasks.scores import Score
 
-CHOSEN = (
-    "KL, Pearson r, Spearman rho and MSE are of the best epoch, chosen by Pearson r on the rows that it is scored on: "
-    "they are optimistic (Pearson r by about 0.02 with 637 rows and 80 epochs). dataset.test=FILE gives scores of rows "
-    "that chose nothing."
-)
-CHOSEN_BY = {"kl", "pearson_r", "spearman_rho", "mse"}  # columns
+MEASURED_OPTIMISM = {"pearson_r": " (Pearson r by about 0.02 with 637 rows and 80 epochs)"}
 MOST_COMMANDS = 5  # named one by one
+
+
+def comparisons(results: Results, columns: str | None, sort: str | None, *, by_run: bool) -> list[Table]:
+    """A table a task and data, which alone can be compared: see `comparison`."""
+    if sort is not None:
+        known_column(sort, "--sort", results)
+    groups = results.groups()
+    tables = []
+    for group in groups:
+        names = chosen_columns(columns, results) if columns else ()
+        of_others = results.scores.keys() - group.scores.keys()
+        own = ",".join(name for name in names if name not in of_others)
+        table = comparison(group, own or None, sort, by_run=by_run, all_columns=False)
+        tables.append(headed(replace(table, notes=[*remarks(group.rows), *table.notes]), group, len(groups)))
+    return tables
+
+
+def headed(table: Table, group: Results, groups: int) -> Table:
+    """The table under the name of its task and data, where there are several."""
+    return table if groups < 2 else replace(table, title=f"{group_name(group).capitalize()}: {table.title}")
 
 
 def comparison(results: Results, columns: str | None, sort: str | None, *, by_run: bool, all_columns: bool) -> Table:
     """One row a combination, or a run; what is not done, and how to run it, in the notes."""
     shown = results if by_run else averaged(results)
-    present = shown.rows[0].keys() if shown.rows else ()
     if sort is not None:
-        shown = Results(sort_rows(shown.rows, known_column(sort, "--sort", present=present)), shown.damaged)
+        shown = sort_rows(shown, sort)
     if all_columns:
-        names = [*COLUMNS, *of_evaluations(shown.rows), *(c for c in SO_FAR_COLUMNS if c in present)]
-        names = chosen_columns(columns, present) if columns else names
+        names = chosen_columns(columns, shown) if columns else shown.columns
         return Table(title(results), names, shown.rows, notes(results), simulated=any_simulated(results))
-    started = [row for row in shown.rows if row["state"] == "done" or row.get("pearson_r_so_far") is not None]
-    names = chosen_columns(columns, present) if columns else default_columns(started or shown.rows)
+    select = results.select
+    started = [row for row in shown.rows if row["state"] == "done" or row.get(f"{select.name}{SO_FAR}") is not None]
+    names = chosen_columns(columns, shown) if columns else default_columns(replace(shown, rows=started or shown.rows))
     rows = shown.rows if columns and set(names) & {"state", "reason", "command", "run"} else started
-    unfinished = any(row.get(name) is None and row.get(f"{name}_so_far") is not None for row in rows for name in names)
+    unfinished = any(row.get(name) is None and row.get(f"{name}{SO_FAR}") is not None for row in rows for name in names)
     footnote = ["~ not done yet: the scores of the last epoch so far."] if unfinished else []
-    footnote += [CHOSEN] if results.done and CHOSEN_BY & set(names) else []
-    return Table(
-        title(results), names, rows, [*footnote, *notes(results, reasons="reason" not in names)], numbered=True
+    footnote += [chosen_by(results)] if results.done and not results.of_kind("scores").keys().isdisjoint(names) else []
+    footnote += notes(results, reasons="reason" not in names)
+    return Table(title(results), names, rows, footnote, numbered=True, scores=results.scores)
+
+
+def chosen_by(results: Results) -> str:
+    """That scores are optimistic, since one of them chose the epoch that they are of."""
+    own, select = [score.label for score in results.of_kind("scores").values()], results.select
+    named = " and ".join(filter(None, (", ".join(own[:-1]), own[-1])))
+    return (
+        f"{named} {'are' if len(own) > 1 else 'is'} of the best epoch, chosen by {select.label} on the rows that it is "
+        f"scored on: they are optimistic{MEASURED_OPTIMISM.get(select.name, '')}. dataset.test=FILE gives scores of "
+        "rows that chose nothing."
     )
 
 
@@ -67,6 +82,13 @@ def title(results: Results) -> str:
     runs, combinations = len(results.rows), len({combination(row) for row in results.rows})
     what = counted(runs, "run") + " of " if combinations != runs else ""
     return labelled(results, f"{len(results.done)} of {what}{counted(combinations, 'combination')} done")
+
+
+def group_name(results: Results) -> str:
+    """Task and data of rows that may be compared: task binary, dataset table (dataset.path=promoters.tsv)."""
+    row = results.rows[0]
+    data = f" ({row['data']})" if row.get("data") else ""
+    return f"task {row['task']}, dataset {printable(row['dataset'] or 'unknown')}{data}"
 
 
 def labelled(results: Results, text: str) -> str:
@@ -82,14 +104,12 @@ def notes(results: Results, *, reasons: bool = True) -> list[str]:
     """The runs that are not done, by name and with what runs just these, and what could not be read. reasons: why they
     are not done, where the table itself does not say it."""
     lines: list[str] = []
+    select = results.select
     for row in results.others:
         reason = str(row["reason"]).strip().partition("\n")[0] if reasons and row["reason"] else ""
-        r = row.get("pearson_r_so_far")
-        epoch = (
-            f"epoch {row['epoch']}" + (f", Pearson r {r:.3f} so far" if r is not None else "")
-            if row.get("epoch")
-            else ""
-        )
+        value = row.get(f"{select.name}{SO_FAR}")
+        so_far = f", {select.label} {select.text(value)} so far" if value is not None else ""
+        epoch = f"epoch {row['epoch']}{so_far}" if row.get("epoch") else ""
         lines.append(": ".join(part for part in (row["state"], Path(row["run"]).name, epoch, reason) if part))
     lines += [f"damaged: {message}" for message in results.damaged]
     again = commands([row for row in results.others if row["state"] != "running"])
@@ -140,11 +160,47 @@ def narrowed_command(plan: Plan, names: Sequence[str]) -> str | None:
     return f"prixfixe train -m {shlex.join(words)}"
 
 
-def effects(results: Results, score: str) -> list[Table]:
+def analyses(
+    sides: Sequence[Results], score: str | None, *, effects_: bool, ranks_: bool, pareto_: bool, against_: bool
+) -> list[Table]:
+    """What is asked of every task and data by itself. sides: the runs, and with `against_` those that they are compared
+    with. score: its column; None: what chose the epochs."""
+    groups = sides[0].groups()
+    sides[0].score(score)
+    others = {key_of(group): group for group in (sides[1].groups() if against_ else ())}
+    if against_ and not any(key_of(group) in others for group in groups):
+        rows = [*sides[0].rows, *sides[1].rows]
+        names = "; ".join(dict.fromkeys(map(group_name, (*groups, *others.values()))))
+        raise InputError(unlike_data(rows) or f"the two sides have no task and data in common: {names}")
+    tables: list[Table] = []
+    for group in groups:
+        try:
+            asked = group.score(score)
+        except InputError:  # the score of another task
+            continue
+        found = effects(group, asked) if effects_ else []
+        found += ranks(group, asked, alone=len(groups) == 1) if ranks_ else []
+        found += pareto(group, asked) if pareto_ else []
+        rows = [group.rows]
+        if key_of(group) in others:
+            found += against(group, others[key_of(group)], asked)
+            rows.append(others[key_of(group)].rows)
+        if found:
+            found[0] = replace(found[0], notes=[*remarks(*rows, score=asked.name), *found[0].notes])
+            tables += [headed(table, group, len(groups)) for table in found]
+    return tables
+
+
+def key_of(group: Results) -> tuple[Any, ...]:
+    """What rows that may be compared have in common: their task and their data."""
+    return (group.rows[0].get("task"), group.rows[0].get("data_number")) if group.rows else ()
+
+
+def effects(results: Results, score: Score) -> list[Table]:
     """What each part is worth, the analysis of variance, the largest interactions, and what it all says."""
     from prixfixe.analysis.effects import MIN_INTERVAL, OVERLAP, analyse, shares_add_up
 
-    label, found = SCORES[score], analyse(results.rows, score)
+    label, found = score.label, analyse(results.rows, score)
     columns = ("slot", "part", "other", "mean", "low", "high", "better", "pairs", "p", "p_adjusted")
     headings = {"other": "against", "mean": "difference", "low": "from", "high": "to", "better": "better in"}
     cells = [
@@ -181,40 +237,31 @@ def effects(results: Results, score: str) -> list[Table]:
     return [table for table in tables if table.rows]
 
 
-def ranks(results: Results, score: str) -> list[Table]:
-    """Bootstrap ranks of the models, and ranks of the parts of each slot."""
+def ranks(results: Results, score: Score, *, alone: bool = True) -> list[Table]:
+    """Bootstrap ranks of the models, and ranks of the parts of each slot. InputError where nothing can be ranked, which
+    a table says instead of it where this is not asked for `alone`."""
     from prixfixe.analysis.against import slot_ranking
-    from prixfixe.analysis.ranks import bootstrap_ranks, part_cd
+    from prixfixe.analysis.ranks import bootstrap_ranks, part_cd, ranked_scores
 
-    done = results.done
-    found = bootstrap_ranks([RunFolder(Path(row["run"])) for row in done], names=labels(done))
+    done, own = results.done, results.of_kind("scores")
+    try:
+        by = ranked_scores(own)
+        found = bootstrap_ranks([RunFolder(Path(row["run"])) for row in done], names=labels(done), scores=by)
+    except InputError as error:
+        if alone:
+            raise
+        return [Table(title(results), ("name",), [], [str(error)], simulated=any_simulated(results))]
+    of_scores = [f"{name.removesuffix('_r').removesuffix('_rho')}_rank" for name in by]
     tied: dict[int, list[int]] = defaultdict(list)
     for i, j in found.indistinguishable:
         tied[i].append(j + 1)
         tied[j].append(i + 1)
-    rows = [
-        {
-            "name": name,
-            "average_rank": average,
-            "low": low,
-            "high": high,
-            "pearson_rank": pearson,
-            "spearman_rank": spearman,
-            "tied": _ranges(tied[i]),
-        }
-        for i, (name, average, low, high, pearson, spearman) in enumerate(
-            zip(
-                found.names,
-                found.average_rank,
-                found.low,
-                found.high,
-                found.pearson_rank,
-                found.spearman_rank,
-                strict=True,
-            )
-        )
-    ]
-    weighted = "the weighted scores" if len(found.subsets) > 1 else "Pearson r and Spearman rho"
+    limits = {"average_rank": found.average_rank, "low_rank": found.low, "high_rank": found.high}
+    ranked = limits | dict(zip(of_scores, found.by_score.values(), strict=True))
+    rows: list[Row] = []
+    for i, name in enumerate(found.names):
+        rows.append({"name": name, **{column: one[i] for column, one in ranked.items()}, "tied": _ranges(tied[i])})
+    weighted = "the weighted scores" if len(found.subsets) > 1 else " and ".join(own[name].label for name in by)
     about = [
         f"{found.samples:,} bootstrap samples of {found.share:.0%} of {found.n:,} sequences of the "
         f"{found.source}, ranked by {weighted}; "
@@ -232,11 +279,17 @@ def ranks(results: Results, score: str) -> list[Table]:
     tables = [
         Table(
             labelled(results, f"Average ranks on the {found.source}"),
-            ("name", "average_rank", "low_rank", "high_rank", "pearson_rank", "spearman_rank", "tied"),
-            [{**row, "low_rank": row["low"], "high_rank": row["high"]} for row in rows],
+            ("name", "average_rank", "low_rank", "high_rank", *of_scores, "tied"),
+            rows,
             about,
             numbered=True,
-            labels={"name": "combination", "low_rank": "from", "high_rank": "to", "tied": "not told apart from"},
+            labels={
+                "name": "combination",
+                "auroc_rank": "AUROC rank",
+                "low_rank": "from",
+                "high_rank": "to",
+                "tied": "not told apart from",
+            },
             simulated=any_simulated(results),
         )
     ]
@@ -250,12 +303,14 @@ def ranks(results: Results, score: str) -> list[Table]:
                 f"(critical difference {cd.difference:.2f} over {cd.blocks} {cd.over})"
             )
     if parts:
-        columns = ("slot", "part", "average_rank", "best_in", "contexts", score)
-        tables.append(Table(f"Ranks of the parts by {SCORES[score]} with all else equal", columns, parts, remarks))
+        columns = ("slot", "part", "average_rank", "best_in", "contexts", score.name)
+        tables.append(
+            Table(f"Ranks of the parts by {score.label} with all else equal", columns, parts, remarks, scores=own)
+        )
     return tables
 
 
-def pareto(results: Results, score: str) -> list[Table]:
+def pareto(results: Results, score: Score) -> list[Table]:
     """For each cost, the combinations that no other beats in both."""
     from prixfixe.analysis.costs import COSTS, pareto_front
     from prixfixe.analysis.effects import no_score
@@ -264,17 +319,23 @@ def pareto(results: Results, score: str) -> list[Table]:
     fronts: list[Row] = []
     for cost, label in COSTS.items():
         fronts += [{"front": label, **row} for row in pareto_front(rows, score, cost)]
-    columns = ("front", *SLOTS, score, *(cost for cost in COSTS if any(row.get(cost) is not None for row in fronts)))
+    columns = (
+        "front",
+        *SLOTS,
+        score.name,
+        *(cost for cost in COSTS if any(row.get(cost) is not None for row in fronts)),
+    )
     explained = (
         "Of every cost, cheapest first: what no other combination beats in both score and that cost."
         if fronts
         else no_score(score)
     )
-    heading = labelled(results, f"{SCORES[score]} against cost: the Pareto fronts") if fronts else title(results)
-    return [Table(heading, columns, fronts, [explained], labels={"front": "cost"}, simulated=any_simulated(results))]
+    heading = labelled(results, f"{score.label} against cost: the Pareto fronts") if fronts else title(results)
+    shown = {"labels": {"front": "cost"}, "scores": {score.name: score}}
+    return [Table(heading, columns, fronts, [explained], simulated=any_simulated(results), **shown)]
 
 
-def against(new: Results, old: Results, score: str) -> list[Table]:
+def against(new: Results, old: Results, score: Score) -> list[Table]:
     """What changed per combination, and where new parts rank in their slots."""
     import numpy as np
 
@@ -298,7 +359,7 @@ def against(new: Results, old: Results, score: str) -> list[Table]:
         limits = interval(changes)
         between = f" (95 % interval {signed(limits[0])} to {signed(limits[1])})" if limits else ""
         remarks.append(
-            f"Over the {counted(len(changes), 'combination')} of both sides, {SCORES[score]} changed by "
+            f"Over the {counted(len(changes), 'combination')} of both sides, {score.label} changed by "
             f"{signed(changes.mean())} on average{between}."
         )
     if counts["better"] or counts["worse"] or counts["within noise"]:
@@ -322,8 +383,8 @@ def against(new: Results, old: Results, score: str) -> list[Table]:
         )
     variant = ("variant",) if any(row["variant"] for row in rows) else ()
     columns = (*SLOTS, *variant, "old", "new", "difference", "noise", "noise_from", "change")
-    everything = Results([*new.rows, *old.rows], [])
-    heading = labelled(everything, f"{SCORES[score]}, new against old")
+    everything = replace(new, rows=[*new.rows, *old.rows], damaged=[])
+    heading = labelled(everything, f"{score.label}, new against old")
     tables = [Table(heading, columns, rows, remarks, simulated=any_simulated(everything))]
     for slot, parts in new_parts(new, old).items():
         ranking = slot_ranking(together(new, old), slot, score)
@@ -335,10 +396,15 @@ def against(new: Results, old: Results, score: str) -> list[Table]:
             if ranking
             else [f"{', '.join(parts)}: no shared combination of the other slots yet."]
         )
-        columns = ("part", "average_rank", "best_in", "contexts", score)
+        columns = ("part", "average_rank", "best_in", "contexts", score.name)
         tables.append(
             Table(
-                f"New in {slot}: ranks by {SCORES[score]} with all else equal", columns, ranking, remark, numbered=True
+                f"New in {slot}: ranks by {score.label} with all else equal",
+                columns,
+                ranking,
+                remark,
+                numbered=True,
+                scores={score.name: score},
             )
         )
     return tables

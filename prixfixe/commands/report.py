@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from prixfixe.analysis.scores import SCORES
 from prixfixe.common.errors import InputError
 from prixfixe.common.files import format_by_ending, keep_inputs, output_file
 from prixfixe.common.options import whole_number
@@ -27,8 +26,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="- is standard output; default: %(default)s",
     )
-    about = "what effects, costs and curves are about; heat maps show all scores (default: %(default)s)"
-    parser.add_argument("--score", default="pearson_r", metavar="SCORE", help=about)
+    about = "column that effects, costs and curves are about; heat maps show all (default: what chose the epochs)"
+    parser.add_argument("--score", metavar="COLUMN", help=about)
     samples = "bootstrap samples for the ranks, 0 for no ranks (default: %(default)s)"
     number = whole_number("--samples", "0 for no ranks, or how many samples, such as 10000")
     parser.add_argument("--samples", type=number, default=10_000, metavar="N", help=samples)
@@ -40,8 +39,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from prixfixe.report import write_report
 
-    if args.score not in SCORES:
-        raise InputError(f"--score {printable(args.score)} is none of {', '.join(SCORES)}")
     keep_inputs(args.output, *args.runs)
     format_by_ending(args.output, {".html": "html", ".htm": "html"}, "html")
     formats = [kind.strip() for kind in args.format.split(",") if kind.strip()]

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from prixfixe.analysis.scores import SCORES
 from prixfixe.common.files import format_by_ending, keep_inputs, output_file
-
-if TYPE_CHECKING:
-    from prixfixe.analysis.tables import Table
 
 HELP = "compare the combinations of a sweep, best first; what each part is worth, ranks, costs, two sweeps"
 
 DESCRIPTION = """\
 Compares runs by their folders alone, finished or not, best first; combinations that failed or never ran are named, with
 the command that runs just these. Seeds are averaged (value ± standard deviation) where a combination has several.
+Runs of different tasks or data are never averaged or compared: each task and data have a table of their own.
 With --effects, --ranks, --pareto or --against, that is shown in place of the comparison.
 """
 
@@ -42,7 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=(*SUFFIXES.values(),), help="default: by FILE's ending, or else table")
     parser.add_argument("-o", "--output", type=output_file, metavar="FILE", help="write there, not to standard output")
     table = parser.add_argument_group("which rows and columns")
-    table.add_argument("--sort", metavar="COLUMN", help="best or least first (default: pearson_r)")
+    table.add_argument("--sort", metavar="COLUMN", help="best or least first (default: what chose the epochs)")
     table.add_argument(
         "--where",
         metavar="CONDITION",
@@ -51,7 +46,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="only runs such as core=bilstm or 'pearson_r>0.5'",
     )
     table.add_argument(
-        "--columns", metavar="A,B,...", help="these; slots, scores, weighted, subsets, costs name several"
+        "--columns", metavar="A,B,...", help="these; slots, scores, tasks, tests, weighted, subsets, costs name several"
     )
     table.add_argument(
         "--seeds", action="store_true", help="one row a run, seeds apart; CSV and Parquet always have it so"
@@ -69,15 +64,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     analyses.add_argument(
         "--against", nargs="+", type=Path, metavar="RUNS", help="what changed from these runs, beyond the noise"
     )
-    analyses.add_argument("--score", choices=(*SCORES,), default="pearson_r", help="that these ask about (%(default)s)")
+    analyses.add_argument("--score", metavar="COLUMN", help="that these ask about (default: what chose the epochs)")
 
 
 def run(args: argparse.Namespace) -> int:
-    from prixfixe.analysis.comparable import remarks
     from prixfixe.analysis.filter import keep, parse_condition
     from prixfixe.analysis.results import collect
     from prixfixe.analysis.tables import as_csv, as_latex, as_markdown, as_text, write_parquet
-    from prixfixe.analysis.views import against, comparison, effects, pareto, ranks
+    from prixfixe.analysis.views import analyses, comparison, comparisons
     from prixfixe.common.errors import InputError
     from prixfixe.common.files import write_text
 
@@ -86,41 +80,36 @@ def run(args: argparse.Namespace) -> int:
     asked = sum((args.effects, args.ranks, args.pareto, bool(args.against)))
     if asked > 1 and form not in ("table", "md"):
         raise InputError(f"{form} holds one table: ask for one of --effects, --ranks, --pareto and --against at a time")
-    sides = [collect(args.runs), *([collect(args.against)] if args.against else [])]
-    present = {column for side in sides for row in side.rows for column in row}
-    conditions = [parse_condition(text, present) for text in args.where]
-    sides = [keep(side, conditions) for side in sides]
-    results = sides[0]
-    tables: list[Table] = []
-    if args.effects:
-        tables += effects(results, args.score)
-    if args.ranks:
-        tables += ranks(results, args.score)
-    if args.pareto:
-        tables += pareto(results, args.score)
-    if args.against:
-        tables += against(results, sides[-1], args.score)
-    if not asked:
-        by_run = args.seeds or form in ("csv", "parquet")
-        tables = [comparison(results, args.columns, args.sort, by_run=by_run, all_columns=form in ("csv", "parquet"))]
-    elif args.columns or args.sort:
+    if asked and (args.columns or args.sort):
         raise InputError(
             "--columns and --sort are for the comparison: leave them out, or --effects, --ranks, --pareto and --against"
         )
-
-    if form not in ("csv", "parquet"):
-        unlike = remarks(*(side.rows for side in sides), score=args.score if asked else None)
-        tables[0] = replace(tables[0], notes=[*unlike, *tables[0].notes])
+    everything = collect([*args.runs, *(args.against or ())])
+    conditions = [parse_condition(text, everything) for text in args.where]
+    sides = [keep(everything.of_folders(folders), conditions) for folders in (args.runs, args.against) if folders]
+    if asked:
+        chosen = {
+            "effects_": args.effects,
+            "ranks_": args.ranks,
+            "pareto_": args.pareto,
+            "against_": bool(args.against),
+        }
+        if form not in ("table", "md") and len(groups := sides[0].groups()) > 1:
+            raise InputError(f"{form} holds one table, and these are {len(groups)} tasks or data: choose with --where")
+        tables = analyses(sides, args.score, **chosen)
+    elif form in ("csv", "parquet"):
+        tables = [comparison(sides[0], args.columns, args.sort, by_run=True, all_columns=True)]
+    else:
+        tables = comparisons(sides[0], args.columns, args.sort, by_run=args.seeds)
     if form == "parquet":
         if args.output is None:
             raise InputError("a Parquet table is no text: say where to write it, -o results.parquet")
         write_parquet(tables[0], args.output)
         return 0
-    if form in (
-        "csv",
-        "latex",
-    ):  # the first table of a view is the one that its name promises; further ones are for reading
-        text = (as_csv if form == "csv" else as_latex)(tables[0])
+    if form == "csv":  # the first table of a view is the one that its name promises; further ones are for reading
+        text = as_csv(tables[0])
+    elif form == "latex":
+        text = "\n".join(map(as_latex, tables[:1] if asked else tables))
     elif form == "md":
         text = "\n".join(map(as_markdown, tables))
     else:

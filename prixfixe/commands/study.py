@@ -6,7 +6,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from prixfixe.analysis.scores import SCORES
 from prixfixe.common.files import format_by_ending, keep_inputs, output_file
 
 HELP = "the table and the tests of a study: proformer_ablation, proformer_heads, soft_classification"
@@ -32,7 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = DESCRIPTION, EPILOG
     parser.add_argument("study", metavar="STUDY", help="proformer_ablation, proformer_heads or soft_classification")
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="sweep folders, or run folders")
-    parser.add_argument("--score", choices=(*SCORES,), default="pearson_r", help="%(default)s where nothing is said")
+    parser.add_argument("--score", metavar="COLUMN", help="what chose the epochs where nothing is said")
     parser.add_argument(
         "--tests", action="store_true", help="the tests alone; a CSV file holds the table, or with this the tests"
     )
@@ -50,11 +49,12 @@ def run(args: argparse.Namespace) -> int:
     form = args.format or format_by_ending(args.output, SUFFIXES, "table")
     study = find_study(args.study)
     runs = read_study(study, args.runs)
+    score = runs.results.score(args.score)
     if form == "csv":
-        text = as_csv((answer_table if args.tests else score_table)(study, runs, args.score))
+        text = as_csv((answer_table if args.tests else score_table)(study, runs, score))
     else:
-        scores = [] if args.tests else panels(study, score_table(study, runs, args.score))
-        tables = [*scores, answer_table(study, runs, args.score)]
+        scores = [] if args.tests else panels(study, score_table(study, runs, score))
+        tables = [*scores, answer_table(study, runs, score)]
         text = "\n".join((as_markdown if form == "md" else as_text)(table) for table in tables)
     if args.output is None:
         sys.stdout.write(text)

@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
 from prixfixe.analysis.costs import pareto_front
-from prixfixe.analysis.results import LOWER_IS_BETTER, SCORES, Row
+from prixfixe.analysis.results import Row
 from prixfixe.figures.style import colours, log_ticks, mark_simulated, markers, new_figure, styled
+from prixfixe.tasks.scores import Score
 
 AXES = {
     "parameters": "trainable parameters",
@@ -25,13 +26,13 @@ OFFSETS = [(distance * x, distance * y) for distance in (9, 14, 20, 27) for x, y
 
 
 @styled
-def cost_scatter(rows: Sequence[Row], score: str) -> Figure:
+def cost_scatter(rows: Sequence[Row], score: Score) -> Figure:
     """One panel a cost: colour says the core, marker the recipe; the Pareto front is drawn, numbered, and named
     below."""
     costs = {
         cost: drawn
         for cost in AXES
-        if (drawn := [r for r in rows if r["state"] == "done" and _given(r, score) and _given(r, cost)])
+        if (drawn := [r for r in rows if r["state"] == "done" and _given(r, score.name) and _given(r, cost)])
     }
     fronts = {cost: list(pareto_front(drawn, score, cost)) for cost, drawn in costs.items()}
     cores, recipes = colours(row["core"] for row in rows), markers(row["recipe"] for row in rows)
@@ -42,10 +43,12 @@ def cost_scatter(rows: Sequence[Row], score: str) -> Figure:
         front = sorted(fronts[cost], key=lambda row: row[cost])
         for row in drawn:
             axes.plot(
-                row[cost], row[score], recipes[row["recipe"]],
+                row[cost], row[score.name], recipes[row["recipe"]],
                 color=cores[row["core"]], ms=4.5, mec="white", mew=0.4, alpha=0.9, zorder=3,
             )  # fmt: skip
-        axes.plot([row[cost] for row in front], [row[score] for row in front], color="#333333", lw=1, ls="--", zorder=2)
+        axes.plot(
+            [row[cost] for row in front], [row[score.name] for row in front], color="#333333", lw=1, ls="--", zorder=2
+        )
         axes.set_xscale("log")
         axes.set_xlabel(AXES[cost])
         axes.grid()
@@ -64,8 +67,8 @@ def cost_scatter(rows: Sequence[Row], score: str) -> Figure:
             fontsize=6,
             linespacing=1.35,
         )
-    panels[0].set_ylabel(SCORES.get(score, score) + (" (lower is better)" if score in LOWER_IS_BETTER else ""))
-    if score in LOWER_IS_BETTER:
+    panels[0].set_ylabel(score.label + ("" if score.higher_is_better else " (lower is better)"))
+    if not score.higher_is_better:
         panels[0].invert_yaxis()
     mark_simulated(figure, rows)
     handles = [panels[0].plot([], [], "o", color=colour, ls="", label=core)[0] for core, colour in cores.items()]
@@ -91,14 +94,14 @@ def _given(row: Row, column: str) -> bool:
     return isinstance(value, int | float) and math.isfinite(value) and (column not in AXES or value > 0)
 
 
-def _number_points(axes: Axes, front: Sequence[Row], drawn: Sequence[Row], cost: str, score: str) -> None:
+def _number_points(axes: Axes, front: Sequence[Row], drawn: Sequence[Row], cost: str, score: Score) -> None:
     """Numbers each point of the front at the first place near it that is free of points and of other numbers."""
-    points = [axes.transData.transform((row[cost], row[score])) for row in drawn]
-    ends = [axes.transData.transform((row[cost], row[score])) for row in front]
+    points = [axes.transData.transform((row[cost], row[score.name])) for row in drawn]
+    ends = [axes.transData.transform((row[cost], row[score.name])) for row in front]
     points += [start + share * (end - start) for start, end in pairwise(ends) for share in np.linspace(0, 1, 20)]
     taken: list[Bbox] = []
     for number, row in enumerate(front, 1):
-        x, y = axes.transData.transform((row[cost], row[score]))
+        x, y = axes.transData.transform((row[cost], row[score.name]))
         scale = axes.figure.dpi / 72
         boxes = [(offset, _box(x + offset[0] * scale, y + offset[1] * scale, 5 * scale)) for offset in OFFSETS]
         free = [(offset, box) for offset, box in boxes if not any(box.overlaps(other) for other in taken)]
@@ -108,7 +111,7 @@ def _number_points(axes: Axes, front: Sequence[Row], drawn: Sequence[Row], cost:
         taken.append(box)
         far = offset not in OFFSETS[: len(DIRECTIONS)]
         axes.annotate(
-            str(number), (row[cost], row[score]), offset,
+            str(number), (row[cost], row[score.name]), offset,
                 textcoords="offset points", ha="center", va="center", fontsize=7, weight="bold",
             zorder=5, arrowprops={"arrowstyle": "-", "lw": 0.5, "shrinkA": 3, "shrinkB": 2} if far else None,
         )  # fmt: skip

@@ -9,16 +9,16 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from prixfixe.analysis.effects import OTHERS, SIGNIFICANT, InteractionCell, PartEffect, VarianceShare
-from prixfixe.analysis.results import LOWER_IS_BETTER, SCORES
 from prixfixe.figures.style import GREY, OKABE_ITO, ink, new_figure, signed, styled
 from prixfixe.runs.folder import SLOTS
+from prixfixe.tasks.scores import Score
 
 COLUMNS = (0.13, 0.58, 0.83, 1.0)  # right edges of the numbers beside a forest plot
 SLOT_COLOURS = dict(zip(SLOTS, OKABE_ITO, strict=False))
 
 
 @styled
-def effect_forest(effects: Sequence[PartEffect], score: str) -> Figure:
+def effect_forest(effects: Sequence[PartEffect], score: Score) -> Figure:
     """A forest plot: each part against the mean of the others in its slot, with its 95 % interval; filled where p <
     0.05 after correction.
 
@@ -28,9 +28,7 @@ def effect_forest(effects: Sequence[PartEffect], score: str) -> Figure:
     shown = [effect for effect in effects if effect.other == OTHERS or effect.slot not in with_others]
     lines: list[PartEffect | str] = []
     for slot in SLOTS:
-        of_slot = sorted(
-            (e for e in shown if e.slot == slot), key=lambda e: e.mean, reverse=score not in LOWER_IS_BETTER
-        )
+        of_slot = sorted((e for e in shown if e.slot == slot), key=lambda e: e.mean, reverse=score.higher_is_better)
         lines += [slot, *of_slot] if of_slot else []
     figure = new_figure(7.6, 0.8 + 0.21 * max(len(lines), 2))
     axes, numbers = figure.subplots(1, 2, width_ratios=(5, 3.6), sharey=True)
@@ -65,15 +63,13 @@ def effect_forest(effects: Sequence[PartEffect], score: str) -> Figure:
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x")
-    better = "left" if score in LOWER_IS_BETTER else "right"
-    axes.set_xlabel(
-        f"difference in {SCORES.get(score, score)} from the others of the slot, all else equal (better to the {better})"
-    )
+    better = "right" if score.higher_is_better else "left"
+    axes.set_xlabel(f"difference in {score.label} from the others of the slot, all else equal (better to the {better})")
     return figure
 
 
 @styled
-def variance_bars(shares: Sequence[VarianceShare], score: str) -> Figure:
+def variance_bars(shares: Sequence[VarianceShare], score: Score) -> Figure:
     """Shares of the score's variance: parts, pairs of parts that depend on each other, and the rest."""
     ordered = sorted((s for s in shares if s.term != "residual"), key=lambda s: -s.share) + [
         s for s in shares if s.term == "residual"
@@ -108,15 +104,13 @@ def variance_bars(shares: Sequence[VarianceShare], score: str) -> Figure:
     axes.tick_params(axis="y", length=0)
     axes.margins(x=0.12)
     axes.set_xlim(left=0)
-    axes.set_xlabel(
-        f"share of the variance of {SCORES.get(score, score)} (%);  * p < 0.05, ** p < 0.001, *** p < 0.0001"
-    )
+    axes.set_xlabel(f"share of the variance of {score.label} (%);  * p < 0.05, ** p < 0.001, *** p < 0.0001")
     axes.legend(loc="lower right", fontsize=7)
     return figure
 
 
 @styled
-def interaction_matrix(cells: Sequence[InteractionCell], score: str) -> Figure:
+def interaction_matrix(cells: Sequence[InteractionCell], score: Score) -> Figure:
     """Which parts need each other: how far each pair scores from what the two add up to; violet is better than that,
     orange worse."""
     places = {(slot, part) for cell in cells for slot, part in zip(cell.slots, cell.parts, strict=True)}
@@ -131,7 +125,7 @@ def interaction_matrix(cells: Sequence[InteractionCell], score: str) -> Figure:
         first, second = zip(cell.slots, cell.parts, strict=True)
         values[down.index(second), across.index(first)] = cell.excess
     limit = max((abs(cell.excess) for cell in cells), default=0.0) or 1.0
-    colour_map = matplotlib.colormaps["PuOr" if score not in LOWER_IS_BETTER else "PuOr_r"].with_extremes(bad="white")
+    colour_map = matplotlib.colormaps["PuOr" if score.higher_is_better else "PuOr_r"].with_extremes(bad="white")
     image = axes.imshow(np.ma.masked_invalid(values), cmap=colour_map, vmin=-limit, vmax=limit, aspect="auto")
     for (i, j), value in np.ndenumerate(values):
         if np.isfinite(value):
@@ -151,7 +145,7 @@ def interaction_matrix(cells: Sequence[InteractionCell], score: str) -> Figure:
     axes.spines[:].set_visible(False)
     bar = figure.colorbar(image, ax=axes, aspect=16, pad=0.02)
     bar.outline.set_visible(False)
-    bar.set_label(f"{SCORES.get(score, score)} beyond the sum")
+    bar.set_label(f"{score.label} beyond the sum")
     handles = [axes.plot([], [], "s", color=SLOT_COLOURS[slot], ls="", label=slot)[0] for slot in slots]
     axes.legend(handles=handles, loc="upper right", fontsize=7)
     return figure

@@ -12,14 +12,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 
 from prixfixe.analysis.grid import SYMBOLS, Grid, lay_out
-from prixfixe.analysis.results import LOWER_IS_BETTER, SCORES, Row
+from prixfixe.analysis.results import Row
 from prixfixe.figures.style import GREY, ink, mark_simulated, new_figure, styled
+from prixfixe.tasks.scores import Score
 
 NO_SCORE = "#c9c9c9"
 
 
 @styled
-def heat_map(rows: Sequence[Row], score: str) -> Figure:
+def heat_map(rows: Sequence[Row], score: Score) -> Figure:
     """Core in major rows, recipe in major columns, first in minor rows, final in minor columns; brighter is better.
 
     Cells without a score are grey, with a symbol that the figure explains; combinations that no row names are left
@@ -56,16 +57,14 @@ def heat_map(rows: Sequence[Row], score: str) -> Figure:
     _label(figure, axes, grid)
     mark_simulated(figure, rows)
     bar = figure.colorbar(image, ax=axes, shrink=min(1.0, 2.5 / height), aspect=16, pad=0.02)
-    better = "lower" if score in LOWER_IS_BETTER else "higher"
-    bar.set_label(
-        f"{SCORES.get(score, score)} ({better} is better{', log scale' if isinstance(norm, LogNorm) else ''})"
-    )
+    log = ", log scale" if isinstance(norm, LogNorm) else ""
+    bar.set_label(f"{score.label} ({score.direction} is better{log})")
     bar.outline.set_visible(False)
     if isinstance(norm, LogNorm):
         bar.ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
         bar.ax.yaxis.set_major_formatter(FormatStrFormatter("%g"))
         bar.ax.yaxis.set_minor_locator(NullLocator())
-    if score in LOWER_IS_BETTER:
+    if not score.higher_is_better:
         bar.ax.invert_yaxis()  # the best is on top, in every heat map
     without = [state for state in SYMBOLS if state in grid.states]
     if without:
@@ -73,12 +72,12 @@ def heat_map(rows: Sequence[Row], score: str) -> Figure:
     return figure
 
 
-def colour_scale(values: np.ndarray, score: str) -> tuple[Colormap, Normalize]:
+def colour_scale(values: np.ndarray, score: Score) -> tuple[Colormap, Normalize]:
     """viridis (perceptually uniform, safe for colour-blind readers), bright where the score is good.
 
     Logarithmic for errors that span more than a factor of four, such as KL over different final blocks.
     """
-    lower = score in LOWER_IS_BETTER
+    lower = not score.higher_is_better
     colour_map = matplotlib.colormaps["viridis_r" if lower else "viridis"].with_extremes(bad="white")
     low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
     if low == high:

@@ -13,7 +13,7 @@ def write_report(
     folders: Sequence[Path],
     output: Path,
     *,
-    score: str = "pearson_r",
+    score: str | None = None,
     samples: int = SAMPLES,
     figures: Path | None = None,
     formats: Sequence[str] = ("svg", "pdf"),
@@ -28,21 +28,22 @@ def write_report(
     from prixfixe.figures import save
     from prixfixe.report.content import gather
     from prixfixe.report.drawings import draw, draw_heat_maps
-    from prixfixe.report.page import page
+    from prixfixe.report.page import page, suffix
 
-    content = gather(folders, score, samples)
-    drawings = list(draw(content))
+    contents = gather(folders, score, samples)
+    drawings = [list(draw(content)) for content in contents]
     command = ["prixfixe", "report", *map(str, folders), "-o", str(output)]
     command += [
-        *(["--score", score] if score != "pearson_r" else []),
+        *(["--score", score] if score is not None else []),
         *(["--samples", str(samples)] if samples != SAMPLES else []),
     ]
     title = "Prix Fixe: " + ", ".join(dict.fromkeys(printable(folder.resolve().name) for folder in folders))
-    write_text(output, page(content, drawings, title, shlex.join(command)))
+    write_text(output, page(contents, drawings, title, shlex.join(command)))
     written = [output]
     if figures is not None:
-        for drawing in (*draw_heat_maps(content), *drawings):
-            for kind in formats:
-                written.append(figures / f"{drawing.name}.{kind}")
-                save(drawing.figure, written[-1])
+        for number, (content, drawn) in enumerate(zip(contents, drawings, strict=True), 1):
+            for drawing in (*draw_heat_maps(content), *drawn):
+                for kind in formats:
+                    written.append(figures / f"{drawing.name}{suffix(number)}.{kind}")
+                    save(drawing.figure, written[-1])
     return written

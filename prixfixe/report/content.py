@@ -12,26 +12,39 @@ from typing import Any
 from prixfixe.analysis.comparable import remarks
 from prixfixe.analysis.effects import InteractionCell, PartEffect, VarianceShare, analyse
 from prixfixe.analysis.history import Curve
-from prixfixe.analysis.ranks import CriticalDifference, Ranks, bootstrap_ranks, model_cd, part_cd, read_predictions
+from prixfixe.analysis.ranks import (
+    CriticalDifference,
+    Ranks,
+    bootstrap_ranks,
+    model_cd,
+    part_cd,
+    ranked_scores,
+    read_predictions,
+)
 from prixfixe.analysis.results import Results, Row, averaged, collect, labels
+from prixfixe.analysis.views import group_name
 from prixfixe.common.errors import InputError
 from prixfixe.common.text import printable
 from prixfixe.runs.folder import SLOTS, RunFolder
 from prixfixe.runs.reader import read_history
+from prixfixe.tasks.scores import Score
 
 MOST_IN_DIAGRAM = 20  # models in a critical-difference diagram; more cannot be read
 
 
 @dataclass(frozen=True)
 class Content:
-    """results: one row a run; combinations: seeds averaged. differences: critical differences by what they compare.
+    """What a report says of one task and data, which `name` names; '' where there is but one.
+
+    results: one row a run; combinations: seeds averaged. differences: critical differences by what they compare.
 
     ranks: None where predictions of the same sequences are not there for two models, and no_ranks says so.
     problems: what could not be read, one sentence each. facts: what metrics.json and status.json say, a list of values
     a name.
     """
 
-    score: str
+    score: Score
+    name: str
     results: Results
     combinations: Results
     findings: list[str]
@@ -48,15 +61,28 @@ class Content:
     problems: list[str]
 
 
-def gather(folders: Sequence[Path], score: str, samples: int) -> Content:
-    """Everything that a report on these sweeps or runs says. samples: of the bootstrap ranks, 0 for none.
+def gather(folders: Sequence[Path], score: str | None, samples: int) -> list[Content]:
+    """Everything that a report on these sweeps or runs says, by task and data. score: the column that statistics are
+    about where the runs have it; None: what chose the epochs. samples: of the bootstrap ranks, 0 for none.
 
-    Raises InputError as `collect` does; what is damaged is named in `problems` and passed over.
+    Raises InputError as `collect` does, and for a score that no run has; what is damaged is named in `problems` and
+    passed over.
     """
     results = collect(folders)
+    groups = results.groups()
+    results.score(score)
+    contents = []
+    for group in groups:
+        asked = group.score(score if score in group.scores else None) if len(groups) > 1 else group.score(score)
+        contents.append(content_of(group, asked, samples, group_name(group).capitalize() if len(groups) > 1 else ""))
+    return contents
+
+
+def content_of(results: Results, score: Score, samples: int, name: str) -> Content:
+    """What a report says of one task and data."""
     combinations = averaged(results)
     problems = list(results.damaged)
-    ranks, no_ranks, cores, differences = _ranks(results.done, score, samples)
+    ranks, no_ranks, cores, differences = _ranks(results, score, samples)
     curves = []
     for row in results.rows:
         try:
@@ -71,6 +97,7 @@ def gather(folders: Sequence[Path], score: str, samples: int) -> Content:
     versions, facts = _circumstances(results.rows, problems)
     return Content(
         score,
+        name,
         results,
         combinations,
         findings,
@@ -89,10 +116,11 @@ def gather(folders: Sequence[Path], score: str, samples: int) -> Content:
 
 
 def _ranks(
-    done: Sequence[Row], score: str, samples: int
+    results: Results, score: Score, samples: int
 ) -> tuple[Ranks | None, str, dict[str, str], dict[str, CriticalDifference]]:
     """Ranks of the combinations, why there are none, each combination's core, and critical differences of models and of
     parts."""
+    done = results.done
     names = labels(done)
     cores = {name: str(row["core"]) for name, row in zip(names, done, strict=True)}
     folders = [RunFolder(Path(row["run"])) for row in done]
@@ -102,10 +130,11 @@ def _ranks(
             differences[f"{slot}: over {difference.over}"] = difference
     if samples:
         try:
-            ranks = bootstrap_ranks(folders, samples, names=names)
+            by = ranked_scores(results.of_kind("scores"))
+            ranks = bootstrap_ranks(folders, samples, names=names, scores=by)
             if len(ranks.names) <= MOST_IN_DIAGRAM:
                 differences = {
-                    "combinations: over parts of the sequences": model_cd(read_predictions(folders, names)),
+                    "combinations: over parts of the sequences": model_cd(read_predictions(folders, names, by)),
                     **differences,
                 }
         except InputError as error:

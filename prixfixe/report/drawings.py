@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 
 from prixfixe import figures
 from prixfixe.analysis.effects import OVERLAP, shares_add_up
-from prixfixe.analysis.results import SCORES, scores_of
 from prixfixe.figures.style import mark_simulated
 from prixfixe.report.content import Content
+from prixfixe.tasks.scores import Score
 
 
 @dataclass(frozen=True)
@@ -28,16 +28,20 @@ class Drawing:
 def draw_heat_maps(content: Content) -> Iterator[Drawing]:
     """One a score."""
     rows = content.combinations.rows
-    for score in scores_of(rows):
-        label = SCORES[score]
+    for score in content.combinations.present_scores:
+        label = score.label
         yield Drawing(
-            f"grid_{score}", f"{label} of all combinations", "", f"Heat map of {label}", figures.heat_map(rows, score)
+            f"grid_{score.name}",
+            f"{label} of all combinations",
+            "",
+            f"Heat map of {label}",
+            figures.heat_map(rows, score),
         )
 
 
 def draw(content: Content) -> Iterator[Drawing]:
     """All figures but the heat maps, those for which there is something to show."""
-    score, label = content.score, SCORES[content.score]
+    score, label = content.score, content.score.label
     rows = content.combinations.rows
     if content.effects:
         yield _marked(content, Drawing(
@@ -94,7 +98,7 @@ def draw(content: Content) -> Iterator[Drawing]:
             ),
             figures.critical_difference(content.differences),
         ))  # fmt: skip
-    if any(row["state"] == "done" and row.get(score) is not None and row["parameters"] for row in rows):
+    if any(row["state"] == "done" and row.get(score.name) is not None and row["parameters"] for row in rows):
         yield Drawing(
             "costs",
             f"{label} against what it costs",
@@ -110,8 +114,15 @@ def draw(content: Content) -> Iterator[Drawing]:
             "Learning curves",
             "One line a run. Training losses of different final blocks are on scales of their own.",
             f"Curves of {len(content.curves)} runs over their epochs",
-            figures.learning_curves(content.curves, score),
+            figures.learning_curves(content.curves, _drawn_scores(content)),
         )
+
+
+def _drawn_scores(content: Content) -> list[Score]:
+    """The score that the report is about, or that chose the epochs where the former has no history; and another one."""
+    own = content.results.of_kind("scores")
+    first = content.score if content.score.name in own else content.results.select
+    return [first, *(score for score in own.values() if score.name != first.name)][:2]
 
 
 def _marked(content: Content, drawing: Drawing) -> Drawing:

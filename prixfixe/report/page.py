@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import math
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
@@ -17,9 +16,9 @@ from matplotlib.colors import LogNorm, to_hex
 from prixfixe.analysis.costs import pareto_front
 from prixfixe.analysis.effects import holm, p_text
 from prixfixe.analysis.grid import SYMBOLS, lay_out
-from prixfixe.analysis.results import LOWER_IS_BETTER, SCORES, Row, combination, scores_of
+from prixfixe.analysis.results import SO_FAR, Results, Row, combination
 from prixfixe.analysis.tables import signed
-from prixfixe.analysis.views import CHOSEN
+from prixfixe.analysis.views import chosen_by
 from prixfixe.common.progress import duration
 from prixfixe.common.text import counted
 from prixfixe.common.version import version_of
@@ -30,6 +29,7 @@ from prixfixe.figures.style import as_svg, ink
 from prixfixe.report.content import Content
 from prixfixe.report.drawings import Drawing
 from prixfixe.runs.folder import SLOTS
+from prixfixe.tasks.scores import EXPRESSION, Score, by_name
 
 STATES = {
     "done": "done",
@@ -41,75 +41,106 @@ STATES = {
 MOST_PAIRS = 12  # pairs of models named in a sentence
 
 
-def page(content: Content, drawings: Sequence[Drawing], title: str, own_command: str) -> str:
-    """The whole page. Everything that comes from a run folder is escaped."""
+def page(contents: Sequence[Content], drawings: Sequence[Sequence[Drawing]], title: str, own_command: str) -> str:
+    """The whole page, one task and data after the other. Everything that comes from a run folder is escaped."""
     folder = files("prixfixe.report")
     script = (folder / "report.js").read_text(encoding="utf-8")
-    rows = content.combinations.rows
-    label = SCORES[content.score]
     details = _Details()
-    heat_maps = [_heat_map(rows, score, details) for score in scores_of(rows)]
-    shown = {drawing.name: _shown(drawing) for drawing in drawings}
-    states = {state for heat_map in heat_maps for state in heat_map["grid"].states}
-    columns = _columns(content)
-    sections = {
-        "findings": True,
-        "grid": bool(heat_maps),
-        "table": True,
-        "effects": bool(shown.keys() & {"effects", "variance", "interactions"}),
-        "ranks": bool(shown.keys() & {"ranks", "critical_difference"}) or bool(content.no_ranks),
-        "costs": "costs" in shown,
-        "curves": "learning_curves" in shown,
-        "methods": True,
-        "commands": True,
-    }
-    names = (
-        "Findings",
-        "The grid",
-        "Table",
-        "What a part is worth",
-        "Who is really better",
-        "What it costs",
-        "Learning curves",
-    )
-    titles = dict(zip(sections, (*names, "Methods", "Commands"), strict=True))
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.globals["zip"] = zip
+    of_group = environment.from_string((folder / "group.html").read_text(encoding="utf-8"))
+    groups, sections = [], []
+    for number, (content, drawn) in enumerate(zip(contents, drawings, strict=True), 1):
+        values = _group(content, drawn, details, suffix(number))
+        groups.append(Markup(of_group.render(values)))
+        sections += [(f"{id}{suffix(number)}", name) for id, name in _sections(values).items()]
+    versions: dict[str, list[str]] = {}
+    for content in contents:
+        for name, found in content.versions.items():
+            versions[name] = sorted({*versions.get(name, ()), *found})
+    ranked = [content for content in contents if content.ranks is not None]
     return environment.from_string((folder / "page.html").read_text(encoding="utf-8")).render(
         title=title,
-        simulated=_simulated(content),
-        summary=_summary(content),
-        sections=[(id, titles[id]) for id, there in sections.items() if there],
-        findings=content.findings,
-        problems=_problems(content),
-        heat_maps=heat_maps,
-        symbols=", ".join(f"{SYMBOLS[state]} {state}" for state in SYMBOLS if state in states),
-        columns=columns,
-        table=[[_cell(row, column, rank) for column in columns] for rank, row in enumerate(rows, 1)],
-        menus=_menus(rows, columns),
-        table_note="± is the standard deviation over seeds." if any(row["seeds"] > 1 for row in rows) else "",
-        figures=shown,
-        score_label=label,
-        pairs_of_parts=[_pair(effect) for effect in content.effects],
-        rank_sentences=_rank_sentences(content),
-        fronts=[
-            (name, _front(rows, content.score, cost))
-            for cost, name in AXES.items()
-            if _front(rows, content.score, cost)
-        ],
-        facts=_facts(content),
-        chosen=CHOSEN,
-        ranks=content.ranks,
-        sampled=sampled(content.ranks) if content.ranks else "",
-        versions=[(name, ", ".join(values)) for name, values in content.versions.items()]
+        simulated=_simulated(contents),
+        summary=_summary(contents[0]) if len(contents) == 1 else f"{len(contents)} tasks or data, each by itself.",
+        sections=[*sections, ("methods", "Methods"), ("commands", "Commands")],
+        groups=groups,
+        facts=_facts(contents[0]) if len(contents) == 1 else {},
+        selected=_alternatives([content.results.select.label for content in contents]),
+        chosen=list(dict.fromkeys(chosen_by(content.results) for content in contents)),
+        of_expression=any(set(by_name(EXPRESSION)) <= content.results.scores.keys() for content in contents),
+        score_labels=_alternatives([content.score.label for content in contents]),
+        ranked=[(content.ranks, sampled(content.ranks), _ranked_by(content)) for content in ranked if content.ranks],
+        with_differences=any(content.differences for content in contents),
+        versions=[(name, ", ".join(values)) for name, values in versions.items()]
         + [("this report", f"prixfixe {version_of('prixfixe')}")],
         own_command=own_command,
-        commands=[(_name(row), row["command"]) for row in content.results.rows],
+        commands=[(_name(row), row["command"]) for content in contents for row in content.results.rows],
         details=details.lists,
         style=Markup((folder / "style.css").read_text(encoding="utf-8")),
         script=Markup(script),
         script_hash=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
     )
+
+
+def suffix(number: int) -> str:
+    """What stands behind the names of a group's figures and places: nothing behind the first's."""
+    return f"-{number}" if number > 1 else ""
+
+
+def _alternatives(names: Sequence[str]) -> str:
+    return " or ".join(dict.fromkeys(names))
+
+
+def _ranked_by(content: Content) -> str:
+    own = content.results.of_kind("scores")
+    return " and ".join(own[name].label for name in content.ranks.by_score) if content.ranks else ""
+
+
+def _group(content: Content, drawings: Sequence[Drawing], details: _Details, ending: str) -> dict[str, Any]:
+    """What the page says of one task and data, by the names that the template knows."""
+    rows, score = content.combinations.rows, content.score
+    heat_maps = [_heat_map(content.combinations, one, details) for one in content.combinations.present_scores]
+    states = {state for heat_map in heat_maps for state in heat_map["grid"].states}
+    columns = _columns(content)
+    fronts = [(name, _front(rows, score, cost)) for cost, name in AXES.items()]
+    return {
+        "name": content.name,
+        "suffix": ending,
+        "simulated": _simulated([content]),
+        "summary": _summary(content),
+        "findings": content.findings,
+        "problems": _problems(content),
+        "heat_maps": heat_maps,
+        "symbols": ", ".join(f"{SYMBOLS[state]} {state}" for state in SYMBOLS if state in states),
+        "columns": columns,
+        "table": [[_cell(row, column, rank) for column in columns] for rank, row in enumerate(rows, 1)],
+        "menus": _menus(rows, columns),
+        "table_note": "± is the standard deviation over seeds." if any(row["seeds"] > 1 for row in rows) else "",
+        "figures": {drawing.name: _shown(drawing, ending) for drawing in drawings},
+        "score_label": score.label,
+        "pairs_of_parts": [_pair(effect) for effect in content.effects],
+        "rank_sentences": _rank_sentences(content),
+        "fronts": [(name, lines) for name, lines in fronts if lines],
+    }
+
+
+def _sections(values: Mapping[str, Any]) -> dict[str, str]:
+    """The sections that a group has, by their places: their titles."""
+    figures = values["figures"].keys()
+    there = {
+        "findings": ("Findings", True),
+        "grid": ("The grid", bool(values["heat_maps"])),
+        "table": ("Table", True),
+        "effects": ("What a part is worth", bool(figures & {"effects", "variance", "interactions"})),
+        "ranks": (
+            "Who is really better",
+            bool(figures & {"ranks", "critical_difference"}) or bool(values["rank_sentences"]),
+        ),
+        "costs": ("What it costs", "costs" in figures),
+        "curves": ("Learning curves", "learning_curves" in figures),
+    }
+    return {id: name for id, (name, shown) in there.items() if shown}
 
 
 class _Details:
@@ -119,25 +150,25 @@ class _Details:
         self.lists: list[list[tuple[str, str]]] = []
         self._numbers: dict[tuple[int, int], int] = {}
 
-    def row_number(self, row: Row, count: int) -> int:
+    def row_number(self, row: Row, count: int, scores: Sequence[Score], select: Score) -> int:
         key = id(row), count
         if key not in self._numbers:
             self._numbers[key] = len(self.lists)
-            self.lists.append(_details(row, count))
+            self.lists.append(_details(row, count, scores, select))
         return self._numbers[key]
 
 
-def _details(row: Row, count: int) -> list[tuple[str, str]]:
+def _details(row: Row, count: int, scores: Sequence[Score], select: Score) -> list[tuple[str, str]]:
     lines = [(slot, str(row[slot])) for slot in SLOTS]
     lines += [("variant", str(row["variant"]))] if row["variant"] is not None else []
     lines += [("state", STATES.get(row["state"], str(row["state"])))]
     lines += [("reason", str(row["reason"]))] if row["reason"] else []
-    lines += [(SCORES[score], _score(row, score)) for score in SCORES if row.get(score) is not None]
+    lines += [(score.label, _score(row, score)) for score in scores if row.get(score.name) is not None]
     if row.get("epoch") is not None:
         lines += [
             (
                 "so far",
-                f"{counted(row['epoch'], 'epoch')}, Pearson r {_number(row.get('pearson_r_so_far'))} (not final)",
+                f"{counted(row['epoch'], 'epoch')}, {select.label} {select.text(row.get(select.name + SO_FAR))} (not final)",
             )
         ]
     lines += [("parameters", f"{row['parameters']:,}")] if row["parameters"] is not None else []
@@ -147,8 +178,8 @@ def _details(row: Row, count: int) -> list[tuple[str, str]]:
     return lines
 
 
-def _heat_map(rows: Sequence[Row], score: str, details: _Details) -> dict[str, Any]:
-    grid = lay_out(rows, score)
+def _heat_map(combinations: Results, score: Score, details: _Details) -> dict[str, Any]:
+    grid = lay_out(combinations.rows, score)
     values = np.array([cell.value for cell in grid.cells.values() if cell.value is not None])
     colours, norm = colour_scale(values, score)
     styles = {}
@@ -156,28 +187,31 @@ def _heat_map(rows: Sequence[Row], score: str, details: _Details) -> dict[str, A
         background = NO_SCORE if cell.value is None else to_hex(colours(norm(cell.value)))
         foreground = "#222222" if cell.value is None else ink(colours(norm(cell.value)))
         styles[place] = f"background:{background};color:{foreground}"
-    lower = score in LOWER_IS_BETTER
+    lower = not score.higher_is_better
     worst, best = (norm.vmax, norm.vmin) if lower else (norm.vmin, norm.vmax)
     stops = [to_hex(colours(x)) for x in np.linspace(*((1, 0) if lower else (0, 1)), 9)]
     return {
-        "score": score,
-        "label": SCORES[score],
-        "better": "lower" if lower else "higher",
+        "score": score.name,
+        "label": score.label,
+        "better": score.direction,
         "log": isinstance(norm, LogNorm),
         "varies": bool(values.size) and float(values.min()) < float(values.max()),
-        "worst": _number(worst),
-        "best": _number(best),
+        "worst": score.text(worst),
+        "best": score.text(best),
         "stops": ", ".join(stops),
         "grid": grid,
         "styles": styles,
-        "details": {place: details.row_number(cell.row, cell.count) for place, cell in grid.cells.items()},
+        "details": {
+            place: details.row_number(cell.row, cell.count, combinations.present_scores, combinations.select)
+            for place, cell in grid.cells.items()
+        },
         "row_starts": {start: (name, end - start + 1) for name, start, end in grid.major_rows},
         "column_starts": {start for _, start, _ in grid.major_columns},
     }
 
 
-def _shown(drawing: Drawing) -> dict[str, Any]:
-    svg = Markup(as_svg(drawing.figure, drawing.name, drawing.alt))
+def _shown(drawing: Drawing, ending: str) -> dict[str, Any]:
+    svg = Markup(as_svg(drawing.figure, f"{drawing.name}{ending}", drawing.alt))
     return {"name": drawing.name, "title": drawing.title, "caption": drawing.caption, "svg": svg}
 
 
@@ -189,7 +223,8 @@ def _columns(content: Content) -> list[dict[str, Any]]:
     names |= {"sweep": "sweep"} if len({row["sweep"] for row in rows}) > 1 else {}
     names |= {"seeds": "seeds"} if any(row["seeds"] > 1 for row in rows) else {}
     names |= {"state": "state"} if any(row["state"] != "done" for row in rows) else {}
-    names |= {score: SCORES[score] for score in scores_of(rows)}
+    scores = {score.name: score for score in content.combinations.present_scores}
+    names |= {name: score.label for name, score in scores.items()}
     rest = {
         "parameters": "parameters",
         "samples_per_second": "training, samples/s",
@@ -200,10 +235,12 @@ def _columns(content: Content) -> list[dict[str, Any]]:
     }
     names |= {column: label for column, label in rest.items() if any(row.get(column) is not None for row in rows)}
     text = {*SLOTS, "variant", "sweep", "state", "reason"}
-    ascending = text | {"rank", *LOWER_IS_BETTER, "parameters", "training_seconds", "gpu_memory_bytes"}
+    ascending = text | {"rank", "parameters", "training_seconds", "gpu_memory_bytes"}
+    ascending |= {name for name, score in scores.items() if not score.higher_is_better}
     return [
         {
             "name": name,
+            "score": scores.get(name),
             "label": label,
             "number": name not in text,
             "first": "ascending" if name in ascending else "descending",
@@ -218,8 +255,8 @@ def _cell(row: Row, column: Mapping[str, Any], rank: int) -> tuple[str, str]:
     value = rank if name == "rank" else row.get(name)
     if value is None:
         return "", ""
-    if name in SCORES:
-        return _score(row, name), repr(value)
+    if column["score"]:
+        return _score(row, column["score"]), repr(value)
     if name == "gpu_memory_bytes":
         return f"{value / 1e9:.1f}", str(value)
     if name == "training_seconds":
@@ -279,12 +316,12 @@ def _listed(names: Sequence[str]) -> str:
     return f"{', '.join(head)} and {last}" if head else last
 
 
-def _front(rows: Sequence[Row], score: str, cost: str) -> list[tuple[str, str, str]]:
+def _front(rows: Sequence[Row], score: Score, cost: str) -> list[tuple[str, str, str]]:
     return [(_name(row), f"{row[cost]:,.0f}", _score(row, score)) for row in pareto_front(rows, score, cost)]
 
 
-def _simulated(content: Content) -> str:
-    begun = [row for row in content.results.rows if row["state"] != "missing"]
+def _simulated(contents: Sequence[Content]) -> str:
+    begun = [row for content in contents for row in content.results.rows if row["state"] != "missing"]
     count = sum(bool(row["simulated"]) for row in begun)
     return "" if not count else "all runs" if count == len(begun) else f"{count} of {len(begun)} runs"
 
@@ -339,13 +376,10 @@ def _problems(content: Content) -> list[str]:
 
 def _name(row: Row) -> str:
     name = combination(row)
+    name += f"+f{row['fold']}" if row.get("fold") is not None else ""
     return name + (f"+seed{row['seed']}" if row["seed"] and row.get("seeds", 1) == 1 else "")
 
 
-def _score(row: Row, score: str) -> str:
-    spread = row.get(f"{score}_sd")
-    return _number(row.get(score)) + (f" ± {spread:.3f}" if spread is not None else "")
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None or not math.isfinite(value) else f"{value:.3f}"
+def _score(row: Row, score: Score) -> str:
+    spread = row.get(f"{score.name}_sd")
+    return score.text(row.get(score.name)) + (f" ± {score.text(spread)}" if spread is not None else "")

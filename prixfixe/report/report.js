@@ -1,16 +1,21 @@
 // The report's table (sort, filter) and heat maps (details of a cell, arrow keys). No library, no network; without it, all is still there to read.
 "use strict";
 
-const table = document.getElementById("runs");
-const body = table.tBodies[0];
-
-// --- sorting: a button in every heading; the order is said by aria-sort; empty cells always come last
-for (const heading of table.tHead.rows[0].cells) {
-  const button = heading.querySelector("button");
-  if (button) button.addEventListener("click", () => sortBy(heading));
+for (const table of document.querySelectorAll("table.runs")) {
+  sortable(table);
+  filterable(table, document.getElementById(table.id.replace("runs", "filters")));
 }
 
-function sortBy(heading) {
+// --- sorting: a button in every heading; the order is said by aria-sort; empty cells always come last
+function sortable(table) {
+  for (const heading of table.tHead.rows[0].cells) {
+    const button = heading.querySelector("button");
+    if (button) button.addEventListener("click", () => sortBy(table, heading));
+  }
+}
+
+function sortBy(table, heading) {
+  const body = table.tBodies[0];
   const column = heading.cellIndex;
   const first = heading.dataset.first; // the order of the first click: best first for scores
   const descending = heading.ariaSort === "none" || !heading.ariaSort ? first === "descending" : heading.ariaSort === "ascending";
@@ -27,27 +32,30 @@ function sortBy(heading) {
 }
 
 // --- filtering: every word must occur in the row; every menu must agree
-const words = document.getElementById("words");
-const menus = [...document.querySelectorAll("#filters select")];
-const shown = document.getElementById("shown");
-words.addEventListener("input", filter);
-for (const menu of menus) menu.addEventListener("change", filter);
-document.getElementById("filters").addEventListener("reset", () => setTimeout(filter));
-document.getElementById("filters").addEventListener("submit", (event) => event.preventDefault());
+function filterable(table, form) {
+  const words = form.querySelector("input[type=search]");
+  const menus = [...form.querySelectorAll("select")];
+  const shown = form.querySelector("[role=status]");
+  words.addEventListener("input", filter);
+  for (const menu of menus) menu.addEventListener("change", filter);
+  form.addEventListener("reset", () => setTimeout(filter));
+  form.addEventListener("submit", (event) => event.preventDefault());
 
-function filter() {
-  const wanted = words.value.toLowerCase().split(/\s+/).filter(Boolean);
-  const headings = [...table.tHead.rows[0].cells];
-  const columns = menus.map((menu) => [headings.findIndex((heading) => heading.dataset.column === menu.name), menu.value]);
-  let count = 0;
-  for (const row of body.rows) {
-    const text = row.textContent.toLowerCase();
-    row.hidden = !(
-      wanted.every((word) => text.includes(word)) && columns.every(([column, value]) => !value || row.cells[column].dataset.value === value)
-    );
-    if (!row.hidden) count += 1;
+  function filter() {
+    const wanted = words.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const headings = [...table.tHead.rows[0].cells];
+    const columns = menus.map((menu) => [headings.findIndex((heading) => heading.dataset.column === menu.name), menu.value]);
+    const rows = table.tBodies[0].rows;
+    let count = 0;
+    for (const row of rows) {
+      const text = row.textContent.toLowerCase();
+      row.hidden = !(
+        wanted.every((word) => text.includes(word)) && columns.every(([column, value]) => !value || row.cells[column].dataset.value === value)
+      );
+      if (!row.hidden) count += 1;
+    }
+    shown.textContent = `${count} of ${rows.length} shown`;
   }
-  shown.textContent = `${count} of ${body.rows.length} shown`;
 }
 
 // --- details of a heat map's cell, on hover and on focus; Escape hides them

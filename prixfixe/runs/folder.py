@@ -25,16 +25,19 @@ SLOTS = ("recipe", "first", "core", "final")
 LONGEST_REASON = 20_000  # letters of it in status.json
 
 
-def run_name(choices: Mapping[str, str], seed: int, variant: str | None = None) -> str:
-    """autosome+conv+bilstm+mlp, then the variant's name where a sweep varies other values, then +seed3 for any seed but
-    0."""
-    return "+".join(
-        [
-            *(str(choices[slot]) for slot in SLOTS),
-            *([str(variant)] if variant else []),
-            *([f"seed{seed}"] if seed else []),
-        ]
-    )
+def run_name(
+    choices: Mapping[str, str], seed: int, variant: str | None = None, dataset: Mapping[str, Any] | None = None
+) -> str:
+    """autosome+conv+bilstm+mlp, then the variant's name where a sweep varies other values, then +t1f0 for the folds of
+    the dataset that are tested and validated on, then +seed3 for any seed but 0."""
+    folds = fold_name(dataset.get("test_fold"), dataset.get("fold")) if dataset else ""
+    names = [*(str(choices[slot]) for slot in SLOTS), variant, folds, f"seed{seed}" if seed else ""]
+    return "+".join(str(name) for name in names if name)
+
+
+def fold_name(test_fold: Any, fold: Any) -> str:
+    """t1f0, t1, f0, or '' where neither is set."""
+    return "".join(f"{letter}{value}" for letter, value in (("t", test_fold), ("f", fold)) if value is not None)
 
 
 def identity(config: Mapping[str, Any], content: str) -> str:

@@ -73,6 +73,8 @@ class Choices(_Schema):
     first: Name
     core: Name
     final: Name
+    task: Name | None = None
+    dataset: Name | None = None
 
 
 class Status(_Schema):
@@ -290,10 +292,15 @@ def read_metrics(file: Path) -> dict[str, Any]:
     if not content:
         return {}
     metrics = validated(Metrics, content, file) | other_scores(content, Metrics)
-    for name, scores in (content.get("tests") or {}).items() if isinstance(content.get("tests"), dict) else ():
-        if isinstance(scores, dict) and ColumnNames.match(name):
-            metrics.setdefault("tests", {})[name] = other_scores(scores, None)
+    for key in filter(lambda key: key in ("test", "tests") or key.endswith("tasks"), content):
+        metrics[key] = _scores_by_name(content[key]) if key != "test" else other_scores(content[key] or {}, None)
     return metrics
+
+
+def _scores_by_name(content: Any) -> dict[str, dict[str, Any]]:
+    """The scores of tasks, or of test parts, by their names."""
+    named = content.items() if isinstance(content, dict) else ()
+    return {str(name)[:1000]: other_scores(scores, None) for name, scores in named if isinstance(scores, dict)}
 
 
 def other_scores(content: Mapping[str, Any], schema: type[_Schema] | None) -> dict[str, Any]:
@@ -376,7 +383,8 @@ def _mapping(content: Any, file: Path) -> dict[str, Any]:
 
 
 def read_head(file: Path) -> dict[str, Any]:
-    """Of a configuration what a table shows: the slots' choices, seed, variant, simulated.
+    """Of a configuration what a table shows: the choices of slots, task and dataset, seed, variant, simulated, and as
+    `settings` what is below `dataset`.
 
     Only the lines of these keys are parsed: to parse all of them takes most of the time.
     """
@@ -385,17 +393,26 @@ def read_head(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or "choices" not in content:
         content = _mapping(load_yaml(file, CONFIG), file)
     choices = content.get("choices")
-    if not isinstance(choices, dict) or not Choices.model_fields.keys() <= choices.keys():
-        raise damaged(file, f"it does not say which {', '.join(Choices.model_fields)} were chosen")
-    chosen = validated(Choices, choices, file)
+    slots = [name for name, field in Choices.model_fields.items() if field.is_required()]
+    if not isinstance(choices, dict) or not set(slots) <= choices.keys():
+        raise damaged(file, f"it does not say which {', '.join(slots)} were chosen")
+    chosen = {key: value for key, value in validated(Choices, choices, file).items() if key in Choices.model_fields}
     seed, variant = content.get("seed", 0), content.get("variant")
     if type(seed) is not int or seed < 0:
         raise damaged(file, f"seed is {printable(repr(seed), 60)}, no whole number from 0 on")
     if isinstance(variant, dict | list) or len(str(variant)) > 200 or printable(variant) != str(variant):
         raise damaged(file, f"variant is {printable(repr(variant), 60)}, no name")
-    slots = {slot: chosen[slot] for slot in Choices.model_fields}
-    named = None if variant is None else str(variant)
-    return {**slots, "seed": seed, "variant": named, "simulated": is_simulated(content)}
+    settings = content["dataset"] if isinstance(content.get("dataset"), dict) else {}
+    known = str(settings.get("_target_")).rpartition(".")[2].lower()  # as version 0.1 called its datasets
+    return {
+        **chosen,
+        "task": chosen.get("task") or "expression",
+        "dataset": chosen.get("dataset") or known,
+        "seed": seed,
+        "variant": None if variant is None else str(variant),
+        "simulated": is_simulated(content),
+        "settings": settings,
+    }
 
 
 def read_part(file: Path, key: str) -> dict[str, Any]:
@@ -457,7 +474,8 @@ def read_predictions(file: Path) -> dict[str, Any]:
     """The arrays of validation.npz or test.npz: measured and predicted, (n,) or (n, tasks) of float64; test_set; and
     of every subset the rows (m,) or pairs of rows (m, 2) as `subset_<name>`.
 
-    InputError where the file is missing or damaged, or where what was measured is not finite.
+    InputError where the file is missing or damaged, or where what was measured is not finite; of several tasks, NaN
+    is what was not measured.
     """
     if is_missing(file):
         raise InputError(f"{printable(file.parent.name)}: no {file.name}")
@@ -474,7 +492,12 @@ def read_predictions(file: Path) -> dict[str, Any]:
     ):
         raise damaged(file, "it needs arrays measured and predicted of one shape")
     found = {"measured": measured.astype("float64"), "predicted": predicted.astype("float64")}
-    if not abs(found["measured"]).max() <= 1e100:
+    known = found["measured"] == found["measured"]  # NaN: a task of several that was not measured in a row
+    if (
+        not (abs(found["measured"][known]) <= 1e100).all()
+        or not known.any()
+        or (measured.ndim == 1 and not known.all())
+    ):
         raise damaged(file, "a measured value in it is no finite number")
     if "test_set" in arrays:
         found["test_set"] = str(arrays["test_set"])[:1000]

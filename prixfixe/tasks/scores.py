@@ -31,6 +31,14 @@ class Score:
     def brief(self) -> str:
         return self.short or self.label
 
+    @property
+    def direction(self) -> str:
+        return "higher" if self.higher_is_better else "lower"
+
+    def loss(self, value: float) -> float:
+        """A value so turned that less is better: the best has the least."""
+        return -value if self.higher_is_better else value
+
     def text(self, value: Any, digits: int | None = None) -> str:
         """A value as readers see it; `-` where there is none."""
         if not isinstance(value, int | float) or isinstance(value, bool) or math.isnan(value):
@@ -93,7 +101,10 @@ TASKS: Mapping[str, tuple[Score, ...]] = {
 def declared(content: Mapping[str, Any]) -> tuple[Score, ...]:
     """The scores of a run, as its metrics.json or targets.json declares them; expression's of a run of version 0.1."""
     own = content.get("scores")
-    return tuple(Score(**facts) for facts in own) if own else TASKS.get(str(content.get("task")), EXPRESSION)
+    if not own:
+        return TASKS.get(str(content.get("task")), EXPRESSION)
+    known = Score.__dataclass_fields__  # a later version may say more
+    return tuple(Score(**{key: facts[key] for key in facts if key in known}) for facts in own)
 
 
 def on_a_line(content: Mapping[str, Any], digits: int | None = None) -> list[str]:

@@ -173,7 +173,10 @@ def check_settings(config: Mapping[str, Any], origin: Origin) -> None:
     for low, high in given if all(isinstance(pair, list) for pair in given) else [given]:
         if not low < high:
             raise InputError(f"bins.range={given}: the first number must be the lower one")
-    name = run_name(config["choices"], config["seed"], config.get("variant"))
+    for key in ("fold", "test_fold"):  # a part of the folder's name
+        if config["dataset"].get(key) is not None:
+            check_name(f"dataset.{key}", config["dataset"][key])
+    name = run_name(config["choices"], config["seed"], config.get("variant"), config["dataset"])
     if len(name.encode()) > LONGEST_FOLDER:
         raise InputError(f"{printable(name, 300)}: no folder can be called that; choose a shorter variant")
     for slot, (kind, given) in CONSTRUCTED.items():
