@@ -39,6 +39,7 @@ from prixfixe.training.keeper import Data
 from prixfixe.training.optim import Schedule
 from prixfixe.training.processes import Processes, processes
 from prixfixe.training.scoring import AT_ONCE, PRECISIONS, AtOnce, predict
+from prixfixe.training.seen import check_unseen
 from prixfixe.training.settings import check_settings, training_settings
 from prixfixe.training.signals import StopRequest, stop_request
 
@@ -68,6 +69,7 @@ def run(config: Mapping[str, Any], path: Path, *, show_progress: bool, origin: O
     torch.manual_seed(config["seed"])
     network = build(recipe, config, task, origin=origin)
     loaded = prepare(network, config, sources)
+    seen = check_unseen(config, split, allowed=bool(settings.get("allow_seen")), origin=origin)
     steps_per_epoch = recipe.steps(split.train[taken], settings["batch_size"])
     steps = settings["epochs"] * steps_per_epoch
     optimizer, scheduler = build_optimizer(network, config, steps, origin)
@@ -78,7 +80,8 @@ def run(config: Mapping[str, Any], path: Path, *, show_progress: bool, origin: O
         if not stack.enter_context(claimed(folder, config, fingerprint, together, stop)):
             return folder.metrics()
         log = stack.enter_context(open_log(folder, config, origin) if together.is_first else nullcontext(NoLog()))
-        for remark in remarks(config, split, origin) if show_progress and together.is_first else ():
+        said = [*remarks(config, split, origin), *seen] if show_progress and together.is_first else []
+        for remark in said:
             print(f"warning: {printable(remark)}", file=sys.stderr)
         if split.simulated and show_progress and together.is_first:
             print(SIMULATED, file=sys.stderr)

@@ -11,10 +11,9 @@ from prixfixe.common.errors import InputError
 from prixfixe.common.inputs import is_missing
 from prixfixe.common.text import printable
 from prixfixe.data.datasets import Split
-from prixfixe.networks.parts import LOADED, Origin
+from prixfixe.networks.network import BLOCKS
+from prixfixe.networks.parts import LOADED, Origin, training_of
 from prixfixe.runs.folder import RunFolder, identity
-
-BLOCKS = ("first", "core", "final")
 
 
 def started_from(config: Mapping[str, Any]) -> Iterator[RunFolder]:
@@ -24,15 +23,14 @@ def started_from(config: Mapping[str, Any]) -> Iterator[RunFolder]:
     while left:
         current = left.pop()
         for slot in BLOCKS:
-            train = current.get(slot, {}).get("train") or {}
-            path = Path(str(train.get("weights") or ""))
-            if not train.get("weights") or path in known:
+            weights = training_of(current[slot])["weights"]
+            path = None if weights is None else Path(str(weights))
+            folder = path if path is None or path.is_dir() else path.parent
+            if folder is None or folder in known or is_missing(RunFolder(folder).config_file):
                 continue
-            known.add(path)
-            folder = RunFolder(path)
-            if path.is_dir() and not is_missing(folder.config_file):
-                yield folder
-                left.append(folder.config())
+            known.add(folder)
+            yield RunFolder(folder)
+            left.append(RunFolder(folder).config())
 
 
 def check_unseen(config: Mapping[str, Any], split: Split, *, allowed: bool, origin: Origin = LOADED) -> list[str]:

@@ -71,6 +71,7 @@ class Training(Group):
     compile: Literal["auto"] | StrictBool = Field(description="choose auto, true or false")
     score_every: Count | None = Field(default=None, description="steps, a whole number, at least 1, or null")
     patience: Count | None = Field(default=None, description="scorings, a whole number, at least 1, or null")
+    allow_seen: StrictBool = Field(default=False, description="true or false")
     checkpoint_minutes: float = Field(ge=0, le=MOST, description="a number, 0 for a checkpoint after every step")
     device: str = Field(description="choose auto, cpu, cuda or cuda:N")
 
