@@ -1,4 +1,4 @@
-"""Two tasks on fly enhancers: held out by blocks of the genome and by chromosome, and a task that is measured in part."""
+"""Two tasks on fly enhancers: held out by blocks of the genome and by chromosome; a task that is measured in part."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ def write(path: Path, rows: int = 240, seed: int = 0) -> Path:
     both = pd.DataFrame({"seqnames": chromosome, "start": start, "end": start + 248, "Sequence": strings})
     other = both.assign(Sequence=list(map(reverse_complement, strings)))
     table = pd.concat([both.assign(strand="+"), other.assign(strand="-")])
-    table["ID"] = [f"{c}_{s}_{e}_{t}_peak" for c, s, e, t in zip(table.seqnames, table.start, table.end, table.strand)]
+    table["ID"] = [
+        f"{c}_{s}_{e}_{t}_peak" for c, s, e, t in zip(table.seqnames, table.start, table.end, table.strand, strict=True)
+    ]
     table["set"] = generator.choice(["Train", "Val", "Test"], size=rows, p=[0.8, 0.1, 0.1])
     table["Dev_log2_enrichment"] = generator.normal(size=rows).round(4)
     table["Hk_log2_enrichment"] = generator.normal(2, 3, size=rows).round(4)
@@ -103,7 +105,7 @@ def test_a_group_is_in_the_block_where_it_begins() -> None:
         [0, 0, 0, 1, 1, 0],
         [1, 1, 1, 0, 0, 1],
     ]
-    with pytest.raises(InputError, match="dataset.block=1000 needs to know where the sequences lie"):
+    with pytest.raises(InputError, match=r"dataset\.block=1000 needs to know where the sequences lie"):
         blocks(Measurements(rows.sequences, rows.expression), groups(rows), 1000)
 
 

@@ -318,7 +318,8 @@ class Table(Dataset):
             return "; dataset.test_fold=N instead of dataset.test tests on another of the folds" if others else ""
         tested = " dataset.test_fold=1" if part == "test" or self.test_fold is not None else ""
         instead = f" instead of {' and '.join(f'dataset.{name}' for name in others)}" if others else ""
-        return f"; with dataset.folds=10 dataset.fold=0{tested}{instead}, similar sequences stand on one side"
+        own = "".join(f" dataset.{name}=null" for name in ("block", "fold_column") if getattr(self, name) is not None)
+        return f"; with dataset.folds=10 dataset.fold=0{tested}{own}{instead}, similar sequences stand on one side"
 
 
 def enough(measurements: Measurements, where: str, purpose: str) -> None:

@@ -48,7 +48,7 @@ class Profile(Task):
         if "profile" not in train.columns:
             raise InputError(
                 f"task profile needs a column profile; the data have {', '.join(train.columns) or 'none'}, and "
-                "dataset.columns.profile=FILE.npy names it"
+                "dataset.columns={profile: FILE.npy} names it"
             )
         column = train.columns["profile"]
         if isinstance(column, Sequences) or len(column.shape) != 2 or column.dtype.kind not in "iuf":
