@@ -124,10 +124,8 @@ def test_expression_heads_need_a_core_that_keeps_the_length() -> None:
 def test_a_key_that_the_recipe_lacks_is_a_build_time_error() -> None:
     config = demo("autosome", "conv", "efficientnet", "soft_bins")
     config["core"] = {"_target_": "test_network.NeedsProfile"}
-    with pytest.raises(
-        ContractError,
-        match="NeedsProfile needs profile in the batch; recipe Autosome gives x, y, y_probs, and the dataset has the columns none",
-    ):
+    gives = "recipe Autosome gives x, y, y_probs, and the dataset has the columns none"
+    with pytest.raises(ContractError, match=f"NeedsProfile needs profile in the batch; {gives}"):
         build(build_recipe(config), config, example_task())
 
 

@@ -28,6 +28,7 @@ from prixfixe.contract import TargetSpec
 from prixfixe.data import fasta, streams
 from prixfixe.data.sequences import Sequences
 from prixfixe.inference.model import Model
+from prixfixe.menu.check import example_task
 from prixfixe.networks.network import build
 from prixfixe.runs.folder import RunFolder
 from prixfixe.runs.targets import save_targets
@@ -41,13 +42,13 @@ NAMES = [f"promoter {row} é" for row in range(len(STRINGS))]
 def make_run(path: Path, tasks: tuple[str, ...], final: str) -> Path:
     """A run folder with weights, as training would leave it."""
     config = demo("autosome", "conv", "efficientnet", final, "first.channels=8", "core.widths=[8]")
-    targets = TargetSpec(tasks, (8.0,) * len(tasks), (3.0,) * len(tasks), Bins())
+    task = example_task(TargetSpec(tasks, (8.0,) * len(tasks), (3.0,) * len(tasks), Bins()))
     torch.manual_seed(0)
-    network = build(build_recipe(config), config, targets)
+    network = build(build_recipe(config), config, task)
     folder = RunFolder(path)
     folder.path.mkdir()
     folder.config_file.write_text(yaml.safe_dump(config))
-    save_targets(folder, targets)
+    save_targets(folder, task)
     save_file(network.state_dict(), folder.weights_file)
     return path
 

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from prixfixe.cli import main
 from prixfixe.common.progress import TrainingProgress, columns_that_fit
+from prixfixe.menu.check import example_task
 from prixfixe.menu.parts import defaults, menu, partners
 from prixfixe.sweeps.live_view import LineView
 
@@ -49,7 +50,7 @@ def test_the_training_bar_keeps_epoch_steps_and_loss_whole(
     width: int, steps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     terminal(width, monkeypatch)
-    shown = TrainingProgress(steps, 6, begun=steps - 1, show=True)
+    shown = TrainingProgress(steps, 6, example_task(), begun=steps - 1, show=True)
     shown.after_step(6, 1024, 0.24924)
     line = bar_of(shown)
     assert len(line) <= width
@@ -62,7 +63,7 @@ def test_the_training_bar_keeps_epoch_steps_and_loss_whole(
 
 def test_the_training_bar_follows_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal(120, monkeypatch)
-    shown = TrainingProgress(20, 6, begun=9, show=True)
+    shown = TrainingProgress(20, 6, example_task(), begun=9, show=True)
     shown.after_step(3, 1024, 0.5)
     assert "samples/s" in bar_of(shown)
     assert shown.bar
@@ -76,21 +77,21 @@ def test_the_training_bar_follows_the_terminal(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("width", [60, 70, 80, 120])
 def test_an_epochs_line_fits_the_terminal(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     stream = terminal(width, monkeypatch)
-    shown = TrainingProgress(18, 6, begun=17, show=True)
+    shown = TrainingProgress(18, 6, example_task(), begun=17, show=True)
     shown.step = 18
     shown.after_epoch(ROW)
     [line] = stream.getvalue().splitlines()
-    assert line.startswith("epoch 6/6  loss 0.2492  KL 1.2346  r 0.543  rho 0.512")
+    assert line.startswith("epoch 6/6  loss 0.2492  KL 1.235  r 0.543  rho 0.512")
     assert line.endswith("left 0:00") == (width >= 70)
     assert ("samples/s" in line) == (width >= 80)
 
 
 def test_an_epochs_line_in_a_file_is_whole(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "40")
-    shown = TrainingProgress(18, 6, begun=18, show=True)
+    shown = TrainingProgress(18, 6, example_task(), begun=18, show=True)
     shown.after_epoch(ROW)
     [line] = capsys.readouterr().err.splitlines()
-    assert line.startswith("epoch 6/6  loss 0.2492  KL 1.2346  r 0.543  rho 0.512  0 samples/s  left ")
+    assert line.startswith("epoch 6/6  loss 0.2492  KL 1.235  r 0.543  rho 0.512  0 samples/s  left ")
 
 
 @pytest.mark.parametrize(

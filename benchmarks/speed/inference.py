@@ -142,7 +142,7 @@ def memory(run: Path, path: Path, rows: int, options: Options) -> Figure:
         str(run),
         str(path),
         "-o",
-        str(path.with_suffix(".out")),
+        str(path.with_suffix(".out.tsv")),
         "--device",
         str(options.device),
     ]
