@@ -174,7 +174,9 @@ def cut_windows(
     """The number of the sequence and the first position in it of each window, int64 (n,) both, without those of which a
     larger share than `most_unknown` is N; and how many these are."""
     numbers, firsts, left_out = [np.empty(0, np.int64)], [np.empty(0, np.int64)], 0
-    for number, (start, length) in enumerate(zip(chromosomes.starts.tolist(), chromosomes.lengths.tolist(), strict=True)):
+    for number, (start, length) in enumerate(
+        zip(chromosomes.starts.tolist(), chromosomes.lengths.tolist(), strict=True)
+    ):
         first = np.arange(0, length - window + 1, stride)
         at = np.flatnonzero(chromosomes.letters[start : start + length] == N)
         known = np.searchsorted(at, first + window) - np.searchsorted(at, first) <= most_unknown * window
@@ -197,6 +199,8 @@ def chosen_for_validation(
     lengths = np.asarray(chromosomes.lengths, dtype=np.int64)
     nothing = np.zeros(len(regions), dtype=bool)
     with_windows = np.unique(regions[:, 0])
+    if not len(with_windows):
+        raise InputError(f"{where} has no sequence that holds a window: choose a shorter window")
     if wanted is not None:
         if missing := [name for name in wanted if name not in names]:
             have = ", ".join(names[:NAMES_SHOWN]) + (", ..." if len(names) > NAMES_SHOWN else "")

@@ -155,9 +155,7 @@ class Windows(Sequences):
     `letters`, one window after the other as of all sequences, is made when it is asked for: windows times their length.
     """
 
-    def __init__(
-        self, stored: np.ndarray, begins: np.ndarray, lengths: np.ndarray, alphabet: Alphabet = DNA
-    ) -> None:
+    def __init__(self, stored: np.ndarray, begins: np.ndarray, lengths: np.ndarray, alphabet: Alphabet = DNA) -> None:
         """stored: uint8 (total,), the letters of the longer sequences. begins: int64 (n,), where each window begins in
         them. lengths: int32 (n,)."""
         vars(self).update(_stored=stored, _begins=begins, lengths=lengths, alphabet=alphabet)
