@@ -199,6 +199,8 @@ def chosen_for_validation(
     lengths = np.asarray(chromosomes.lengths, dtype=np.int64)
     nothing = np.zeros(len(regions), dtype=bool)
     with_windows = np.unique(regions[:, 0])
+    if not len(with_windows):
+        raise InputError(f"{where} has no sequence that holds a window: choose a shorter window")
     if wanted is not None:
         if missing := [name for name in wanted if name not in names]:
             have = ", ".join(names[:NAMES_SHOWN]) + (", ..." if len(names) > NAMES_SHOWN else "")

@@ -25,8 +25,8 @@ class Measurements:
     """n sequences and their measured expression.
 
     expression: float64, shape (n,) for one task or (n, tasks), in the measurement's own units; NaN where a task was not
-    measured. Each row has one measurement at least; where nothing is measured at all (`tasks` is empty), as in a genome,
-    the shape is (n, 0): for tasks that measure nothing, such as masked.
+    measured. Each row has one measurement at least; where nothing is measured at all (`tasks` is empty), as in a
+    genome, the shape is (n, 0): for tasks that measure nothing, such as masked.
     tasks: a name for each expression column.
     fold: int64, or str where a fold is no whole number, shape (n,): the data's own split into folds, where it is asked
     for.
