@@ -29,7 +29,7 @@ from prixfixe.training.experiment import build_recipe, build_task
 from prixfixe.training.scoring import predict
 
 SEQUENCES = 6  # that a network is tried on
-FEW_ROWS = 60  # of a simulated dataset
+FEW_ROWS = 200  # of a simulated dataset
 
 
 def violations(config: Mapping[str, Any]) -> Iterator[str]:
