@@ -294,6 +294,7 @@ def test_a_source_that_is_gone_can_be_put_into_the_run(
     assert not of_core(load_file(folder / "weights.safetensors"))
     digest = hashlib.sha256(source.read_bytes()).hexdigest()
     source.rename(tmp_path / "elsewhere.safetensors")
+    run(RunFolder(folder).config(), folder, show_progress=False)  # which is done, and needs nothing
     with pytest.raises(InputError, match=rf"which is gone: put back .*{digest}, or copy it as .*sources/{digest}"):
         prixfixe.load(folder)
     (folder / "sources").mkdir()

@@ -63,6 +63,9 @@ def run(config: Mapping[str, Any], path: Path, *, show_progress: bool, origin: O
     folder = RunFolder(path)
     sources = find_sources(config, folder)
     config = with_precision_used(pinned(config, sources), folder, split.content, settings["precision"])
+    fingerprint = identity(config, split.content)
+    if sources and folder.is_done(config, fingerprint):  # and they may be gone
+        return folder.metrics()
     recipe = build_recipe(config, origin)
     taken = training_rows(recipe, split)
     task = build_task(config, origin).fitted(split.train, taken)
@@ -73,7 +76,6 @@ def run(config: Mapping[str, Any], path: Path, *, show_progress: bool, origin: O
     steps_per_epoch = recipe.steps(split.train[taken], settings["batch_size"])
     steps = settings["epochs"] * steps_per_epoch
     optimizer, scheduler = build_optimizer(network, config, steps, origin)
-    fingerprint = identity(config, split.content)
     with ExitStack() as stack:
         together, device = stack.enter_context(processes(settings["device"]))
         stop = stack.enter_context(stop_request())
