@@ -35,7 +35,7 @@ class Part:
     @property
     def values(self) -> dict[str, Any]:
         """The hyperparameters: everything but the class and a recipe's published optimiser."""
-        return {key: value for key, value in self.node.items() if key not in ("_target_", "published")}
+        return {key: value for key, value in self.node.items() if key not in ("_target_", "published", "train")}
 
 
 def menu(own: Path | None = None) -> list[Part]:
