@@ -189,6 +189,8 @@ def check_settings(config: Mapping[str, Any], origin: Origin) -> None:
             values = values_of(node)
         factory(values, kind, where=slot, given=given, origin=origin)
     if config.get("task") is not None:
+        if "bins" in config["task"] and config.get("bins") is None:
+            raise InputError(f"bins=null: {Settings.model_fields['bins'].description}")
         factory(config["task"], Task, where="task", origin=origin)()
     factory(config["dataset"], Dataset, where="dataset", origin=origin)
     factory(config["optim"]["optimizer"], Optimizer, where="optim.optimizer", given=1, origin=origin)
@@ -276,13 +278,19 @@ def _told(schema: type[Group], error: Any, where: str) -> str:
             break  # a place inside a value
         places.append(name)
         allowed = group.model_fields[name].description or ""
-        inner = group.model_fields[name].annotation
-        options = typing.get_args(inner) or (inner,)  # of a group that may be missing, too
-        group = next((one for one in options if isinstance(one, type) and issubclass(one, Group)), Group)
+        group = _group_of(group.model_fields[name].annotation)
     if error["type"] == "missing":
         return f"{'.'.join(places)} is missing: {allowed}"
     value = error["input"]
     return f"{'.'.join(places)}={_shown(value)}: {allowed}"
+
+
+def _group_of(annotation: Any) -> type[Group]:
+    """The settings that stand below one, also where it may be null; none below another value."""
+    for kind in (annotation, *typing.get_args(annotation)):
+        if isinstance(kind, type) and issubclass(kind, Group):
+            return kind
+    return Group
 
 
 def _no_such(group: type[Group], places: list[str]) -> str:
