@@ -67,7 +67,7 @@ def page(contents: Sequence[Content], drawings: Sequence[Sequence[Drawing]], tit
         groups=groups,
         facts=_facts(contents[0]) if len(contents) == 1 else {},
         selected=_alternatives([content.results.select.label for content in contents]),
-        chosen=list(dict.fromkeys(chosen_by(content.results) for content in contents)),
+        chosen=list(dict.fromkeys(chosen_by(one.results) for one in contents if one.results.of_kind("scores"))),
         of_expression=any(set(by_name(EXPRESSION)) <= content.results.scores.keys() for content in contents),
         score_labels=_alternatives([content.score.label for content in contents]),
         ranked=[(content.ranks, sampled(content.ranks), _ranked_by(content)) for content in ranked if content.ranks],
@@ -168,7 +168,8 @@ def _details(row: Row, count: int, scores: Sequence[Score], select: Score) -> li
         lines += [
             (
                 "so far",
-                f"{counted(row['epoch'], 'epoch')}, {select.label} {select.text(row.get(select.name + SO_FAR))} (not final)",
+                f"{counted(row['epoch'], 'epoch')}, {select.label} "
+                f"{select.text(row.get(select.name + SO_FAR))} (not final)",
             )
         ]
     lines += [("parameters", f"{row['parameters']:,}")] if row["parameters"] is not None else []
