@@ -717,7 +717,7 @@ def test_each_task_of_a_run_is_scored(table: Path, two_tasks: Path, capsys: pyte
     assert call(two_tasks, table, "--same-scale", "--bootstrap", 10, "--format", "json") == 0
     content = json.loads(capsys.readouterr().out)
     assert content == json.loads((two_tasks / "evaluation.json").read_text())
-    assert content.keys() == {"model", "test_set", "simulated", "tasks", "bootstrap_samples"}
+    assert content.keys() == {"model", "test_set", "simulated", "task", "scores", "tasks", "bootstrap_samples"}
     tasks, metrics = content["tasks"], json.loads((two_tasks / "metrics.json").read_text())
     assert [task["name"] for task in tasks] == ["dev", "hk"]
     for score in ("pearson_r", "spearman_rho"):
@@ -810,7 +810,7 @@ def test_metrics_keep_the_scores_of_each_task(table: Path, two_tasks: Path, tmp_
     for column, scores in enumerate(metrics["tasks"].values()):
         measured, predicted = kept["measured"][:, column], kept["predicted"][:, column]
         assert scores["pearson_r"] == pytest.approx(scipy.stats.pearsonr(measured, predicted).statistic, abs=1e-12)
-        assert scores.keys() == {"pearson_r", "spearman_rho", "mse"}
+        assert scores.keys() == {"kl", "pearson_r", "spearman_rho", "mse", "n"}
     for score in ("pearson_r", "spearman_rho", "mse"):
         assert np.mean([scores[score] for scores in metrics["tasks"].values()]) == pytest.approx(metrics[score])
     assert "tasks" not in pd.read_csv(two_tasks / "history.csv").columns

@@ -74,7 +74,7 @@ class Results:
         tasks = dict.fromkeys(row.get("task", "expression") for row in self.rows)
         found: dict[str, Score] = {}
         for task in tasks:
-            found = {**self.declared.get(task, {}).get(kind, {}), **found}
+            found |= {**self.declared.get(task, {}).get(kind, {}), **found}
         return found
 
     @property

@@ -38,6 +38,7 @@ STATES = {
     "stopped": "stopped",
     "missing": "never started",
 }
+FACTS = ("n", "epochs", "device")
 MOST_PAIRS = 12  # pairs of models named in a sentence
 
 
@@ -65,7 +66,7 @@ def page(contents: Sequence[Content], drawings: Sequence[Sequence[Drawing]], tit
         summary=_summary(contents[0]) if len(contents) == 1 else f"{len(contents)} tasks or data, each by itself.",
         sections=[*sections, ("methods", "Methods"), ("commands", "Commands")],
         groups=groups,
-        facts=_facts(contents[0]) if len(contents) == 1 else {},
+        facts=_facts(contents[0]) if len(contents) == 1 else dict.fromkeys(FACTS, ""),
         selected=_alternatives([content.results.select.label for content in contents]),
         chosen=list(dict.fromkeys(chosen_by(one.results) for one in contents if one.results.of_kind("scores"))),
         of_expression=any(set(by_name(EXPRESSION)) <= content.results.scores.keys() for content in contents),
@@ -340,7 +341,7 @@ def _facts(content: Content) -> dict[str, str]:
     known |= (
         {"epochs": f"{known['epochs']} epoch{'' if texts['epochs'] == ['1'] else 's'}"} if "epochs" in known else {}
     )
-    return {name: known.get(name, "") for name in ("n", "epochs", "device")}
+    return {name: known.get(name, "") for name in FACTS}
 
 
 def _summary(content: Content) -> str:
