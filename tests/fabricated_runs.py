@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from prixfixe.analysis.evaluation import evaluate
 from prixfixe.data.sequences import Sequences
 from prixfixe.data.testset import TestSet
 from prixfixe.dream.testset import WEIGHTS
-from prixfixe.runs.folder import SLOTS, run_name
+from prixfixe.runs.folder import SLOTS, as_yaml, run_name
+from prixfixe.tasks.scores import Score
 
 CHOICES = {
     "recipe": ("autosome", "bhi", "unlockdna"),
@@ -192,6 +194,50 @@ def make_grid(
         if test_set is not None:
             _evaluate(path, test_set, correlated(test_set.expression, target, generator), simulated, keep_subsets)
     write_json(folder / "sweep.json", {"jobs": jobs})
+    return folder
+
+
+def make_runs(
+    folder: Path,
+    task: str,
+    scores: Sequence[Score],
+    select: str,
+    values: Callable[[Mapping[str, str], int], Mapping[str, Any]],
+    *,
+    choices: Mapping[str, Sequence[str]],
+    seeds: Sequence[int] = (0,),
+    dataset: Mapping[str, Any] | None = None,
+    predictions: Callable[[float], Mapping[str, np.ndarray]] | None = None,
+) -> Path:
+    """Runs of any task that are done, which declare their own scores; returns their sweep's folder.
+
+    values: of a combination and a seed, what metrics.json holds: the scores, `tasks`, `test`. dataset: its settings.
+    predictions: of the selecting score, the arrays of validation.npz.
+    """
+    settings = {"_target_": "prixfixe.data.datasets.Table", "path": "own.tsv", **(dataset or {})}
+    for chosen in itertools.product(*(choices[slot] for slot in SLOTS), seeds):
+        parts, seed = dict(zip(SLOTS, chosen[:-1], strict=True)), int(chosen[-1])
+        path = folder / run_name(parts, seed, None, settings)
+        path.mkdir(parents=True)
+        config = {"dataset": settings, "seed": seed, "variant": None, "sweep": folder.name, "training": {"epochs": 2}}
+        config["choices"] = {"task": task, "dataset": "table", **parts}
+        (path / "config.yaml").write_text(as_yaml(config))
+        write_json(path / "status.json", _status("done", None))
+        facts = {"task": task, "select": select, "scores": [asdict(score) for score in scores]}
+        found = values(parts, seed)
+        own = {score.name: found[score.name] for score in scores}
+        lines = ["epoch,step,training_loss," + ",".join(own) + ",n,learning_rate,seconds"]
+        for epoch in (1, 2):
+            numbers = ",".join(str(value * epoch / 2) for value in own.values())
+            lines.append(f"{epoch},{10 * epoch},{1 / epoch},{numbers},40,0.001,2.5")
+        (path / "history.csv").write_text("\n".join(lines) + "\n")
+        size = sum(ord(letter) for letter in "".join(parts.values()))
+        write_json(path / "metrics.json", {"n": 40, **_costs(size, 2, False), **facts, **found})
+        write_json(
+            path / "targets.json", {"tasks": ["label"], "mean": [0.5], "std": [0.5], **facts, "residual_sd": None}
+        )
+        if predictions is not None:
+            np.savez(path / "validation.npz", **predictions(own[select]))
     return folder
 
 

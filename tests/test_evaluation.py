@@ -307,7 +307,7 @@ def test_no_interval_of_a_few_drawn_rows() -> None:
         {"all": np.arange(19)},
         tasks=("y",),
     )
-    assert evaluate_table(few, predicted[:19]).tasks[0].pearson_r.interval is None
+    assert evaluate_table(few, predicted[:19]).tasks[0].interval("pearson_r") is None
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.3, 1e9])
@@ -586,16 +586,16 @@ def test_a_table_is_scored_on_all_rows(table: Path) -> None:
     test_set = read_test_table(table, expression=["dev", "hk"])
     predicted = test_set.expression + np.random.default_rng(3).normal(0, 3, test_set.expression.shape)
     found = evaluate_table(test_set, predicted, same_scale=True, kl=[0.5, 0.25], bootstrap=2000)
-    assert [(task.name, task.column, task.n, task.kl) for task in found.tasks] == [
+    assert [(task.name, task.column, task.n, task.value("kl")) for task in found.tasks] == [
         ("dev", "dev", 60, 0.5),
         ("hk", "hk", 60, 0.25),
     ]
     for task, truth, guess in zip(found.tasks, test_set.expression.T, predicted.T, strict=True):
         exact = scipy.stats.pearsonr(truth, guess)
-        assert task.pearson_r.value == pytest.approx(exact.statistic, abs=1e-12)
-        assert task.r_squared == pytest.approx(exact.statistic**2, abs=1e-12)
-        assert task.spearman_rho.value == pytest.approx(scipy.stats.spearmanr(truth, guess).statistic, abs=1e-12)
-        assert task.mse == pytest.approx(np.square(truth - guess).mean())
+        assert task.value("pearson_r") == pytest.approx(exact.statistic, abs=1e-12)
+        assert task.value("r_squared") == pytest.approx(exact.statistic**2, abs=1e-12)
+        assert task.value("spearman_rho") == pytest.approx(scipy.stats.spearmanr(truth, guess).statistic, abs=1e-12)
+        assert task.value("mse") == pytest.approx(np.square(truth - guess).mean())
         # samples of all rows, so that the interval is that of scipy's own bootstrap, not of a tenth of the rows
         theirs = scipy.stats.bootstrap(
             (truth, guess),
@@ -606,11 +606,11 @@ def test_a_table_is_scored_on_all_rows(table: Path) -> None:
             method="percentile",
             rng=np.random.default_rng(1),
         ).confidence_interval
-        assert task.pearson_r.interval == pytest.approx((theirs.low, theirs.high), abs=0.03)
+        assert task.interval("pearson_r") == pytest.approx((theirs.low, theirs.high), abs=0.03)
 
     bare = evaluate_table(test_set, predicted, bootstrap=0)
-    assert bare.tasks[0].mse is None
-    assert bare.tasks[0].pearson_r.interval is None
+    assert bare.tasks[0].value("mse") is None
+    assert bare.tasks[0].interval("pearson_r") is None
     with pytest.raises(ValueError, match=r"shape \(60, 2\), got \(60,\)"):
         evaluate_table(test_set, predicted[:, 0])
     with pytest.raises(ValueError, match="finite"):
@@ -717,7 +717,7 @@ def test_each_task_of_a_run_is_scored(table: Path, two_tasks: Path, capsys: pyte
     assert call(two_tasks, table, "--same-scale", "--bootstrap", 10, "--format", "json") == 0
     content = json.loads(capsys.readouterr().out)
     assert content == json.loads((two_tasks / "evaluation.json").read_text())
-    assert content.keys() == {"model", "test_set", "simulated", "tasks", "bootstrap_samples"}
+    assert content.keys() == {"model", "test_set", "simulated", "task", "scores", "tasks", "bootstrap_samples"}
     tasks, metrics = content["tasks"], json.loads((two_tasks / "metrics.json").read_text())
     assert [task["name"] for task in tasks] == ["dev", "hk"]
     for score in ("pearson_r", "spearman_rho"):
@@ -810,7 +810,7 @@ def test_metrics_keep_the_scores_of_each_task(table: Path, two_tasks: Path, tmp_
     for column, scores in enumerate(metrics["tasks"].values()):
         measured, predicted = kept["measured"][:, column], kept["predicted"][:, column]
         assert scores["pearson_r"] == pytest.approx(scipy.stats.pearsonr(measured, predicted).statistic, abs=1e-12)
-        assert scores.keys() == {"pearson_r", "spearman_rho", "mse"}
+        assert scores.keys() == {"kl", "pearson_r", "spearman_rho", "mse", "n"}
     for score in ("pearson_r", "spearman_rho", "mse"):
         assert np.mean([scores[score] for scores in metrics["tasks"].values()]) == pytest.approx(metrics[score])
     assert "tasks" not in pd.read_csv(two_tasks / "history.csv").columns

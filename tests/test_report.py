@@ -80,8 +80,8 @@ def test_report_says_everything(page: str) -> None:
         heat = re.search(rf'id="heat-{score}".*?</figure>', page, flags=re.DOTALL)
         assert heat is not None
         assert len(re.findall(r"<td[^>]*data-details", heat[0])) == 81
-    # type: ignore[index]
-    assert len(re.findall(r"<tr>", re.search(r'<table id="runs">.*?</table>', page, flags=re.DOTALL)[0])) == 82
+    table = re.search(r'<table class="runs" id="runs">.*?</table>', page, flags=re.DOTALL)
+    assert table is not None and len(re.findall(r"<tr>", table[0])) == 82
     figures = re.findall(r'<figure id="figure-(\w+)"', page)
     assert figures == [
         "effects",
@@ -194,7 +194,7 @@ def test_command_writes_figures_without_torch(tmp_path: Path) -> None:
         (["nowhere"], "nowhere is no folder"),
         (["."], "holds no runs"),
         (["grid", "--format", "svg,gif"], "gif is none of svg, pdf, png"),
-        (["grid", "--score", "accuracy"], "accuracy is none of pearson_r"),
+        (["grid", "--score", "accuracy"], "accuracy is none of kl, pearson_r"),
         (["grid", "--samples", "-1"], "--samples -1"),
         (["grid", "-o", "."], "is a folder"),
     ],

@@ -102,9 +102,10 @@ def table_intervals_hold_the_truth(
     table = test_set_of(measured, {"all": np.arange(n)}, tasks=("expression",))
     (task,) = evaluate_table(table, predicted, seed=int(generator.integers(2**32))).tasks
     found = {}
-    for name, score in (("r", task.pearson_r), ("rho", task.spearman_rho)):
-        assert score.interval is not None
-        found[name] = score.interval[0] <= truth[name] <= score.interval[1]
+    for name, score in (("r", "pearson_r"), ("rho", "spearman_rho")):
+        interval = task.interval(score)
+        assert interval is not None
+        found[name] = interval[0] <= truth[name] <= interval[1]
     return found
 
 

@@ -36,16 +36,23 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from prixfixe.common.errors import InputError
 from prixfixe.common.files import json_values
+from prixfixe.common.progress import slow_work
 from prixfixe.data.tables import ID_NAMES, SEQUENCE_NAMES, first_row, read_measurements
 from prixfixe.data.testset import TestSet
 from prixfixe.tasks import metrics
+from prixfixe.tasks.scores import EXPRESSION
+from prixfixe.tasks.scores import Score as ScoreOfTask
+
+if TYPE_CHECKING:
+    from prixfixe.data.measurements import Measurements
+    from prixfixe.tasks.task import Task
 
 BOOTSTRAP_SAMPLES = 10_000
 BOOTSTRAP_FRACTION = 0.1
@@ -104,33 +111,47 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class TaskScores:
-    """The scores of one task on n rows.
+    """The scores of one task on n rows, in their order.
 
-    column: which column of the table it was compared with.
-    mse: in the measurement's own units squared; `None` where predictions are on another scale than the measurement. kl:
-    of soft bins, in nats; `None` there, too, and for what is no run, since only a run has bins.
+    column: which column of the table it was compared with. values: each score by its name, with an interval where one
+    was drawn; `None` where it has no meaning: mse and kl where predictions are on another scale than the measurement,
+    kl of what is no run, since only a run has bins.
     """
 
     name: str
     column: str
     n: int
-    pearson_r: Score
-    r_squared: float
-    spearman_rho: Score
-    mse: float | None
-    kl: float | None
+    values: Mapping[str, Score | float | None]
+
+    def value(self, name: str) -> float | None:
+        """A score without its interval."""
+        found = self.values.get(name)
+        return found.value if isinstance(found, Score) else found
+
+    def interval(self, name: str) -> Interval | None:
+        found = self.values.get(name)
+        return found.interval if isinstance(found, Score) else None
+
+    def to_dict(self) -> dict[str, Any]:
+        values = {name: asdict(value) if isinstance(value, Score) else value for name, value in self.values.items()}
+        return {"name": self.name, "column": self.column, "n": self.n, **values}
 
 
 @dataclass(frozen=True)
 class TableEvaluation:
-    """All scores of one model on a plain table, a task each."""
+    """All scores of one model on a plain table, a task each. scores: as the run's task (`task`) declares them."""
 
     tasks: tuple[TaskScores, ...]
     bootstrap_samples: int
+    task: str = "expression"
+    scores: tuple[ScoreOfTask, ...] = EXPRESSION
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON takes it; see `Evaluation.to_dict`."""
-        content: dict[str, Any] = json_values(asdict(self))
+        declared = [asdict(score) for score in self.scores]
+        tasks = [task.to_dict() for task in self.tasks]
+        about = {"task": self.task, "scores": declared, "bootstrap_samples": self.bootstrap_samples}
+        content: dict[str, Any] = json_values({"tasks": tasks, **about})
         return content
 
 
@@ -218,19 +239,60 @@ def evaluate_table(
         scores = metrics.scores(truth[rows], guess[rows])
         drawn = bootstrap if len(rows) >= LEAST_DRAWN else 0
         resampled = _bootstrap_correlations(truth, guess, {"all": rows}, drawn, seed, 1.0)[:, 0]
-        scored.append(
-            TaskScores(
-                name=name,
-                column=column,
-                n=len(rows),
-                pearson_r=Score(scores["pearson_r"], _interval(resampled[:, 0], expanded_percentiles(len(rows)))),
-                r_squared=scores["pearson_r"] ** 2,
-                spearman_rho=Score(scores["spearman_rho"], _interval(resampled[:, 1], expanded_percentiles(len(rows)))),
-                mse=scores["mse"] if same_scale else None,
-                kl=kl[task] if kl is not None else None,
-            )
-        )
+        limits = [_interval(resampled[:, place], expanded_percentiles(len(rows))) for place in (0, 1)]
+        of_task: dict[str, Score | float | None] = {
+            "pearson_r": Score(scores["pearson_r"], limits[0]),
+            "r_squared": scores["pearson_r"] ** 2,
+            "spearman_rho": Score(scores["spearman_rho"], limits[1]),
+            "mse": scores["mse"] if same_scale else None,
+            "kl": kl[task] if kl is not None else None,
+        }
+        scored.append(TaskScores(name, column, len(rows), of_task))
     return TableEvaluation(tuple(scored), bootstrap)
+
+
+def evaluate_outputs(
+    task: Task,
+    measured: Measurements,
+    outputs: Mapping[str, np.ndarray],
+    *,
+    columns: Sequence[str],
+    bootstrap: int = TABLE_BOOTSTRAP_SAMPLES,
+    seed: int = 0,
+) -> TableEvaluation:
+    """Scores a run's outputs of n rows as its task does, each of several tasks by itself; every score's interval is of
+    bootstrap samples of as many rows.
+
+    measured: the rows, with what was measured of them under the names of the run's tasks. columns: where that stands in
+    the table.
+    """
+    names = measured.tasks
+    task.check(measured)
+
+    def scores_of(part: Measurements, some: Mapping[str, np.ndarray]) -> dict[str, dict[str, Any]]:
+        return task.score_each(part, some) if len(names) > 1 else {names[0]: task.score(part, some)}
+
+    found = scores_of(measured, outputs)
+    drawn: dict[str, list[dict[str, Any]]] = {name: [] for name in found}
+    enough = bootstrap if len(measured) >= LEAST_DRAWN else 0
+    generator = np.random.default_rng(seed)
+    with slow_work(f"scores on {enough:,} bootstrap samples", enough) as advance:
+        for _ in range(enough):
+            rows = generator.integers(0, len(measured), len(measured))
+            for name, one in scores_of(measured[rows], {key: output[rows] for key, output in outputs.items()}).items():
+                drawn[name].append(one)
+            advance(1)
+    scored = []
+    for name, column in zip(names, columns, strict=True):
+        own = found[name]
+        values: dict[str, Score] = {}
+        percentiles = expanded_percentiles(own["n"])
+        for score in task.scores:
+            samples = np.array([one.get(score.name, np.nan) for one in drawn[name]])
+            limits = _interval(samples, percentiles) if own["n"] >= LEAST_DRAWN else None
+            values[score.name] = Score(own[score.name], limits)
+        scored.append(TaskScores(name, column, own["n"], values))
+    return TableEvaluation(tuple(scored), bootstrap, task.name, task.scores)
 
 
 def subset_values(values: np.ndarray, rows: np.ndarray) -> np.ndarray:

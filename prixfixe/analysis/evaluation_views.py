@@ -7,39 +7,26 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from prixfixe.analysis.evaluation import LEAST_DRAWN, Evaluation, Score, SubsetScores, TableEvaluation, TaskScores
+from prixfixe.analysis.evaluation import LEAST_DRAWN, Evaluation, Interval, Score, TableEvaluation, TaskScores
 from prixfixe.common.text import csv_cell, printable
-
-TITLES = {
-    "pearson_score": "Pearson score",
-    "spearman_score": "Spearman score",
-    "pearson_r": "Pearson r",
-    "spearman_rho": "Spearman rho",
-    "mse": "MSE",
-    "kl": "KL",
-}
+from prixfixe.tasks.scores import EXPRESSION, KL, MSE, PEARSON, SPEARMAN, WEIGHTED, by_name
+from prixfixe.tasks.scores import Score as ScoreOfTask
 
 
-def headline(evaluation: Evaluation | TableEvaluation) -> list[dict[str, Any]]:
-    """What a table of several models shows of one: the weighted scores, or a plain table's scores, task by task."""
+def headline(evaluation: Evaluation | TableEvaluation) -> tuple[list[dict[str, Any]], dict[str, ScoreOfTask]]:
+    """What a table of several models shows of one: the weighted scores, or a plain table's scores, task by task; and
+    which scores these are, what chooses models first."""
     if isinstance(evaluation, Evaluation):
-        return [{"pearson_score": evaluation.pearson_score.value, "spearman_score": evaluation.spearman_score.value}]
-    return [
-        {
-            "task": task.name,
-            "pearson_r": task.pearson_r.value,
-            "spearman_rho": task.spearman_rho.value,
-            "mse": task.mse,
-            "kl": task.kl,
-        }
-        for task in evaluation.tasks
-    ]
+        weighted = by_name(WEIGHTED)
+        return [{name: getattr(evaluation, name).value for name in weighted}], weighted
+    expression = evaluation.scores == EXPRESSION
+    scores = by_name((PEARSON, SPEARMAN, MSE, KL) if expression else evaluation.scores)
+    return [{"task": task.name, **{name: task.value(name) for name in scores}} for task in evaluation.tasks], scores
 
 
-def one_line(row: dict[str, Any], *, with_task: bool) -> str:
-    text = "  ".join(
-        f"{TITLES[name]} {four_decimals(row[name])}" for name in row if name in TITLES and row[name] is not None
-    )
+def one_line(row: Mapping[str, Any], scores: Mapping[str, ScoreOfTask], *, with_task: bool) -> str:
+    shown = {name: score for name, score in scores.items() if row[name] is not None}
+    text = "  ".join(f"{score.label} {four_decimals(row[name])}" for name, score in shown.items())
     return f"{row['task']}: {text}" if with_task else text
 
 
@@ -49,27 +36,36 @@ def format_table(evaluation: Evaluation | TableEvaluation) -> str:
 
 
 def format_tasks(evaluation: TableEvaluation) -> str:
-    n = evaluation.tasks[0].n
-    errors = {"MSE": [task.mse for task in evaluation.tasks], "KL": [task.kl for task in evaluation.tasks]}
-    errors = {title: values for title, values in errors.items() if None not in values}
-    lines = [["task", "r", "", "r^2", "rho", *errors]]
-    for index, task in enumerate(evaluation.tasks):
-        name = task.name if task.name == task.column else f"{task.name} ({task.column})"
-        scores = [task.r_squared, task.spearman_rho.value, *(values[index] for values in errors.values())]
-        lines.append(
-            [name, four_decimals(task.pearson_r.value), _interval(task.pearson_r), *map(four_decimals, scores)]
-        )
-    text = [f"{n:,} sequences", "", *aligned(lines), ""]
-    if any(task.name != task.column for task in evaluation.tasks):
+    """A line for each task; of other scores than expression's, a line for each score of each task."""
+    tasks = evaluation.tasks
+    names = [task.name if task.name == task.column else f"{task.name} ({task.column})" for task in tasks]
+    expression, errors = evaluation.scores == EXPRESSION, []
+    lines: list[list[str]] = []
+    if expression:
+        errors = [score for score in (MSE, KL) if all(task.value(score.name) is not None for task in tasks)]
+        lines.append(["task", "r", "", "r^2", "rho", *(score.label for score in errors)])
+        for name, task in zip(names, tasks, strict=True):
+            numbers = map(task.value, ("r_squared", SPEARMAN.name, *(score.name for score in errors)))
+            r = [four_decimals(task.value(PEARSON.name)), _interval(task.interval(PEARSON.name))]
+            lines.append([name, *r, *map(four_decimals, numbers)])
+    else:
+        for name, task in zip(names, tasks, strict=True):
+            lines += [[*([name] * (len(tasks) > 1)), *cells] for cells in _score_lines(task, evaluation.scores)]
+    text = [f"{tasks[0].n:,} sequences", "", *aligned(lines, left=1 if expression or len(tasks) < 2 else 2), ""]
+    if any(task.name != task.column for task in tasks):
         text.append("In parentheses: the column that the task is compared with.")
     if evaluation.bootstrap_samples:
         text.append(
             f"In brackets: 95 % interval by {evaluation.bootstrap_samples:,} bootstrap samples of as many (expanded "
             f"percentiles); none of fewer than {LEAST_DRAWN} rows."
         )
-    if not errors:
+    if expression and not errors:
         text.append("Correlations only; --same-scale adds the errors, where units are the same.")
     return "\n".join(text).rstrip() + "\n"
+
+
+def _score_lines(task: TaskScores, scores: Sequence[ScoreOfTask]) -> list[list[str]]:
+    return [[one.label, four_decimals(task.value(one.name)), _interval(task.interval(one.name))] for one in scores]
 
 
 def format_subsets(evaluation: Evaluation) -> str:
@@ -81,14 +77,14 @@ def format_subsets(evaluation: Evaluation) -> str:
             f"{subset.n:,} {'pairs' if subset.pairs else 'sequences'}",
             f"{subset.weight:g}",
             four_decimals(subset.pearson_r.value),
-            _interval(subset.pearson_r),
+            _interval(subset.pearson_r.interval),
             four_decimals(subset.r_squared),
             four_decimals(subset.spearman_rho.value),
-            _interval(subset.spearman_rho),
+            _interval(subset.spearman_rho.interval),
         ]
         subsets.append([*row, four_decimals(subset.mse)] if with_mse else row)
     weighted = [
-        [name, four_decimals(score.value), _interval(score)]
+        [name, four_decimals(score.value), _interval(score.interval)]
         for name, score in (("Pearson score", evaluation.pearson_score), ("Spearman score", evaluation.spearman_score))
     ]
     lines = [*aligned(weighted), "", *aligned(subsets), ""]
@@ -105,13 +101,13 @@ def format_subsets(evaluation: Evaluation) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def format_models(rows: Sequence[Mapping[str, Any]], *, with_task: bool) -> str:
+def format_models(rows: Sequence[Mapping[str, Any]], titles: Mapping[str, ScoreOfTask], *, with_task: bool) -> str:
     """A table of several models, from their rows of `headline` with the run's name; scores that none has are left
     out."""
-    scores = [name for name in rows[0] if name in TITLES and any(row[name] is not None for row in rows)]
+    scores = [name for name in titles if any(row.get(name) is not None for row in rows)]
     texts = ["run", *(["task"] if with_task else [])]
-    lines = [[*texts, *(TITLES[name] for name in scores)]]
-    lines += [[*(row[name] for name in texts), *(four_decimals(row[name]) for name in scores)] for row in rows]
+    lines = [[*texts, *(titles[name].label for name in scores)]]
+    lines += [[*(row[name] for name in texts), *(four_decimals(row.get(name)) for name in scores)] for row in rows]
     return "\n".join(aligned(lines, left=len(texts))) + "\n"
 
 
@@ -126,18 +122,17 @@ def format_csv(evaluation: Evaluation | TableEvaluation) -> str:
         low, high = interval or (None, None)
         rows.append({of: name, "score": score, "value": number, "low": low, "high": high, **rest})
 
-    for one in evaluation.subsets if isinstance(evaluation, Evaluation) else evaluation.tasks:
-        about = {
-            "n": one.n,
-            **({"pairs": one.pairs, "weight": one.weight} if isinstance(one, SubsetScores) else {"column": one.column}),
-        }
+    for task in () if isinstance(evaluation, Evaluation) else evaluation.tasks:
+        for score, value in task.values.items():
+            if value is not None:
+                add(task.name, score, value, n=task.n, column=task.column)
+    for one in evaluation.subsets if isinstance(evaluation, Evaluation) else ():
+        about = {"n": one.n, "pairs": one.pairs, "weight": one.weight}
         add(one.name, "pearson_r", one.pearson_r, **about)
         add(one.name, "r_squared", one.r_squared, **about)
         add(one.name, "spearman_rho", one.spearman_rho, **about)
         if one.mse is not None:
             add(one.name, "mse", one.mse, **about)
-        if isinstance(one, TaskScores) and one.kl is not None:
-            add(one.name, "kl", one.kl, **about)
     if isinstance(evaluation, Evaluation):
         rows += [{"subset": name} for name in evaluation.absent]
         add("weighted", "pearson_score", evaluation.pearson_score)
@@ -169,5 +164,5 @@ def four_decimals(value: float | None) -> str:
     return "-" if value is None or value != value else f"{value:.4f}"
 
 
-def _interval(score: Score) -> str:
-    return f"[{score.interval[0]:.3f}, {score.interval[1]:.3f}]" if score.interval else ""
+def _interval(interval: Interval | None) -> str:
+    return f"[{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""

@@ -27,6 +27,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -475,6 +476,7 @@ def model_cd(kept: Predictions) -> CriticalDifference:
     truths = np.array_split(kept.measured[order].reshape(n, -1).T, blocks, axis=-1)
     ranks = np.zeros((blocks, len(models)))
     for block, (guesses, truth) in enumerate(zip(parts, truths, strict=True)):
+        values: Sequence[Any]
         if kept.scores == AUROC:
             once = np.ones((1, truth.shape[-1]))
             values = [
@@ -482,8 +484,8 @@ def model_cd(kept: Predictions) -> CriticalDifference:
             ]
         else:
             values = [correlate(guesses, truth), correlate(rankdata(guesses, axis=-1), rankdata(truth, axis=-1))]
-        for value in values:
-            score = np.nan_to_num(np.mean(value, axis=-1), nan=-2.0)
+        for value in map(np.asarray, values):
+            score = np.nan_to_num(value.mean(axis=-1), nan=-2.0)
             ranks[block] += rankdata(-(members @ score)) / len(values)
     return cd_groups(-ranks, models, f"disjoint parts of the {kept.source}")
 

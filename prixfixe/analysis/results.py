@@ -74,7 +74,7 @@ class Results:
         tasks = dict.fromkeys(row.get("task", "expression") for row in self.rows)
         found: dict[str, Score] = {}
         for task in tasks:
-            found = {**self.declared.get(task, {}).get(kind, {}), **found}
+            found |= {**self.declared.get(task, {}).get(kind, {}), **found}
         return found
 
     @property
@@ -110,7 +110,7 @@ class Results:
             return self.select
         known = {**self.scores, **by_name(WEIGHTED)} if EXPRESSION[0].name in self.scores else self.scores
         if name not in known:
-            raise InputError(f"--score {printable(name, 100)}: these runs have {', '.join(known)}")
+            raise InputError(f"--score {printable(name, 100)} is none of {', '.join(known)}")
         return known[name]
 
     def groups(self) -> list[Results]:
@@ -164,7 +164,8 @@ def collect(folders: Sequence[Path]) -> Results:
             rows[path.resolve()] = row
     told = tell_data_apart([*rows.values()])
     known: dict[str, ScoreColumns] = {}
-    for row, columns in found_scores:
+    for row, columns in sorted(found_scores, key=lambda pair: pair[0]["state"] != "done"):
+        columns["scores"] = columns["scores"] or by_name(TASKS.get(row["task"], ()))
         for kind, scores in columns.items():
             of_task = known.setdefault(row["task"], {}).setdefault(kind, {})
             of_task.update({column: score for column, score in scores.items() if column not in of_task})
@@ -411,7 +412,6 @@ def _evaluation(row: Row, columns: ScoreColumns, folder: RunFolder) -> None:
         for score in declared(content):
             if score.name not in part:
                 continue
-            value = part[score.name]
             if declared(content) != EXPRESSION:
                 column = f"evaluation_{score.name}" + ("" if single else f"_{part['name']}")
                 label = f"{score.label} (evaluation)" if single else f"{score.label} of {part['name']} (evaluation)"
@@ -421,7 +421,7 @@ def _evaluation(row: Row, columns: ScoreColumns, folder: RunFolder) -> None:
             else:
                 continue
             subsets[column] = replace(score, name=column, label=label)
-            row[column] = value["value"] if isinstance(value, Mapping) else value
+            row[column] = part[score.name]["value"] if tasks is None else part[score.name]
 
 
 def is_of_evaluation(column: str) -> bool:

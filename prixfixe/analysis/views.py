@@ -181,12 +181,12 @@ def analyses(
         found = effects(group, asked) if effects_ else []
         found += ranks(group, asked, alone=len(groups) == 1) if ranks_ else []
         found += pareto(group, asked) if pareto_ else []
-        rows = [group.rows]
+        compared = [group.rows]
         if key_of(group) in others:
             found += against(group, others[key_of(group)], asked)
-            rows.append(others[key_of(group)].rows)
+            compared.append(others[key_of(group)].rows)
         if found:
-            found[0] = replace(found[0], notes=[*remarks(*rows, score=asked.name), *found[0].notes])
+            found[0] = replace(found[0], notes=[*remarks(*compared, score=asked.name), *found[0].notes])
             tables += [headed(table, group, len(groups)) for table in found]
     return tables
 
@@ -331,8 +331,17 @@ def pareto(results: Results, score: Score) -> list[Table]:
         else no_score(score)
     )
     heading = labelled(results, f"{score.label} against cost: the Pareto fronts") if fronts else title(results)
-    shown = {"labels": {"front": "cost"}, "scores": {score.name: score}}
-    return [Table(heading, columns, fronts, [explained], simulated=any_simulated(results), **shown)]
+    return [
+        Table(
+            heading,
+            columns,
+            fronts,
+            [explained],
+            labels={"front": "cost"},
+            simulated=any_simulated(results),
+            scores={score.name: score},
+        )
+    ]
 
 
 def against(new: Results, old: Results, score: Score) -> list[Table]:

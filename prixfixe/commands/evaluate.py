@@ -19,17 +19,22 @@ from prixfixe.common.simulated import SIMULATED
 from prixfixe.common.text import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
 
     from prixfixe.analysis.evaluation import Evaluation, TableEvaluation
     from prixfixe.data.testset import TestSet
     from prixfixe.inference.model import Model
+    from prixfixe.tasks.scores import Score
+    from prixfixe.tasks.task import Task
 
 HELP = "score a run, a sweep, or a table of predictions, on a test set or a plain table"
 
 DESCRIPTION = """\
 Scores a run folder, or any program's table of sequence and prediction. On a plain table of sequence and expression:
-Pearson r, r squared and Spearman rho over all rows, for each task of a run with several. On the folder of a test set:
+Pearson r, r squared and Spearman rho over all rows, for each task of a run with several; of a run of another task, that
+task's own scores (of labels: AUROC and so on). On the folder of a test set:
 those of each subset (of pairs: of the differences in expression), and the weighted Pearson and Spearman scores.
 Weights are renormalised over the subsets that the test set has. A run's scores and predictions are also kept in its
 folder, as evaluation.json and test.npz: `prixfixe results` shows and compares them.
@@ -57,6 +62,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", metavar="FILE", type=output_file, help="write there, not to standard output")
     parser.add_argument("--format", choices=FORMATS, help="default: by FILE's ending, or else table")
     parser.add_argument("--column", metavar="NAME", help="column of predictions, where the table has several")
+    task = "what they are: probabilities of the label 1 with binary (default: expression)"
+    parser.add_argument("--task", choices=("expression", "binary"), help=f"of a table of predictions, {task}")
     parser.add_argument(
         "--config-dir",
         type=Path,
@@ -154,36 +161,41 @@ def evaluate_one(
 ) -> tuple[dict[str, Any], Evaluation | TableEvaluation]:
     """Scores one run or table; a run's scores and predictions are kept in its folder. Returns evaluation.json's
     content, too."""
-    from prixfixe.analysis.evaluation import BOOTSTRAP_SAMPLES, TABLE_BOOTSTRAP_SAMPLES, evaluate, evaluate_table
+    from prixfixe.analysis.evaluation import BOOTSTRAP_SAMPLES, TABLE_BOOTSTRAP_SAMPLES, evaluate
     from prixfixe.common.files import write_arrays, write_json
     from prixfixe.runs.folder import RunFolder
     from prixfixe.runs.reader import read_targets
+    from prixfixe.tasks.scores import EXPRESSION, TASKS, declared
 
     folder = RunFolder(path) if path.is_dir() else None
-    tasks = () if folder is None or is_missing(folder.targets_file) else (*read_targets(folder.targets_file)["tasks"],)
+    targets = {} if folder is None or is_missing(folder.targets_file) else read_targets(folder.targets_file)
+    tasks = tuple(targets.get("tasks", ()))
+    of_expression = (declared(targets) if folder else TASKS[args.task or "expression"]) == EXPRESSION
+    if folder and args.task:
+        raise InputError(
+            f"--task says what a table of predictions holds: leave it out, since {printable(path)} is a run"
+        )
     about: dict[str, Any] = {"model": str(path), "test_set": str(args.test_set)}
     evaluation: Evaluation | TableEvaluation
     if args.test_set.is_dir():
-        if len(tasks) > 1:
+        if len(tasks) > 1 or not of_expression:
+            what = f"{len(tasks)} tasks ({', '.join(tasks)})" if len(tasks) > 1 else "no expression"
             raise InputError(
-                f"{path}: the run predicts {len(tasks)} tasks ({', '.join(tasks)}), and the folder of a test set "
-                "measures one: "
-                "give a plain table with a column for each"
+                f"{path}: the run predicts {what}, and the folder of a test set measures one: give a plain table with "
+                "a column for each"
             )
         test_set = read(None)
-        predictions, _ = _predictions(args, path, test_set, with_kl=False)
+        predictions = _predictions(args, path, test_set)
         samples = BOOTSTRAP_SAMPLES if args.bootstrap is None else args.bootstrap
         evaluation = evaluate(test_set, predictions, bootstrap=samples, same_scale=args.same_scale)
         about["without_leaderboard"] = args.without_leaderboard
         subsets = {f"subset_{name}": rows for name, rows in test_set.subsets.items()}
     else:
         test_set = read(_expression_columns(args, path, tasks))
-        predictions, kl = _predictions(args, path, test_set, with_kl=args.same_scale)
         samples = TABLE_BOOTSTRAP_SAMPLES if args.bootstrap is None else args.bootstrap
         names = tasks if len(tasks) > 1 else test_set.tasks
-        evaluation = evaluate_table(
-            test_set, predictions, names=names, bootstrap=samples, same_scale=args.same_scale, kl=kl
-        )
+        score = _score_expression if of_expression else _score_outputs
+        predictions, evaluation = score(args, path, test_set, names, samples)
         subsets = {}
     content = {**about, "simulated": test_set.simulated, **evaluation.to_dict()}
     if folder:
@@ -200,7 +212,7 @@ def evaluate_sweep(args: argparse.Namespace, read: Reader, form: str) -> tuple[s
 
     Raises InputError where none could.
     """
-    from prixfixe.analysis.evaluation_views import TITLES, csv_text, format_models, headline, one_line
+    from prixfixe.analysis.evaluation_views import csv_text, format_models, headline, one_line
     from prixfixe.common.text import counted
     from prixfixe.runs.folder import RunFolder
 
@@ -221,6 +233,7 @@ def evaluate_sweep(args: argparse.Namespace, read: Reader, form: str) -> tuple[s
         raise InputError(f"{printable(args.predictions)}: no run folder, and no sweep with a run that is done")
     contents: list[dict[str, Any]] = []
     groups: list[list[dict[str, Any]]] = []  # each run's rows, one or, of a plain table, one a task
+    titles: dict[str, Score] = {}
     for count, run in enumerate(done, 1):
         try:
             content, evaluation = evaluate_one(args, run.path, read)
@@ -230,23 +243,28 @@ def evaluate_sweep(args: argparse.Namespace, read: Reader, form: str) -> tuple[s
             passed_over(run, error)
             continue
         contents.append({"run": run.name, **content})
-        groups.append([{"run": run.name, **scores} for scores in headline(evaluation)])
-        shown = [one_line(row, with_task=len(groups[-1]) > 1) for row in groups[-1]]
+        rows, scores = headline(evaluation)
+        titles = {**titles, **scores}
+        groups.append([{"run": run.name, **row} for row in rows])
+        shown = [one_line(row, scores, with_task=len(rows) > 1) for row in rows]
         print(printable(f"[{count}/{len(done)}] {run.name:<52} {'; '.join(shown)}"), file=sys.stderr, flush=True)
     if not groups:
         more = f" (and {counted(len(failed) - 1, 'more run')} that cannot be scored)" if len(failed) > 1 else ""
         raise InputError(f"{failed[0]}{more}")
     if form == "json":
         return json.dumps(contents, indent=2, allow_nan=False) + "\n", len(failed)
-    first_score = next(name for name in groups[0][0] if name in TITLES)
-    groups.sort(
-        key=lambda group: -mean if (mean := sum(row[first_score] for row in group) / len(group)) == mean else math.inf
-    )
-    rows = [row for group in groups for row in group]
+    first = next(iter(titles.values()))
+
+    def mean_loss(group: list[dict[str, Any]]) -> float:
+        values = [row.get(first.name, math.nan) for row in group]
+        mean = sum(math.nan if value is None else value for value in values) / len(values)
+        return math.inf if math.isnan(mean) else first.loss(mean)
+
+    rows = [row for group in sorted(groups, key=mean_loss) for row in group]
     if form == "csv":
-        return csv_text(rows, list(rows[0])), len(failed)
+        return csv_text(rows, list(dict.fromkeys(column for row in rows for column in row))), len(failed)
     simulated = any(content["simulated"] for content in contents)
-    table = format_models(rows, with_task=max(map(len, groups)) > 1)
+    table = format_models(rows, titles, with_task=max(map(len, groups)) > 1)
     return (f"{SIMULATED}\n\n" if simulated else "") + table, len(failed)
 
 
@@ -295,40 +313,86 @@ def _expression_columns(args: argparse.Namespace, path: Path, tasks: tuple[str, 
     return asked
 
 
-def _predictions(
-    args: argparse.Namespace, path: Path, test_set: TestSet, *, with_kl: bool
-) -> tuple[np.ndarray, list[float] | None]:
-    """Predictions of the shape of the measurements and, on request and of a run, the KL divergence of each task."""
-    import numpy as np
-
+def _predictions(args: argparse.Namespace, path: Path, test_set: TestSet) -> np.ndarray:
+    """Predictions of the shape of the measurements."""
     from prixfixe.analysis.evaluation import read_predictions
 
     if not path.is_dir():
-        return read_predictions(path, test_set, column=args.column), None
+        return read_predictions(path, test_set, column=args.column)
+    return _finite(path, _loaded(args, path, test_set).predict_sequences(test_set.sequences))
 
+
+def _score_expression(
+    args: argparse.Namespace, path: Path, test_set: TestSet, names: Sequence[str], samples: int
+) -> tuple[np.ndarray, TableEvaluation]:
+    """Expression: predictions and their scores; with --same-scale MSE and, of a run, KL as well, as training computes
+    it. A scalar prediction of a run of version 0.1, whose residuals nobody has kept, has none: NaN."""
+    from prixfixe.analysis.evaluation import evaluate_table
+    from prixfixe.tasks.expression import Expression
+
+    kl = None
+    if path.is_dir() and args.same_scale:
+        model = _loaded(args, path, test_set)
+        outputs = _outputs(model, test_set)
+        predictions = _finite(path, outputs[model.predicted])
+        assert isinstance(model.task, Expression)
+        if model.task.asks_for_training_rows(outputs) and model.task.spec.residual_sd is None:
+            why = "it predicts expression alone, and version 0.1, by which it was trained, kept no residuals"
+            print(f"warning: {printable(path)} has no KL: {why}", file=sys.stderr)
+        kl = [divergence for divergence, _ in model.task.divergences(test_set.expression, outputs)]
+    else:
+        predictions = _predictions(args, path, test_set)
+    found = evaluate_table(test_set, predictions, names=names, bootstrap=samples, same_scale=args.same_scale, kl=kl)
+    return predictions, found
+
+
+def _score_outputs(
+    args: argparse.Namespace, path: Path, test_set: TestSet, names: Sequence[str], samples: int
+) -> tuple[np.ndarray, TableEvaluation]:
+    """Any other task: what it predicts, and its scores as the task itself computes them. Predictions of another program
+    are probabilities."""
+    from prixfixe.analysis.evaluation import evaluate_outputs
+    from prixfixe.data.measurements import Measurements
+    from prixfixe.tasks.binary import Binary
+
+    task: Task
+    if path.is_dir():
+        model = _loaded(args, path, test_set)
+        task, outputs = model.task, _outputs(model, test_set)
+        predictions = _finite(path, outputs[model.predicted])
+    else:
+        task, predictions = Binary(select="auroc"), _predictions(args, path, test_set)
+        if not ((predictions >= 0) & (predictions <= 1)).all():
+            raise InputError(f"{printable(path)}: --task binary takes probabilities of 1, which lie from 0 to 1")
+        outputs = {Binary.predicts: predictions}
+    measured = Measurements(test_set.sequences, test_set.expression, tasks=tuple(names))
+    return predictions, evaluate_outputs(task, measured, outputs, columns=test_set.tasks, bootstrap=samples)
+
+
+def _loaded(args: argparse.Namespace, path: Path, test_set: TestSet) -> Model:
     import prixfixe
 
     model = prixfixe.load(path, config_dir=args.config_dir)
     if longer := int((test_set.sequences.lengths > model.recipe.longest).sum()):
         print(f"warning: {model.recipe.cut_off(longer, len(test_set))}", file=sys.stderr)
-    predictions, kl = (
-        _with_divergences(model, path, test_set) if with_kl else (model.predict_sequences(test_set.sequences), None)
-    )
-    if not np.isfinite(predictions).all():
-        raise InputError(f"{path}: the run predicts values that are not finite")
-    return predictions, kl
+    return model
 
 
-def _with_divergences(model: Model, path: Path, test_set: TestSet) -> tuple[np.ndarray, list[float]]:
-    """A run's predictions and the KL divergence of each task, as training computes it.
-
-    NaN for a scalar prediction of a run of version 0.1, whose residuals nobody has kept.
-    """
+def _finite(path: Path, predictions: np.ndarray) -> np.ndarray:
     import numpy as np
 
-    from prixfixe.tasks.expression import Expression
+    if not np.isfinite(predictions).all():
+        raise InputError(f"{path}: the run predicts values that are not finite")
+    return predictions
+
+
+def _outputs(model: Model, test_set: TestSet) -> dict[str, np.ndarray]:
+    """All outputs of a run for every sequence, a chunk at a time."""
+    import numpy as np
+
     from prixfixe.training.scoring import predict
 
+    model.predicted  # noqa: B018 - InputError of a task that predicts nothing a sequence
     n, rows = len(test_set), model.chunk_rows()
     parts: dict[str, list[np.ndarray]] = {}
     for start in range(0, n, rows):
@@ -336,10 +400,4 @@ def _with_divergences(model: Model, path: Path, test_set: TestSet) -> tuple[np.n
         outputs = predict(model.network, model.recipe, model.task, samples, batch_size=model.at_once)
         for name, output in outputs.items():
             parts.setdefault(name, []).append(output)
-    outputs = {name: np.concatenate(some) for name, some in parts.items()}
-    if not isinstance(model.task, Expression) or model.task.spec.bins is None:
-        return outputs[model.predicted], [np.nan] * len(model.tasks)
-    if model.task.asks_for_training_rows(outputs) and model.task.spec.residual_sd is None:
-        why = "it predicts expression alone, and version 0.1, by which it was trained, kept no residuals"
-        print(f"warning: {printable(path)} has no KL: {why}", file=sys.stderr)
-    return outputs[model.predicted], [kl for kl, _ in model.task.divergences(test_set.expression, outputs)]
+    return {name: np.concatenate(some) for name, some in parts.items()}

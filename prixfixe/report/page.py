@@ -38,6 +38,7 @@ STATES = {
     "stopped": "stopped",
     "missing": "never started",
 }
+FACTS = ("n", "epochs", "device")
 MOST_PAIRS = 12  # pairs of models named in a sentence
 
 
@@ -65,9 +66,9 @@ def page(contents: Sequence[Content], drawings: Sequence[Sequence[Drawing]], tit
         summary=_summary(contents[0]) if len(contents) == 1 else f"{len(contents)} tasks or data, each by itself.",
         sections=[*sections, ("methods", "Methods"), ("commands", "Commands")],
         groups=groups,
-        facts=_facts(contents[0]) if len(contents) == 1 else {},
+        facts=_facts(contents[0]) if len(contents) == 1 else dict.fromkeys(FACTS, ""),
         selected=_alternatives([content.results.select.label for content in contents]),
-        chosen=list(dict.fromkeys(chosen_by(content.results) for content in contents)),
+        chosen=list(dict.fromkeys(chosen_by(one.results) for one in contents if one.results.of_kind("scores"))),
         of_expression=any(set(by_name(EXPRESSION)) <= content.results.scores.keys() for content in contents),
         score_labels=_alternatives([content.score.label for content in contents]),
         ranked=[(content.ranks, sampled(content.ranks), _ranked_by(content)) for content in ranked if content.ranks],
@@ -168,7 +169,8 @@ def _details(row: Row, count: int, scores: Sequence[Score], select: Score) -> li
         lines += [
             (
                 "so far",
-                f"{counted(row['epoch'], 'epoch')}, {select.label} {select.text(row.get(select.name + SO_FAR))} (not final)",
+                f"{counted(row['epoch'], 'epoch')}, {select.label} "
+                f"{select.text(row.get(select.name + SO_FAR))} (not final)",
             )
         ]
     lines += [("parameters", f"{row['parameters']:,}")] if row["parameters"] is not None else []
@@ -339,7 +341,7 @@ def _facts(content: Content) -> dict[str, str]:
     known |= (
         {"epochs": f"{known['epochs']} epoch{'' if texts['epochs'] == ['1'] else 's'}"} if "epochs" in known else {}
     )
-    return {name: known.get(name, "") for name in ("n", "epochs", "device")}
+    return {name: known.get(name, "") for name in FACTS}
 
 
 def _summary(content: Content) -> str:

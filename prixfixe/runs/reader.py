@@ -157,14 +157,25 @@ class SubsetScores(_Schema):
     weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
 
 
+class TaskScores(_Schema):
+    """Of a plain table, one of the run's tasks: besides the name its scores, each a number, or a value with its
+    interval."""
+
+    name: Annotated[str, Field(min_length=1, max_length=1000)]
+    pearson_r: Correlated | None = None
+    spearman_rho: Correlated | None = None
+
+
 class Evaluation(_Schema):
     """Of a test set: the weighted scores and those of subsets; of a plain table: those of tasks."""
 
     simulated: bool = False
+    task: ColumnName = "expression"
+    scores: Annotated[list[ScoreFacts], Field(min_length=1, max_length=100)] | None = None
     pearson_score: Score | None = None
     spearman_score: Score | None = None
     subsets: Annotated[list[SubsetScores], Field(max_length=1000)] | None = None
-    tasks: Annotated[list[SubsetScores], Field(min_length=1, max_length=10_000)] | None = None
+    tasks: Annotated[list[TaskScores], Field(min_length=1, max_length=10_000)] | None = None
 
 
 class BinsOfTask(_Schema):
@@ -322,7 +333,11 @@ def read_evaluation(file: Path) -> dict[str, Any]:
         for name in ("pearson_score", "spearman_score", "subsets"):
             if content.get(name) is None:
                 raise damaged(file, f"it has no {name}")
-    return validated(Evaluation, content, file)
+    evaluation = validated(Evaluation, content, file)
+    for part in evaluation.get("tasks") or ():
+        values = {key: one.get("value") if isinstance(one, dict) else one for key, one in part.items()}
+        part |= other_scores(values, None)
+    return evaluation
 
 
 def read_targets(file: Path) -> dict[str, Any]:

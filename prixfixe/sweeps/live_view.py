@@ -22,6 +22,7 @@ from prixfixe.runs.folder import SLOTS, RunFolder
 from prixfixe.runs.reader import number_in, read_history
 from prixfixe.sweeps.plan import end_line, record_end
 from prixfixe.sweeps.pool import JobError, JobRaisedError, JobStoppedError, JobTimeoutError, Watcher
+from prixfixe.tasks.scores import by_name, declared
 
 EVERY = 1.0  # seconds between two looks at how far the running jobs are
 
@@ -118,7 +119,7 @@ class Cell:
     """How far one combination is."""
 
     state: str = "waiting"  # running, done, failed
-    score: float | None = None
+    score: str = ""  # as text
     began: float = 0.0  # of this try, time.monotonic()
     epoch: int = 0
     epochs: int = 0
@@ -192,7 +193,9 @@ class GridView(LineView):
         cell.state = "done"
         try:
             metrics = RunFolder(self.folder / name).metrics()
-            cell.score = metrics.get(str(metrics.get("select", "pearson_r")))
+            select = str(metrics.get("select", "pearson_r"))
+            score = by_name(declared(metrics)).get(select)
+            cell.score = score.text(metrics.get(select)) if score else ""
         except (InputError, OSError):
             return
 
@@ -296,7 +299,7 @@ def cells_that_fit(cells: Sequence[Cell], width: int) -> tuple[str, str]:
         return f"{states.count('done')}/{len(cells)}", state
     [cell] = cells
     if state == "done":
-        return ("✓" if cell.score is None else f"{cell.score:.3f}"), state
+        return (SYMBOLS[state] if cell.score in ("", "-") else cell.score), state
     if state == "running":
         return f"▸{100 * cell.epoch // cell.epochs}%" if cell.epochs else "▸", state
     return SYMBOLS[state], state

@@ -72,6 +72,10 @@ class Binary(Task):
         labelled = ~np.isnan(np.asarray(held_out.expression).reshape(len(held_out), -1))
         return {**means, "n": int(labelled.any(axis=1).sum())}
 
+    def check(self, held_out: Measurements) -> None:
+        for task, labels in per_task(held_out.expression, held_out.tasks):
+            check_labels(labels[~np.isnan(labels)], task)
+
     def score_each(self, held_out: Measurements, outputs: Mapping[str, np.ndarray]) -> dict[str, Scores]:
         return self._each(held_out, outputs) if len(held_out.tasks) > 1 else {}
 

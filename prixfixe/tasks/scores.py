@@ -35,8 +35,8 @@ class Score:
     def direction(self) -> str:
         return "higher" if self.higher_is_better else "lower"
 
-    def loss(self, value: float) -> float:
-        """A value so turned that less is better: the best has the least."""
+    def loss(self, value: Any) -> Any:
+        """A value, or an array of them, so turned that less is better: the best has the least."""
         return -value if self.higher_is_better else value
 
     def text(self, value: Any, digits: int | None = None) -> str:

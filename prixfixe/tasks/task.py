@@ -110,6 +110,11 @@ class Task(ABC):
         """The same of each of several tasks by its name; {} of a single one."""
         return {}
 
+    def check(self, held_out: Measurements) -> None:
+        """InputError where rows that were measured elsewhere are none that this task can score."""
+        if missing := [name for name in self.columns if name not in held_out.columns]:
+            raise InputError(f"task {self.name} is scored with the column {missing[0]}, which the data have not")
+
     def measured(self, held_out: Measurements) -> np.ndarray:
         """What outputs of `predicts` are compared with, as a run keeps it: (n,) or (n, tasks)."""
         return np.asarray(held_out.expression)
