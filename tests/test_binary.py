@@ -3,12 +3,13 @@
 import csv
 import itertools
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import compose, random_strings
+from conftest import ROOT, compose, random_strings
 from sklearn import metrics
 from torch import Tensor, nn
 
@@ -22,10 +23,13 @@ from prixfixe.data.measurements import Measurements
 from prixfixe.data.sequences import Sequences
 from prixfixe.data.splits import clusters, found_in
 from prixfixe.networks.network import build
+from prixfixe.runs.folder import RunFolder
 from prixfixe.simulation import promoters
 from prixfixe.tasks.binary import Binary, binary_scores, calibration_error
 from prixfixe.tasks.scores import BINARY
 from prixfixe.training.experiment import build_recipe, build_task, dataset, run
+
+sys.path.append(str(ROOT / "benchmarks" / "bacteria"))
 
 FIRST, CORE = ("conv", "parallel_conv", "kmer"), ("efficientnet", "bilstm", "proformer")
 NAN = float("nan")
@@ -332,6 +336,44 @@ def test_both_strands_of_a_model_are_averaged_as_probabilities(learned: Path) ->
     both = prixfixe.inference.model.Model(TwoStrands(), recipe, model.task, torch.device("cpu"))  # type: ignore[arg-type]
     expected = torch.tensor([4.0, -2.0]).double().sigmoid().mean()
     np.testing.assert_allclose(both.predict_sequences(sequences), expected)
+
+
+# benchmarks/bacteria
+
+
+def test_logistic_regression_stands_beside_the_networks(learned: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import compare
+    import logistic_regression
+
+    sweep = learned.parent
+    [config] = logistic_regression.splits(sweep)
+    split = dataset(config).read()
+    task = build_task(config).fitted(split.train)
+    found = {}
+    for features in logistic_regression.FEATURES:
+        folder = RunFolder(sweep / logistic_regression.write_run(sweep, config, split, task, features))
+        found[features] = folder.metrics()
+        assert folder.state() == "done" and folder.name == f"plain+{features}+none+logistic_regression+t4f0"
+        with np.load(folder.validation_file) as kept, np.load(learned / "validation.npz") as other:
+            np.testing.assert_array_equal(kept["measured"], other["measured"])
+            assert found[features]["auroc"] == pytest.approx(metrics.roc_auc_score(kept["measured"], kept["predicted"]))
+    assert found["positional_one_hot"]["auroc"] > 0.7 and abs(found["base_composition"]["auroc"] - 0.5) < 0.06
+    assert main(["results", str(sweep)]) == 0
+    table = capsys.readouterr().out
+    assert "positional_one_hot" in table and "kmer" in table
+    text = compare.compared(sweep)
+    assert "SIMULATED" in text and "The network chosen, kmer+efficientnet," in text and "\n800 rows (" in text
+
+
+def test_the_auroc_of_a_bootstrap_sample_is_that_of_scikit_learn() -> None:
+    import compare
+
+    rng = np.random.default_rng(0)
+    labels, probability = rng.integers(0, 2, 60), rng.random(60).round(1)
+    weight = rng.integers(0, 4, 60).astype(float)
+    expected = metrics.roc_auc_score(labels, probability, sample_weight=weight)
+    assert compare.Ranked(labels, probability).auroc(weight) == pytest.approx(expected)
+    assert not compare.bootstrap(labels, probability, probability, np.arange(60)).any()
 
 
 # real promoters

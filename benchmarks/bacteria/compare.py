@@ -158,9 +158,10 @@ def as_markdown(
         "",
         f"Made by `python benchmarks/bacteria/compare.py {sweep}`. {settings['folds']} folds of similar sequences; "
         f"validation folds {', '.join(map(str, folds))}, test fold {settings['test_fold']}; {trained} training rows. "
-        f"{training['epochs']} epochs, batch {training['batch_size']}, seed {config['seed']}.",
-        f"{about['machine']['processor']}, {about['machine']['cores']} cores; {versions}. Training of all networks: "
-        f"{seconds / 60:.1f} minutes of one core.",
+        f"At most {training['epochs']} passes over them, batch {training['batch_size']}, seed {config['seed']}.",
+        "",
+        f"{about['machine']['processor']}, {about['machine']['cores']} cores; {versions}. The networks' training "
+        f"steps took {seconds / 60:.0f} minutes in all, one core each, other work running beside.",
         "",
         "## AUROC on the validation folds, by which the pair is chosen",
         "",
