@@ -32,7 +32,13 @@ from prixfixe.training.gradients import backward
 from prixfixe.training.scoring import predict
 
 SMALL = (
-    *("task=masked", "dataset=simulated_genome", "dataset.size=120000", "dataset.window=60", "dataset.stride=60"),
+    *(
+        "task=masked",
+        "dataset=simulated_genome",
+        "dataset.nucleotides=120000",
+        "dataset.window=60",
+        "dataset.stride=60",
+    ),
     *("recipe=plain", "recipe.length=60", "recipe.mask_share=0.15", "recipe.reverse_complement=true"),
     *("first=conv", "first.channels=24", "core=efficientnet", "core.widths=[24]", "core.expansion=2", "final=masked"),
     *("training.device=cpu", "training.epochs=2", "training.batch_size=32"),
@@ -172,7 +178,7 @@ def test_where_nothing_is_masked_scores_are_nan_and_nothing_breaks(tmp_path: Pat
     scores = build_task(small()).score(nothing_measured(2), {k: np.zeros(2) for k in COUNTS})
     assert scores.pop("n") == 0
     assert all(math.isnan(score) for score in scores.values())
-    config = small("recipe.mask_share=1e-12", "dataset.size=6000", "training.epochs=1")
+    config = small("recipe.mask_share=1e-12", "dataset.nucleotides=6000", "training.epochs=1")
     run(config, tmp_path / "run", show_progress=False)
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert (metrics["cross_entropy"], metrics["n"]) == (None, 0)
@@ -185,13 +191,13 @@ COUNTS = ("negative_log_likelihood", "correct", "tokens", "nucleotides")
 
 
 def test_a_small_model_of_a_simulated_genome_knows_more_than_its_composition(tmp_path: Path) -> None:
-    config = small("dataset.size=60000", "training.epochs=6")
+    config = small("dataset.nucleotides=60000", "training.epochs=6")
     metrics = run(config, tmp_path / "run", show_progress=False)
     split = SimulatedGenome(**{k: v for k, v in config["dataset"].items() if k != "_target_"}).read()
     shares = np.bincount(split.validation.sequences.letters, minlength=4) / len(split.validation.sequences.letters)
     composition = -(shares * np.log(shares)).sum()
     assert metrics["cross_entropy"] < composition - 0.05
-    print(metrics['cross_entropy'],composition)
+    print(metrics["cross_entropy"], composition)
     assert metrics["perplexity"] == pytest.approx(math.exp(metrics["cross_entropy"]))
     assert metrics["simulated"]
     assert metrics["task"] == "masked"
@@ -200,7 +206,7 @@ def test_a_small_model_of_a_simulated_genome_knows_more_than_its_composition(tmp
 
 
 def test_a_masked_run_that_is_killed_ends_with_the_same_weights(tmp_path: Path) -> None:
-    config = small("dataset.size=12000", "training.checkpoint_minutes=0")
+    config = small("dataset.nucleotides=12000", "training.checkpoint_minutes=0")
     finish(start(config, tmp_path / "whole"), tmp_path / "whole")
     killed = tmp_path / "killed"
     process = start(config, killed)
@@ -396,12 +402,19 @@ def test_what_is_wrong_with_a_genome_is_said(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is no FASTA"):
         genome(tmp_path / "table.tsv").read()
     with pytest.raises(InputError, match="the data measure nothing: task=masked"):
-        config = compose("dataset=genome", f"dataset.path={path}", "recipe=plain", "training.device=cpu")
+        config = compose(
+            "dataset=genome",
+            f"dataset.path={path}",
+            "dataset.window=20",
+            "dataset.stride=7",
+            "recipe=plain",
+            "training.device=cpu",
+        )
         run(config, tmp_path / "run", show_progress=False)
 
 
 def test_a_simulated_genome_is_the_same_for_a_seed_and_labelled() -> None:
-    settings = {"size": 5000, "chromosomes": 4, "window": 30, "stride": 10, "validation_fraction": 0.25}
+    settings = {"nucleotides": 5000, "chromosomes": 4, "window": 30, "stride": 10, "validation_fraction": 0.25}
     first, again, other = (SimulatedGenome(seed=seed, **settings).read() for seed in (0, 0, 1))
     assert first.simulated
     assert first.content == again.content != other.content

@@ -79,7 +79,7 @@ class Genome(Dataset):
 
 
 class SimulatedGenome(Dataset):
-    """Windows of a simulated genome of `size` nucleotides, with planted words; see `prixfixe.simulation.genome`.
+    """Windows of a simulated genome of so many nucleotides, with planted words; see `prixfixe.simulation.genome`.
 
     Its last chromosomes are held out, as those of `Genome` are.
     """
@@ -87,22 +87,24 @@ class SimulatedGenome(Dataset):
     def __init__(
         self,
         *,
-        size: Annotated[int, Ge(1000), Le(10**9)],
+        nucleotides: Annotated[int, Ge(1000), Le(10**9)],
         chromosomes: Annotated[int, Ge(1), Le(1000)],
         seed: Annotated[int, Ge(0)],
         window: Count,
         stride: Count,
         validation_fraction: Annotated[float, Gt(0), Lt(1)],
     ) -> None:
-        if size < chromosomes * window:
-            raise InputError(f"dataset.size={size}: {chromosomes} chromosomes of a window of {window} nt need more")
-        self.size, self.chromosomes, self.seed = size, chromosomes, seed
+        if nucleotides < chromosomes * window:
+            raise InputError(
+                f"dataset.nucleotides={nucleotides}: {chromosomes} chromosomes of a window of {window} nt need more"
+            )
+        self.nucleotides, self.chromosomes, self.seed = nucleotides, chromosomes, seed
         self.window, self.stride, self.validation_fraction = window, stride, validation_fraction
 
     def read(self) -> Split:
         from prixfixe.simulation.genome import simulate_genome
 
-        chromosomes, names = simulate_genome(self.size, self.chromosomes, self.seed)
+        chromosomes, names = simulate_genome(self.nucleotides, self.chromosomes, self.seed)
         return windows_of(
             chromosomes,
             names,

@@ -155,6 +155,9 @@ class Windows(Sequences):
     `letters`, one window after the other as of all sequences, is made when it is asked for: windows times their length.
     """
 
+    _stored: np.ndarray
+    _begins: np.ndarray
+
     def __init__(self, stored: np.ndarray, begins: np.ndarray, lengths: np.ndarray, alphabet: Alphabet = DNA) -> None:
         """stored: uint8 (total,), the letters of the longer sequences. begins: int64 (n,), where each window begins in
         them. lengths: int32 (n,)."""
@@ -169,7 +172,7 @@ class Windows(Sequences):
         return self._begins
 
     @property
-    def letters(self) -> np.ndarray:  # type: ignore[override]
+    def letters(self) -> np.ndarray:
         return self._gathered(self.begins, self.lengths).letters
 
     def __getitem__(self, rows: np.ndarray | slice) -> Windows:

@@ -32,10 +32,11 @@ from prixfixe.figures.style import OKABE_ITO, new_figure, styled
 from prixfixe.tasks.metrics import pearson_r
 
 HERE = Path(__file__).parent
-EPOCHS = {500: 20, 1500: 10, 5000: 6}  # fewer rows, more passes
+EPOCHS = {500: 20, 1500: 8, 5000: 4}  # fewer rows, more passes
 SEEDS = (0, 1, 2)
 SCORES = {"pearson_r": "10 % of the promoters", "leaderboard_pearson_r": "leaderboard"}
 PRETRAINED = "yeast_pretrain/masked"
+PARTS = "plain+conv+bilstm+soft_bins"
 
 
 def main() -> None:
@@ -91,12 +92,12 @@ def results(runs: Path, data: Path) -> Iterator[dict[str, Any]]:
     for rows, epochs in EPOCHS.items():
         for arm in ("scratch", "pretrained"):
             for seed in SEEDS:
-                found = sorted((runs / "yeast_finetune").glob(f"*+{arm}{rows}+seed{seed}"))
-                if not found or not (found[0] / "metrics.json").exists():
+                run = runs / "yeast_finetune" / (f"{PARTS}+{arm}{rows}" + (f"+seed{seed}" if seed else ""))
+                if not (run / "metrics.json").exists():
                     continue
-                metrics = json.loads((found[0] / "metrics.json").read_text())
-                versions = json.loads((found[0] / "status.json").read_text())["versions"]
-                predicted = prixfixe.load(found[0]).predict(sequences)
+                metrics = json.loads((run / "metrics.json").read_text())
+                versions = json.loads((run / "status.json").read_text())["versions"]
+                predicted = prixfixe.load(run).predict(sequences)
                 yield {
                     "arm": arm,
                     "rows": rows,
