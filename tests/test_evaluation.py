@@ -810,8 +810,9 @@ def test_metrics_keep_the_scores_of_each_task(table: Path, two_tasks: Path, tmp_
     for column, scores in enumerate(metrics["tasks"].values()):
         measured, predicted = kept["measured"][:, column], kept["predicted"][:, column]
         assert scores["pearson_r"] == pytest.approx(scipy.stats.pearsonr(measured, predicted).statistic, abs=1e-12)
-        assert scores.keys() == {"kl", "pearson_r", "spearman_rho", "mse", "n"}
-    for score in ("pearson_r", "spearman_rho", "mse"):
+        assert list(scores) == ["kl", "pearson_r", "spearman_rho", "mse", "n"]
+        assert scores["n"] == len(measured) == metrics["n"]
+    for score in ("kl", "pearson_r", "spearman_rho", "mse"):
         assert np.mean([scores[score] for scores in metrics["tasks"].values()]) == pytest.approx(metrics[score])
     assert "tasks" not in pd.read_csv(two_tasks / "history.csv").columns
     assert "tasks" not in json.loads((trained(table, tmp_path / "one", "mlp", "hk") / "metrics.json").read_text())
