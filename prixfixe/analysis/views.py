@@ -71,7 +71,7 @@ def chosen_by(results: Results) -> str:
     own, select = [score.label for score in results.of_kind("scores").values()], results.select
     named = " and ".join(filter(None, (", ".join(own[:-1]), own[-1])))
     return (
-        f"{named} {'are' if len(own) > 1 else 'is'} of the best epoch, chosen by {select.label} on the rows that it is "
+        f"{named[0].upper()}{named[1:]} {'are' if len(own) > 1 else 'is'} of the best epoch, chosen by {select.label} on the rows that it is "
         f"scored on: they are optimistic{MEASURED_OPTIMISM.get(select.name, '')}. dataset.test=FILE gives scores of "
         "rows that chose nothing."
     )
