@@ -33,7 +33,7 @@ from prixfixe.networks.network import build
 from prixfixe.runs.folder import run_name
 from prixfixe.sweeps import plan as sweep_module
 from prixfixe.sweeps.app import train
-from prixfixe.tasks.scores import KL, MSE, PEARSON
+from prixfixe.tasks.scores import KL, MSE, PEARSON, Score
 from prixfixe.training.experiment import build_recipe, run
 
 FIXED = {
@@ -145,7 +145,7 @@ def soft(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_study(tmp_path_factory.mktemp("runs") / "soft_classification", "soft_classification", SOFT, of_losses)
 
 
-def answers(study: Study, *folders: Path, score: str = "pearson_r") -> list[dict[str, Any]]:
+def answers(study: Study, *folders: Path, score: Score = PEARSON) -> list[dict[str, Any]]:
     return [dict(row) for row in answer_table(study, read_study(study, folders), score).rows]
 
 

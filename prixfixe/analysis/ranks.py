@@ -453,7 +453,9 @@ def cd_groups(scores: np.ndarray, names: Sequence[str], over: str) -> CriticalDi
     order = np.argsort(average, kind="stable")
     average = average[order]
     difference = float(studentized_range.isf(0.05, k, np.inf) / np.sqrt(2) * np.sqrt(k * (k + 1) / (6 * blocks)))
-    p = float(friedmanchisquare(*scores.T).pvalue) if k > 2 else None
+    with np.errstate(invalid="ignore"):  # ranks that are all alike
+        p = float(friedmanchisquare(*scores.T).pvalue) if k > 2 else None
+    p = 1.0 if p is not None and np.isnan(p) else p
     groups: list[tuple[int, int]] = []
     for first in range(k):
         last = int(np.searchsorted(average, average[first] + difference, side="right")) - 1

@@ -70,10 +70,10 @@ def chosen_by(results: Results) -> str:
     """That scores are optimistic, since one of them chose the epoch that they are of."""
     own, select = [score.label for score in results.of_kind("scores").values()], results.select
     named = " and ".join(filter(None, (", ".join(own[:-1]), own[-1])))
+    are = f"{named[0].upper()}{named[1:]} {'are' if len(own) > 1 else 'is'}"
     return (
-        f"{named} {'are' if len(own) > 1 else 'is'} of the best epoch, chosen by {select.label} on the rows that it is "
-        f"scored on: they are optimistic{MEASURED_OPTIMISM.get(select.name, '')}. dataset.test=FILE gives scores of "
-        "rows that chose nothing."
+        f"{are} of the best epoch, chosen by {select.label} on the rows that it is scored on: they are optimistic"
+        f"{MEASURED_OPTIMISM.get(select.name, '')}. dataset.test=FILE gives scores of rows that chose nothing."
     )
 
 

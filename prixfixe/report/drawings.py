@@ -42,11 +42,12 @@ def draw_heat_maps(content: Content) -> Iterator[Drawing]:
 def draw(content: Content) -> Iterator[Drawing]:
     """All figures but the heat maps, those for which there is something to show."""
     score, label = content.score, content.score.label
+    start = f"{label[0].upper()}{label[1:]}"  # of a sentence
     rows = content.combinations.rows
     if content.effects:
         yield _marked(content, Drawing(
             "effects",
-            f"{label} of each part against the others of its slot",
+            f"{start} of each part against the others of its slot",
             "Mean difference over all contexts in which all of them are done, with a 95 % interval over contexts. "
             "Filled: p < 0.05 "
             "(signed-rank test, Holm's correction over all comparisons and interactions).",
@@ -69,7 +70,7 @@ def draw(content: Content) -> Iterator[Drawing]:
         yield _marked(content, Drawing(
             "interactions",
             "Which parts need each other",
-            f"{label} of each pair of parts beyond what the two add up to (least squares on all parts); violet: "
+            f"{start} of each pair of parts beyond what the two add up to (least squares on all parts); violet: "
             "better than that, "
             "orange: worse.",
             f"Matrix of pairs of parts; the largest deviation is {largest.excess:+.3f}, of "
@@ -101,7 +102,7 @@ def draw(content: Content) -> Iterator[Drawing]:
     if any(row["state"] == "done" and row.get(score.name) is not None and row["parameters"] for row in rows):
         yield Drawing(
             "costs",
-            f"{label} against what it costs",
+            f"{start} against what it costs",
             "Dashed: the Pareto front, of combinations that no other beats in both; its members are numbered, "
             "and named below each panel.",
             f"Scatter plots of {label} against parameters, training time and inference rate; the fronts are in "

@@ -54,7 +54,7 @@ def page(contents: Sequence[Content], drawings: Sequence[Sequence[Drawing]], tit
     for number, (content, drawn) in enumerate(zip(contents, drawings, strict=True), 1):
         values = _group(content, drawn, details, suffix(number))
         groups.append(Markup(of_group.render(values)))
-        sections += [(f"{id}{suffix(number)}", name) for id, name in _sections(values).items()]
+        sections += [(f"part{suffix(number)}", content.name)] if content.name else [*_sections(values).items()]
     versions: dict[str, list[str]] = {}
     for content in contents:
         for name, found in content.versions.items():
