@@ -5,7 +5,8 @@
 1. Of all pairs of first and core block the one with the highest mean AUROC over the validation folds is chosen. No
    score of the test fold is looked at.
 2. The network of each validation fold predicts the test fold, and the mean of their probabilities is scored; likewise
-   the logistic regressions of the same folds, on positional one-hot. Both sides have seen the same rows.
+   the logistic regressions of the same folds, on positional one-hot. Both sides have seen the same rows. What each has
+   by itself stands beside it, since a mean helps networks more.
 3. The difference of both AUROCs gets an interval by 10,000 bootstrap samples of the test fold's clusters of similar
    sequences, each with all of its rows (percentiles 2.5 and 97.5; a sample of one label alone is drawn anew).
 logistic_regression.py is run first. What comes out is written down, whichever side it favours.
@@ -105,10 +106,6 @@ class Ranked:
         return float((ones * (below + zeros / 2)).sum() / (ones.sum() * zeros.sum()))
 
 
-def mean_probability(predictions: list[np.ndarray]) -> np.ndarray:
-    return np.mean(predictions, axis=0)
-
-
 def compared(sweep: Path) -> str:
     """All of it, as Markdown."""
     networks, regressions = runs_by_pair(sweep)
@@ -118,10 +115,9 @@ def compared(sweep: Path) -> str:
     test = splits[folds[0]].test
     if test is None:
         raise InputError(f"{sweep} has no test fold: dataset.test_fold=N")
-    network = mean_probability(
-        [prixfixe.load(networks[chosen][fold].path, device="cpu").predict_sequences(test.sequences) for fold in folds]
-    )
-    regression = mean_probability([fit(splits[fold], BASELINE[0]).predict(test.sequences) for fold in folds])
+    models = [prixfixe.load(networks[chosen][fold].path, device="cpu") for fold in folds]
+    network = np.stack([model.predict_sequences(test.sequences) for model in models])
+    regression = np.stack([fit(splits[fold], BASELINE[0]).predict(test.sequences) for fold in folds])
     return as_markdown(sweep, networks, regressions, chosen, test, network, regression, splits[folds[0]])
 
 
@@ -135,13 +131,15 @@ def as_markdown(
     regression: np.ndarray,
     split: Split,
 ) -> str:
+    """network, regression: the probabilities of each fold's model, (folds, n)."""
     folds = sorted(networks[chosen])
     labels = np.asarray(test.expression).astype(int)
     cluster = clusters(test.sequences)
-    sides = {"+".join(chosen): binary_scores(labels, network)}
-    sides["logistic regression"] = binary_scores(labels, regression)
+    of_network, of_regression = network.mean(axis=0), regression.mean(axis=0)
+    sides = {"+".join(chosen): binary_scores(labels, of_network)}
+    sides["logistic regression"] = binary_scores(labels, of_regression)
     difference = sides["+".join(chosen)]["auroc"] - sides["logistic regression"]["auroc"]
-    low, high = np.percentile(bootstrap(labels, network, regression, cluster), LEVEL)
+    low, high = np.percentile(bootstrap(labels, of_network, of_regression, cluster), LEVEL)
     seen = Sequences.concatenate([split.train.sequences, split.validation.sequences])
     near = near_duplicates(test.sequences, seen)
     config = networks[chosen][folds[0]].config()
@@ -196,8 +194,16 @@ def as_markdown(
         "samples of clusters). It is of these networks on this fold: another seed and other training rows are not in "
         "it.",
         "",
+        f"AUROC of each by itself: networks {alone(labels, network)}; logistic regressions "
+        f"{alone(labels, regression)}.",
+        "",
     ]
     return "\n".join(lines)
+
+
+def alone(labels: np.ndarray, probabilities: np.ndarray) -> str:
+    """The AUROC of every model, in the order of the folds. probabilities: (folds, n)."""
+    return ", ".join(f"{binary_scores(labels, of_one)['auroc']:.3f}" for of_one in probabilities)
 
 
 def settings_title(config: dict[str, Any]) -> str:
