@@ -318,5 +318,5 @@ def test_an_evaluation_scores_each_task_where_it_was_measured() -> None:
         zip(evaluate_table(test_set, predicted, bootstrap=20).tasks, known.T, strict=True)
     ):
         expected = scipy.stats.pearsonr(data.expression[rows, t], predicted[rows, t]).statistic
-        assert task.n == rows.sum() and task.scores["pearson_r"].value == pytest.approx(expected)
-        assert task.scores["pearson_r"].interval is not None
+        assert task.n == rows.sum() and task.values["pearson_r"].value == pytest.approx(expected)
+        assert task.values["pearson_r"].interval is not None

@@ -98,7 +98,7 @@ def write_run(sweep: Path, of_network: Mapping[str, Any], split: Split, task: Ta
     config = {key: of_network[key] for key in ("task", "dataset", "sweep", "variant", "seed")}
     config |= {"model": {"class": "sklearn.linear_model.LogisticRegression", "features": features}}
     config |= {"scikit_learn": sklearn.__version__, "choices": choices}
-    name = run_name(choices, config["seed"], config["variant"])
+    name = run_name(choices, config["seed"], config["variant"], config["dataset"])
     folder, fingerprint = RunFolder(sweep / name), identity(config, split.content)
     if folder.is_done(config, fingerprint):
         return name
