@@ -108,7 +108,10 @@ def test_a_block_that_needs_a_key_of_the_recipe_is_described(tmp_path: Path, mon
     )
     recipe = {"_target_": "grouped.Grouped", "length": 150, "is_reverse": True, "is_singleton": True}
     parts = [Part("recipe", "autosome", tmp_path, recipe), *(part for part in menu() if part.slot != "recipe")]
-    part = Part("core", "grouped", tmp_path, {"_target_": "grouped.Mine"})
+    (tmp_path / "conf" / "core").mkdir(parents=True)
+    file = tmp_path / "conf" / "core" / "grouped.yaml"
+    file.write_text("_target_: grouped.Mine\n")
+    part = Part("core", "grouped", file, {"_target_": "grouped.Mine"})
     assert describe_part(part, parts) == ("(batch, 256, 150)", "(batch, 256, 150)", "65,792")
 
 
