@@ -100,18 +100,18 @@ def test_a_file_that_is_no_yaml_does_not_hide_the_others(
 
 def test_a_block_that_needs_a_key_of_the_recipe_is_described(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "grouped.py").write_text(
+    (tmp_path / "block_with_a_key.py").write_text(
         "import torch\nfrom prixfixe.contract import KeySpec\nfrom blocks.recipe.autosome import Autosome\n"
         + BLOCK.replace("SETUP", "pass").replace("FORWARD", "x = x * group").replace("(self, x)", "(self, x, group)")
         + "    requires = ('group',)\n\n"
         "class Grouped(Autosome):\n    keys = {'group': KeySpec((1, 1), torch.float32)}\n"
     )
-    recipe = {"_target_": "grouped.Grouped", "length": 150, "is_reverse": True, "is_singleton": True}
+    recipe = {"_target_": "block_with_a_key.Grouped", "length": 150, "is_reverse": True, "is_singleton": True}
     parts = [Part("recipe", "autosome", tmp_path, recipe), *(part for part in menu() if part.slot != "recipe")]
     (tmp_path / "conf" / "core").mkdir(parents=True)
     file = tmp_path / "conf" / "core" / "grouped.yaml"
-    file.write_text("_target_: grouped.Mine\n")
-    part = Part("core", "grouped", file, {"_target_": "grouped.Mine"})
+    file.write_text("_target_: block_with_a_key.Mine\n")
+    part = Part("core", "grouped", file, {"_target_": "block_with_a_key.Mine"})
     assert describe_part(part, parts) == ("(batch, 256, 150)", "(batch, 256, 150)", "65,792")
 
 

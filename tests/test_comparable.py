@@ -188,7 +188,8 @@ def test_the_settings_of_a_split_are_those_of_the_dataset() -> None:
     known = {f"dataset.{name}" for name in inspect.signature(Table).parameters}
     assert set(SPLIT) < known
     assert known - set(SPLIT) == {
-        f"dataset.{name}" for name in ("path", "validation", "test", "sequence", "expression")
+        f"dataset.{name}"
+        for name in ("path", "validation", "test", "sequence", "expression", "columns", "block", "fold_column")
     }
 
 
