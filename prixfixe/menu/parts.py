@@ -111,7 +111,8 @@ def pairing(part: Part) -> dict[str, str]:
 
 def _command(part: Part) -> list[tuple[str, str]]:
     """The overrides, setting and value, of the first line with a command in a part's YAML."""
-    found = re.search(r"^#.*prixfixe train (.*)$", part.file.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    text = part.file.read_text(encoding="utf-8") if part.file.is_file() else ""
+    found = re.search(r"^#.*prixfixe train (.*)$", text, flags=re.MULTILINE)
     words = [word.partition("=") for word in found[1].split()] if found else []
     return [(setting, value) for setting, _, value in words if value]
 
