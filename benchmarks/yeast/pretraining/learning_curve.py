@@ -34,6 +34,7 @@ from prixfixe.tasks.metrics import pearson_r
 HERE = Path(__file__).parent
 EPOCHS = {500: 20, 1500: 8, 5000: 4}  # fewer rows, more passes
 SEEDS = (0, 1, 2)
+ARMS = ("scratch", "pretrained")
 SCORES = {"pearson_r": "10 % of the promoters", "leaderboard_pearson_r": "leaderboard"}
 PRETRAINED = "yeast_pretrain/masked"
 PARTS = "plain+conv+bilstm+soft_bins"
@@ -44,7 +45,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--rows", type=int, nargs="+", default=list(EPOCHS), choices=list(EPOCHS))
-    parser.add_argument("--arms", nargs="+", default=["scratch", "pretrained"])
+    parser.add_argument("--arms", nargs="*", default=list(ARMS), choices=ARMS, help="none: only the tables are written")
     args = parser.parse_args()
     promoters = args.data / "yeast" / "random_promoters.txt"
     pretrained = args.runs / PRETRAINED
@@ -90,7 +91,7 @@ def results(runs: Path, data: Path) -> Iterator[dict[str, Any]]:
     sequences = [row["sequence"] for row in leaderboard]
     measured = np.array([float(row["expression"]) for row in leaderboard])
     for rows, epochs in EPOCHS.items():
-        for arm in ("scratch", "pretrained"):
+        for arm in ARMS:
             for seed in SEEDS:
                 run = runs / "yeast_finetune" / (f"{PARTS}+{arm}{rows}" + (f"+seed{seed}" if seed else ""))
                 if not (run / "metrics.json").exists():
@@ -119,52 +120,55 @@ def interval(values: list[float]) -> tuple[float, float]:
     return float(np.mean(values)), float(half)
 
 
-def of_arm(found: list[dict[str, Any]], arm: str, rows: int, score: str) -> list[float]:
-    return [row[score] for row in found if row["arm"] == arm and row["rows"] == rows]
+def of_arm(found: list[dict[str, Any]], arm: str, rows: int, score: str) -> dict[int, float]:
+    """The score of each seed that is done."""
+    return {row["seed"]: row[score] for row in found if row["arm"] == arm and row["rows"] == rows}
 
 
 def as_markdown(found: list[dict[str, Any]], runs: Path, data: Path) -> str:
     """The tables of results.md."""
-    lines = ["Written by learning_curve.py. Mean of the seeds, and its 95 % interval by Student's t.", ""]
+    wanted = len(EPOCHS) * len(ARMS) * len(SEEDS)
+    lines = [f"Written by learning_curve.py from {len(found)} of {wanted} runs."]
+    lines += ["Means over seeds with 95 % intervals by Student's t; in brackets how many seeds are done.", ""]
     for score, name in SCORES.items():
         lines += [f"Pearson r, {name}", "", "| training rows | from scratch | pretrained | difference, seed by seed |"]
         lines += ["|---|---|---|---|"]
         for rows in EPOCHS:
-            arms = [of_arm(found, arm, rows, score) for arm in ("scratch", "pretrained")]
-            cells = [in_words(values) for values in arms]
-            paired = [b - a for a, b in zip(*arms, strict=True)] if len(arms[0]) == len(arms[1]) else []
-            lines.append(f"| {rows:,} | {cells[0]} | {cells[1]} | {in_words(paired, sign='+')} |")
+            scratch, pretrained = (of_arm(found, arm, rows, score) for arm in ARMS)
+            paired = [pretrained[seed] - scratch[seed] for seed in SEEDS if seed in scratch and seed in pretrained]
+            cells = [in_words([*scratch.values()]), in_words([*pretrained.values()]), in_words(paired, sign="+")]
+            lines.append(f"| {rows:,} | {' | '.join(cells)} |")
         lines.append("")
     metrics_file = runs / PRETRAINED / "metrics.json"
     if metrics_file.exists():
-        metrics = json.loads(metrics_file.read_text())
-        lines += [
-            "Held-out chromosome 16, nats a nucleotide",
-            "",
-            "| model | cross-entropy | accuracy |",
-            "|---|---|---|",
-        ]
-        split = Genome(
-            path=str(data / "genomes" / "sacCer_R64.fa.gz"),
-            window=110,
-            stride=110,
-            most_unknown=0.1,
-            validation=None,
-            validation_fraction=0.1,
-        ).read()
-        for reference, (before, after) in REFERENCES.items():
-            value = cross_entropy(split.train.sequences, split.validation.sequences, before, after)
-            lines.append(f"| {reference} | {value:.4f} | |")
-        lines.append(f"| masked language model | {metrics['cross_entropy']:.4f} | {metrics['accuracy']:.3f} |")
-        lines.append("")
+        lines += language_models(json.loads(metrics_file.read_text()), data)
     return "\n".join(lines)
+
+
+def language_models(metrics: dict[str, Any], data: Path) -> list[str]:
+    """The pretrained model beside simple ones, as lines of a table."""
+    lines = ["Held-out chromosome 16, nats a nucleotide", "", "| model | cross-entropy | accuracy |", "|---|---|---|"]
+    split = Genome(
+        path=str(data / "genomes" / "sacCer_R64.fa.gz"),
+        window=110,
+        stride=110,
+        most_unknown=0.1,
+        validation=None,
+        validation_fraction=0.1,
+    ).read()
+    for reference, (before, after) in REFERENCES.items():
+        value = cross_entropy(split.train.sequences, split.validation.sequences, before, after)
+        lines.append(f"| {reference} | {value:.4f} | |")
+    masked = f"{metrics['cross_entropy']:.4f} | {metrics['accuracy']:.3f}"
+    return [*lines, f"| masked language model, {metrics['parameters']:,} parameters | {masked} |", ""]
 
 
 def in_words(values: list[float], sign: str = "") -> str:
     if not values:
-        return ""
+        return "not run"
     mean, half = interval(values)
-    return f"{mean:{sign}.3f} ± {half:.3f}"
+    spread = f" ± {half:.3f}" if len(values) > 1 else ""
+    return f"{mean:{sign}.3f}{spread} ({len(values)})"
 
 
 @styled
@@ -174,14 +178,15 @@ def learning_curve(found: list[dict[str, Any]]) -> Any:
     for axes, (score, name) in zip(figure.subplots(1, len(SCORES)), SCORES.items(), strict=True):
         for colour, arm, shift in ((OKABE_ITO[0], "scratch", 0.98), (OKABE_ITO[1], "pretrained", 1.02)):
             sizes = [rows for rows in EPOCHS if of_arm(found, arm, rows, score)]
-            means = [np.mean(of_arm(found, arm, rows, score)) for rows in sizes]
+            means = [np.mean([*of_arm(found, arm, rows, score).values()]) for rows in sizes]
             axes.plot(sizes, means, color=colour, lw=1.2, label="from scratch" if arm == "scratch" else arm)
             for rows in sizes:
-                values = of_arm(found, arm, rows, score)
+                values = [*of_arm(found, arm, rows, score).values()]
                 axes.plot([rows * shift] * len(values), values, "o", color=colour, ms=3.5, mec="white", mew=0.4)
         axes.set_xscale("log")
         axes.set_xticks(list(EPOCHS), [f"{rows:,}" for rows in EPOCHS])
         axes.minorticks_off()
+        axes.set_xlim(min(EPOCHS) / 1.3, max(EPOCHS) * 1.3)
         axes.set_xlabel("training rows")
         axes.set_ylabel("Pearson r")
         axes.set_title(name)
