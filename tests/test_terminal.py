@@ -122,10 +122,13 @@ def test_the_menu_never_breaks_a_number_or_a_name(
 
 def test_a_part_is_tried_beside_the_defaults() -> None:
     parts = menu()
-    assert defaults() == {"recipe": "autosome", "first": "conv", "core": "efficientnet", "final": "soft_bins"}
+    slots = {"recipe": "autosome", "first": "conv", "core": "efficientnet", "final": "soft_bins"}
+    assert defaults() == {"task": "expression", "dataset": "simulated", **slots}
     [bilstm] = [part for part in parts if part.name == "bilstm"]
     tried = partners(parts, bilstm)
-    assert [node["_target_"] for node in tried.values()] == [
+    assert tried["task"]["_target_"] == "prixfixe.tasks.expression.Expression"
+    assert tried["dataset"]["_target_"] == "prixfixe.data.datasets.Simulated"
+    assert [tried[slot]["_target_"] for slot in slots] == [
         "blocks.recipe.autosome.Autosome",
         "blocks.first.conv.Conv",
         "blocks.core.bilstm.BiLSTM",
