@@ -5,6 +5,7 @@ import itertools
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -333,7 +334,8 @@ def test_both_strands_of_a_model_are_averaged_as_probabilities(learned: Path) ->
             return Prediction(logit=torch.where(batch["reverse"], -2.0, 4.0))
 
     recipe = build_recipe(compose(*SMALL, "recipe.reverse_complement=true"))
-    both = prixfixe.inference.model.Model(TwoStrands(), recipe, model.task, torch.device("cpu"))  # type: ignore[arg-type]
+    network: Any = TwoStrands()
+    both = prixfixe.inference.model.Model(network, recipe, model.task, torch.device("cpu"))
     expected = torch.tensor([4.0, -2.0]).double().sigmoid().mean()
     np.testing.assert_allclose(both.predict_sequences(sequences), expected)
 

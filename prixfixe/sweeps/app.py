@@ -70,7 +70,7 @@ def train(arguments: list[str]) -> None:
             with choices_named(args.overrides):
                 hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="train")(job)()
     except (HydraException, OmegaConfBaseException) as error:
-        raise InputError(explain(error, args.overrides)) from error
+        raise InputError(explain(error, args.overrides).expandtabs(4)) from error
 
 
 def refuse_options(message: str) -> NoReturn:
