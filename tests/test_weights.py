@@ -259,10 +259,10 @@ def test_resuming_is_exact(pretrained: tuple[str, Path], tmp_path: Path, monkeyp
     after_step = Keeper.after_step
 
     def interrupted(keeper: Keeper, *arguments: Any) -> None:
+        after_step(keeper, *arguments)
         if keeper.account.step == 8:
             keeper.state.save(keeper.folder.path, 1)
             raise InterruptedRunError("told to stop", 15)  # type: ignore[arg-type]
-        after_step(keeper, *arguments)
 
     with monkeypatch.context() as patch:
         patch.setattr(Keeper, "after_step", interrupted)
@@ -273,6 +273,7 @@ def test_resuming_is_exact(pretrained: tuple[str, Path], tmp_path: Path, monkeyp
     assert names == own_state(built(config)).keys()
     assert not any(name.startswith("first.") for name in names)
     run(config, tmp_path / "parts", show_progress=False)
+    assert '"event": "resume"' in (tmp_path / "parts" / "log.jsonl").read_text()
     for file in ("weights.safetensors", "validation.npz"):
         assert (tmp_path / "parts" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
 
