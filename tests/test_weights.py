@@ -260,7 +260,7 @@ def test_resuming_is_exact(pretrained: tuple[str, Path], tmp_path: Path, monkeyp
 
     def interrupted(keeper: Keeper, *arguments: Any) -> None:
         if keeper.account.step == 8:
-            keeper.state.save(keeper.folder.path, 1)
+            keeper.state.save(keeper.job.folder.path, 1)
             raise InterruptedRunError("told to stop", 15)  # type: ignore[arg-type]
         after_step(keeper, *arguments)
 

@@ -34,8 +34,8 @@ from prixfixe.runs.log import NoLog, open_log
 from prixfixe.runs.sources import find_sources, pinned, read_tensors
 from prixfixe.runs.targets import load_targets, save_targets
 from prixfixe.tasks.task import Task
-from prixfixe.training.fit import Loop, fit
-from prixfixe.training.keeper import Data
+from prixfixe.training.fit import fit
+from prixfixe.training.job import Data, Job, Loop
 from prixfixe.training.optim import Schedule
 from prixfixe.training.processes import Processes, processes
 from prixfixe.training.scoring import AT_ONCE, PRECISIONS, AtOnce, predict
@@ -129,19 +129,9 @@ def run(config: Mapping[str, Any], path: Path, *, show_progress: bool, origin: O
             save_targets(folder, task)
             if loaded:
                 write_json(folder.sources_file, {s: source.facts() for s, source in loaded.items()}, follow=False)
-        metrics = fit(
-            network,
-            recipe,
-            Data(train, validation, split.validation, task),
-            optimizer,
-            scheduler,
-            loop,
-            folder,
-            log=log,
-            stop=stop,
-            processes=together,
-            show_progress=show_progress and together.is_first,
-        )
+        data = Data(train, validation, split.validation, task)
+        shown = show_progress and together.is_first
+        metrics = fit(Job(network, recipe, data, optimizer, scheduler, loop, folder, log, stop, together, shown))
         metrics |= {
             "task": task.name,
             "select": task.select.name,
