@@ -25,7 +25,8 @@ from prixfixe.networks.network import build
 from prixfixe.runs.folder import RunFolder
 from prixfixe.training import fit as fit_module
 from prixfixe.training import keeper
-from prixfixe.training.experiment import build_recipe, run
+from prixfixe.training.build import build_recipe
+from prixfixe.training.experiment import run
 from prixfixe.training.gradients import SavedBuffers, backward
 from prixfixe.training.scoring import RESIDUAL_ROWS, predict, residual_rows
 from prixfixe.training.settings import training_settings

@@ -19,7 +19,8 @@ from prixfixe.contract import Batch
 from prixfixe.menu.check import example_rows, loaded
 from prixfixe.networks.network import Network, build
 from prixfixe.tasks.scores import Score
-from prixfixe.training.experiment import build_recipe, run
+from prixfixe.training.build import build_recipe
+from prixfixe.training.experiment import run
 from prixfixe.training.fit import remaining_steps
 from prixfixe.training.gradients import backward
 from prixfixe.training.job import Data, Job
