@@ -28,7 +28,8 @@ from prixfixe.runs.folder import RunFolder
 from prixfixe.simulation import promoters
 from prixfixe.tasks.binary import Binary, binary_scores, calibration_error
 from prixfixe.tasks.scores import BINARY
-from prixfixe.training.experiment import build_recipe, build_task, dataset, run
+from prixfixe.training.build import build_dataset, build_recipe, build_task
+from prixfixe.training.experiment import run
 
 sys.path.append(str(ROOT / "benchmarks" / "bacteria"))
 
@@ -218,7 +219,7 @@ def write_table(path: Path, label: np.ndarray) -> Path:
 @pytest.mark.parametrize(("first", "core"), [*itertools.product(FIRST, CORE)])
 def test_every_first_and_core_block_builds_and_trains(first: str, core: str) -> None:
     config = compose(*SMALL, f"first={first}", f"core={core}", "dataset.size=60")
-    split = dataset(config).read()
+    split = build_dataset(config).read()
     recipe, task = build_recipe(config), build_task(config).fitted(split.train)
     torch.manual_seed(0)
     network = build(recipe, config, task)
@@ -233,7 +234,7 @@ def test_every_first_and_core_block_builds_and_trains(first: str, core: str) -> 
 
 def test_a_final_block_of_another_task_is_refused_by_name() -> None:
     config = compose(*SMALL, "final=mlp", "dataset.size=60")
-    split = dataset(config).read()
+    split = build_dataset(config).read()
     with pytest.raises(ContractError, match="logit"):
         build(build_recipe(config), config, build_task(config).fitted(split.train))
 
@@ -272,7 +273,7 @@ def test_simulated_promoters_come_from_their_seed() -> None:
 
 def test_the_simulated_folds_are_apart() -> None:
     config = compose(*SMALL, "dataset.size=500", "dataset.fold=2")
-    split = dataset(config).read()
+    split = build_dataset(config).read()
     assert split.simulated and is_simulated(config) and split.test is not None and split.near_duplicates == 0
     parts = [set(part.sequences.to_strings()) for part in (split.train, split.validation, split.test)]
     assert list(map(len, parts)) == [300, 100, 100] and len(set.union(*parts)) == 500
@@ -282,7 +283,7 @@ def test_the_simulated_folds_are_apart() -> None:
 @pytest.mark.parametrize("wrong", ["dataset.fold=4", "dataset.fold=5", "dataset.test_fold=9"])
 def test_folds_that_are_not_there_are_refused(wrong: str) -> None:
     with pytest.raises(InputError, match=wrong.replace(".", r"\.")):
-        dataset(compose(*SMALL, wrong))
+        build_dataset(compose(*SMALL, wrong))
 
 
 @pytest.fixture(scope="module")
@@ -349,7 +350,7 @@ def test_logistic_regression_stands_beside_the_networks(learned: Path, capsys: p
 
     sweep = learned.parent
     [config] = logistic_regression.splits(sweep)
-    split = dataset(config).read()
+    split = build_dataset(config).read()
     task = build_task(config).fitted(split.train)
     found = {}
     for features in logistic_regression.FEATURES:
@@ -386,7 +387,7 @@ def test_real_promoters_are_parted_in_clusters(real_data: Path) -> None:
     if not file.exists():
         pytest.skip(f"no {file}")
     config = compose("experiment=promoters_small", f"dataset.path={file}")
-    split = dataset(config).read()
+    split = build_dataset(config).read()
     assert split.test is not None and split.near_duplicates == 0 and not split.warnings
     parts = [split.train, split.validation, split.test]
     assert sum(map(len, parts)) == 4259 and min(map(len, parts)) > 800

@@ -45,7 +45,8 @@ from prixfixe.networks.network import build
 from prixfixe.tasks.grouped import GroupedExpression
 from prixfixe.tasks.profile import Profile
 from prixfixe.training import keeper
-from prixfixe.training.experiment import build_recipe, build_task, run
+from prixfixe.training.build import build_recipe, build_task
+from prixfixe.training.experiment import run
 from prixfixe.training.gradients import backward
 from prixfixe.training.processes import Processes
 

@@ -29,7 +29,7 @@ from prixfixe.menu.check import example_rows, example_task, loaded, violations
 from prixfixe.menu.parts import Part, grid, menu, pairing, values_beside
 from prixfixe.networks.network import build, learning_rate_groups
 from prixfixe.runs.folder import SLOTS
-from prixfixe.training.experiment import build_optimizer, build_recipe
+from prixfixe.training.build import build_optimizer, build_recipe
 from prixfixe.training.scoring import predict
 
 PARTS = menu()

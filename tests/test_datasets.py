@@ -10,10 +10,11 @@ from conftest import demo, random_strings, reverse_complement
 
 import prixfixe
 from prixfixe.common.errors import InputError
-from prixfixe.data.datasets import Simulated, Table
+from prixfixe.data.datasets import Table
 from prixfixe.data.splits import split
 from prixfixe.data.tables import read_measurements
 from prixfixe.simulation import simulate
+from prixfixe.simulation.assay import Simulated
 from prixfixe.tasks.expression import bins_of, expression_range
 from prixfixe.training.experiment import run
 

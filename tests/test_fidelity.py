@@ -21,7 +21,8 @@ from prixfixe.menu.check import example_task
 from prixfixe.networks.network import Network, build
 from prixfixe.tasks.expression import bins_of
 from prixfixe.training import fit
-from prixfixe.training.experiment import build_optimizer, build_recipe, run
+from prixfixe.training.build import build_optimizer, build_recipe
+from prixfixe.training.experiment import run
 from prixfixe.training.scoring import predict
 
 # trainable parameters of the published PyTorch code's own modules; Proformer's published TensorFlow model has

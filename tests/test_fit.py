@@ -25,7 +25,8 @@ from prixfixe.networks.network import build
 from prixfixe.runs.folder import RunFolder
 from prixfixe.training import fit as fit_module
 from prixfixe.training import keeper
-from prixfixe.training.experiment import build_recipe, run
+from prixfixe.training.build import build_recipe
+from prixfixe.training.experiment import run
 from prixfixe.training.gradients import SavedBuffers, backward
 from prixfixe.training.scoring import RESIDUAL_ROWS, predict, residual_rows
 from prixfixe.training.settings import training_settings
@@ -92,21 +93,6 @@ def test_the_same_seed_gives_the_same_numbers(
     run({**config, "seed": 1}, tmp_path / "c", show_progress=False)
     assert weights(tmp_path / "a") == weights(tmp_path / "b")
     assert weights(tmp_path / "a") != weights(tmp_path / "c")
-
-
-def test_gradients_of_micro_batches_are_those_of_the_batch() -> None:
-    config = demo("bhi", "kmer", "proformer", "mlp", "core.dropout=0", "final.normalise=false")
-    recipe = build_recipe(config)
-    network = build(recipe, config, example_task()).double()
-    _, batch = example(recipe)
-    batch = {key: value.double() if value.is_floating_point() else value for key, value in batch.items()}
-    gradients = []
-    for micro_batch in (None, 5):
-        network.zero_grad()
-        backward(network, recipe, batch, micro_batch, torch.float32, 0)
-        gradients.append([p.grad.clone() for p in network.parameters() if p.grad is not None])
-    for whole, parts in zip(*gradients, strict=True):
-        torch.testing.assert_close(whole, parts)
 
 
 def test_a_batch_too_large_for_memory_is_accumulated(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,16 +18,18 @@ from torch import nn
 import prixfixe
 from prixfixe.common.errors import InputError
 from prixfixe.contract import Prediction
-from prixfixe.data.genome import Genome, SimulatedGenome
+from prixfixe.data.genome import Genome
 from prixfixe.data.measurements import Measurements
 from prixfixe.data.recipe import Recipe, Samples
 from prixfixe.data.sequences import NUCLEOTIDES, N, Sequences, Windows
 from prixfixe.menu.check import example, example_task
 from prixfixe.networks.network import Network, build
 from prixfixe.runs.checkpoint import checkpoints
+from prixfixe.simulation.genome import SimulatedGenome
 from prixfixe.tasks.masked import counted_over_masks
 from prixfixe.tasks.task import Task
-from prixfixe.training.experiment import build_recipe, build_task, run
+from prixfixe.training.build import build_recipe, build_task
+from prixfixe.training.experiment import run
 from prixfixe.training.gradients import backward
 from prixfixe.training.scoring import predict
 

@@ -33,7 +33,8 @@ from prixfixe.tasks.bins import Bins
 from prixfixe.tasks.expression import bins_of, residual_sd
 from prixfixe.tasks.task import Task
 from prixfixe.training import experiment
-from prixfixe.training.experiment import build_recipe, build_task, run
+from prixfixe.training.build import build_recipe, build_task
+from prixfixe.training.experiment import run
 from prixfixe.training.gradients import backward
 from prixfixe.training.processes import Processes
 
@@ -212,7 +213,7 @@ class Given(Dataset):
 
 @pytest.mark.parametrize("final", ["soft_bins kl", "mlp"])
 def test_a_run_trains_and_scores_what_was_measured(final: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(experiment, "dataset", lambda config, origin: Given())
+    monkeypatch.setattr(experiment, "build_dataset", lambda config, origin: Given())
     config = table(combination(final), tmp_path / "none.tsv", epochs=8, batch_size=16)
     found = run(config, tmp_path / "run", show_progress=False)
     folder = RunFolder(tmp_path / "run")
@@ -251,7 +252,7 @@ class Naive(ScalarFinalBlock):
 def test_a_block_that_does_not_leave_them_out_is_told_which_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(experiment, "dataset", lambda config, origin: Given())
+    monkeypatch.setattr(experiment, "build_dataset", lambda config, origin: Given())
     config = table(combination("mlp"), tmp_path / "none.tsv", epochs=1, batch_size=16)
     config["final"] = {"_target_": f"{__name__}.Naive"}
     with pytest.raises(TrainingError, match=r"at step 1; .*batch\['y'\] is NaN where .*contract\.mean_over_measured"):
@@ -297,7 +298,7 @@ def test_kl_and_residuals_are_of_what_was_measured() -> None:
         bins = task.spec.bins.of_task(t)
         single = task.with_spec(TargetSpec(TASKS[t : t + 1], (0.0,), (1.0,), bins, residual_sd=sds[t : t + 1]))
         own.append(single.score(alone, {"expression": predicted[rows, t]})["kl"])
-    calibrated = task.calibrated(data.expression, {"expression": predicted})
+    calibrated = task.calibrated({"expression": torch.tensor(data.expression)}, {"expression": predicted})  # type: ignore[arg-type]
     assert calibrated.spec == replace(task.spec, residual_sd=sds)
     found = calibrated.score(data, {"expression": predicted})
     assert np.isfinite(own).all() and found["kl"] == pytest.approx(np.mean(own))

@@ -14,7 +14,7 @@ from prixfixe.contract import Block, InputSpec, Prediction, TargetSpec
 from prixfixe.menu.check import example, example_task
 from prixfixe.networks.mask_filling import MaskFilling
 from prixfixe.networks.network import build, learning_rate_groups
-from prixfixe.training.experiment import build_recipe
+from prixfixe.training.build import build_recipe
 
 PUBLISHED = {"dream_cnn": 1_933_970, "dream_rnn": 4_130_578, "dream_attn": 4_539_410}  # Rafi et al. 2024
 

@@ -33,7 +33,7 @@ from prixfixe.networks.network import build
 from prixfixe.runs.folder import RunFolder
 from prixfixe.runs.targets import save_targets
 from prixfixe.tasks.bins import Bins
-from prixfixe.training.experiment import build_recipe
+from prixfixe.training.build import build_recipe
 
 STRINGS = [string[: 60 + row % 21] for row, string in enumerate(random_strings(100))]
 NAMES = [f"promoter {row} é" for row in range(len(STRINGS))]

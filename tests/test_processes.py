@@ -23,7 +23,8 @@ from prixfixe.data.recipe import Samples
 from prixfixe.runs.checkpoint import checkpoints
 from prixfixe.runs.folder import RunFolder
 from prixfixe.tasks.task import Task
-from prixfixe.training.experiment import build_recipe, run
+from prixfixe.training.build import build_recipe
+from prixfixe.training.experiment import run
 from prixfixe.training.processes import Processes
 
 

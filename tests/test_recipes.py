@@ -14,7 +14,7 @@ from prixfixe.dream.construct import DISTAL, LEFT_FLANK, PROXIMAL, RIGHT_FLANK, 
 from prixfixe.dream.singletons import is_singleton
 from prixfixe.menu.check import example_task
 from prixfixe.tasks.bins import Bins
-from prixfixe.training.experiment import build_recipe
+from prixfixe.training.build import build_recipe
 
 COMPLEMENT = str.maketrans("ACGTN", "TGCAN")
 INSERTS = ("ACGT" * 20, "GATTACA" * 8 + "N", "CCGGT" * 21, "")

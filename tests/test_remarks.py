@@ -13,7 +13,8 @@ from prixfixe.common.errors import ContractError, InputError
 from prixfixe.contract import Block, InputSpec
 from prixfixe.networks.network import in_one_line
 from prixfixe.runs.folder import RunFolder
-from prixfixe.training.experiment import dataset, remarks
+from prixfixe.training.build import build_dataset
+from prixfixe.training.experiment import remarks
 
 SMALL = ("experiment=demo", "first=conv", "core=efficientnet", "final=soft_bins", "dataset=table")
 
@@ -31,10 +32,10 @@ def write(path: Path, lengths: list[int], expression: list[float]) -> Path:
 def test_what_is_longer_than_a_recipe_takes_is_said(recipe: str, longest: int, left_out: bool, tmp_path: Path) -> None:
     fits = write(tmp_path / "fits.txt", [longest] * 50, [2.75 * (i % 7) for i in range(50)])
     config = table(demo(recipe, "conv", "efficientnet", "mlp"), fits)
-    assert remarks(config, dataset(config).read()) == []
+    assert remarks(config, build_dataset(config).read()) == []
     longer = write(tmp_path / "longer.txt", [longest] * 40 + [longest + 1] * 60, [2.75 * (i % 7) for i in range(100)])
     config = table(demo(recipe, "conv", "efficientnet", "mlp"), longer)
-    split = dataset(config).read()
+    split = build_dataset(config).read()
     in_training, in_validation = (
         int((part.sequences.lengths > longest).sum()) for part in (split.train, split.validation)
     )
@@ -123,7 +124,7 @@ class Silent(Block):
 def test_a_block_without_out_channels_is_told_so() -> None:
     from prixfixe.menu.check import example_task
     from prixfixe.networks.network import build
-    from prixfixe.training.experiment import build_recipe
+    from prixfixe.training.build import build_recipe
 
     config = demo("bhi", "conv", "efficientnet", "mlp")
     config["core"] = {"_target_": f"{__name__}.Silent", "max_lr": None}
@@ -161,4 +162,4 @@ def test_settings_that_only_one_recipe_minds_cost_only_its_combinations(tmp_path
     assert "1 of 2 combinations are not done" in sweep.stderr
     config = table(demo("unlockdna", "conv", "efficientnet", "mlp"), path)
     with pytest.raises(InputError, match="can take none of the"):
-        remarks(config, dataset(config).read())
+        remarks(config, build_dataset(config).read())

@@ -7,7 +7,7 @@ import pytest
 from conftest import demo
 
 from prixfixe.common.errors import InputError
-from prixfixe.data.datasets import Simulated
+from prixfixe.simulation.assay import Simulated
 from prixfixe.training.experiment import run
 from prixfixe.training.seen import check_unseen, started_from
 

@@ -18,7 +18,8 @@ from prixfixe.data.sequences import Sequences
 from prixfixe.menu.check import example_task
 from prixfixe.networks.layers import LSTM, BatchNorm1d, Conv1d, Dropout, GroupedConv, concatenate, cpu_has_bf16_lstm
 from prixfixe.networks.network import Network, build
-from prixfixe.training.experiment import build_recipe, compiles
+from prixfixe.training.build import build_recipe
+from prixfixe.training.experiment import compiles
 from prixfixe.training.gradients import backward
 
 SPEED = Path(__file__).resolve().parents[1] / "benchmarks" / "speed"

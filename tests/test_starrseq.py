@@ -19,7 +19,8 @@ from prixfixe.data.datasets import Split
 from prixfixe.data.splits import blocks, groups
 from prixfixe.networks.network import build
 from prixfixe.simulation.enhancers import TASKS, simulate_enhancers, true_activity
-from prixfixe.training.experiment import build_recipe, build_task, dataset, run
+from prixfixe.training.build import build_dataset, build_recipe, build_task
+from prixfixe.training.experiment import run
 from prixfixe.training.gradients import backward
 
 SMALL = ("first.channels=8", "core.widths=[8]", "final.channels=8", "training.device=cpu", "training.epochs=1")
@@ -57,7 +58,7 @@ def write(path: Path, rows: int = 240, seed: int = 0) -> Path:
 
 
 def split_of(path: Path, *overrides: str) -> Split:
-    return dataset(compose("dataset=starrseq", f"dataset.path={path}", *overrides)).read()
+    return build_dataset(compose("dataset=starrseq", f"dataset.path={path}", *overrides)).read()
 
 
 def places(part: Measurements, path: Path) -> pd.DataFrame:
@@ -170,7 +171,7 @@ def test_each_task_has_its_own_scores_and_bins_and_predict_reads_the_strand(cach
     for scores in (*metrics["tasks"].values(), *metrics["test_tasks"].values()):
         assert {"kl", "pearson_r", "spearman_rho", "mse", "n"} == scores.keys()
     assert metrics["pearson_r"] == pytest.approx(np.mean([own["pearson_r"] for own in metrics["tasks"].values()]))
-    split = dataset(settings).read()
+    split = build_dataset(settings).read()
     bins = build_task(settings).fitted(split.train).spec.bins
     assert bins is not None
     np.testing.assert_allclose(bins.low, split.train.expression.min(axis=0))
@@ -194,7 +195,7 @@ def test_a_value_that_is_removed_is_neither_trained_nor_scored(cached: Path) -> 
     path = cached / "half.tsv"
     data.to_csv(path, sep="\t", index=False)
     settings = config("dataset=starrseq", f"dataset.path={path}")
-    split = dataset(settings).read()
+    split = build_dataset(settings).read()
     measured = ~np.isnan(split.train.expression)
     assert measured[:, 0].all()
     assert 0.3 < measured[:, 1].mean() < 0.7
@@ -266,7 +267,7 @@ def test_the_twin_is_simulated_and_its_truth_is_its_motifs() -> None:
 def test_the_twin_is_split_as_the_real_table_is(cached: Path) -> None:
     settings = compose("dataset=simulated_starrseq", "dataset.size=2000")
     assert is_simulated(settings)
-    split = dataset(settings).read()
+    split = build_dataset(settings).read()
     assert split.simulated
     assert len(split.train) + len(split.validation) == 2000
     assert 150 < len(split.validation) < 260
@@ -274,7 +275,7 @@ def test_the_twin_is_split_as_the_real_table_is(cached: Path) -> None:
     chromosomes = compose(
         "dataset=simulated_starrseq", "dataset.size=2000", "dataset.fold=[chr2R]", "dataset.test_fold=chrX"
     )
-    split = dataset(chromosomes).read()
+    split = build_dataset(chromosomes).read()
     assert set(split.validation.fold) == {"chr2R"}
     assert split.test is not None
     assert set(split.test.fold) == {"chrX"}

@@ -19,10 +19,11 @@ from prixfixe.contract import Batch
 from prixfixe.menu.check import example_rows, loaded
 from prixfixe.networks.network import Network, build
 from prixfixe.tasks.scores import Score
-from prixfixe.training.experiment import build_recipe, run
+from prixfixe.training.build import build_recipe
+from prixfixe.training.experiment import run
 from prixfixe.training.fit import remaining_steps
 from prixfixe.training.gradients import backward
-from prixfixe.training.keeper import Data
+from prixfixe.training.job import Data, Job
 from prixfixe.training.processes import Processes
 
 
@@ -111,13 +112,13 @@ def test_the_order_of_what_is_left_is_that_of_the_whole() -> None:
     class Loop:
         epochs, batch_size, seed = 3, 5, 7
 
-    data: Any = Data(samples, samples, rows, task)
-    loop: Any = Loop()
+    nothing: Any = None
+    job = Job(nothing, recipe, Data(samples, samples, rows, task), nothing, nothing, Loop(), *[nothing] * 5)  # type: ignore[arg-type]
     generator = torch.Generator()
-    every = [chosen.tolist() for chosen in remaining_steps(recipe, data, loop, 0, generator)]
-    assert len(every) == 3 * recipe.steps(samples, 5)
+    every = [chosen.tolist() for chosen in remaining_steps(job, 0, generator)]
+    assert len(every) == 3 * recipe.steps(samples, 5) == job.total_steps
     for done in (1, 2, 3, 4, 8):
-        assert [chosen.tolist() for chosen in remaining_steps(recipe, data, loop, done, generator)] == every[done:]
+        assert [chosen.tolist() for chosen in remaining_steps(job, done, generator)] == every[done:]
 
 
 def small(**training: Any) -> dict[str, Any]:

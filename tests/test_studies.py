@@ -34,7 +34,8 @@ from prixfixe.runs.folder import run_name
 from prixfixe.sweeps import plan as sweep_module
 from prixfixe.sweeps.app import train
 from prixfixe.tasks.scores import KL, MSE, PEARSON, Score
-from prixfixe.training.experiment import build_recipe, run
+from prixfixe.training.build import build_recipe
+from prixfixe.training.experiment import run
 
 FIXED = {
     "proformer_ablation": {"recipe": "unlockdna", "first": "kmer", "core": "proformer", "final": "expression_heads"},

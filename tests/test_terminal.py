@@ -128,7 +128,7 @@ def test_a_part_is_tried_beside_the_defaults() -> None:
     tried = partners(parts, bilstm)
     assert [tried[group]["_target_"] for group in ("task", "dataset", *slots)] == [
         "prixfixe.tasks.expression.Expression",
-        "prixfixe.data.datasets.Simulated",
+        "prixfixe.simulation.assay.Simulated",
         "blocks.recipe.autosome.Autosome",
         "blocks.first.conv.Conv",
         "blocks.core.bilstm.BiLSTM",

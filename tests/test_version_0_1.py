@@ -15,9 +15,9 @@ import pytest
 from test_command_line import prixfixe_command
 
 import prixfixe
-from prixfixe.data.datasets import Simulated
 from prixfixe.runs.folder import RunFolder
 from prixfixe.runs.targets import load_targets
+from prixfixe.simulation.assay import Simulated
 
 SCALAR, BINS = (f"autosome+conv+efficientnet+{final}" for final in ("expression_heads", "soft_bins"))
 SEQUENCES = ["ACGT" * 20, "TGCATTTTTTTCACATC" + "GATTACA" * 11 + "GGTTACGGCTGTT"]

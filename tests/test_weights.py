@@ -25,7 +25,8 @@ from prixfixe.runs.folder import RunFolder, decisive, identity
 from prixfixe.runs.sources import find_sources, pinned
 from prixfixe.sweeps.typed import as_hydra_takes_it
 from prixfixe.training import experiment
-from prixfixe.training.experiment import build_recipe, dataset, run
+from prixfixe.training.build import build_dataset, build_recipe
+from prixfixe.training.experiment import run
 from prixfixe.training.keeper import Keeper
 from prixfixe.training.settings import check_settings
 
@@ -75,7 +76,7 @@ def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 
 def validated(folder: Path, config: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     """What was predicted of the validation set in training, and what is after the run is loaded."""
-    sequences = dataset(config).read().validation.sequences
+    sequences = build_dataset(config).read().validation.sequences
     with np.load(folder / "validation.npz") as arrays:
         return arrays["predicted"], prixfixe.load(folder, device="cpu").predict_sequences(sequences)
 
@@ -261,7 +262,7 @@ def test_resuming_is_exact(pretrained: tuple[str, Path], tmp_path: Path, monkeyp
     def interrupted(keeper: Keeper, *arguments: Any) -> None:
         after_step(keeper, *arguments)
         if keeper.account.step == 8:
-            keeper.state.save(keeper.folder.path, 1)
+            keeper.state.save(keeper.job.folder.path, 1)
             raise InterruptedRunError("told to stop", 15)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
@@ -403,7 +404,7 @@ def test_rates_and_weight_decay_are_a_part_s_own() -> None:
     config = configuration("proformer", "final.train.weight_decay=0.2", "first.train.max_lr=0.003")
     groups = {group["name"]: group for group in learning_rate_groups(built(config), config)}
     assert {name: group["max_lr"] for name, group in groups.items()} == {"first": 0.003, "core": 0.001, "final": None}
-    optimizer, _ = experiment.build_optimizer(built(config), config, 100)
+    optimizer, _ = build.build_optimizer(built(config), config, 100)
     assert {group["name"]: group["weight_decay"] for group in optimizer.param_groups} == {
         "first": 0.01,
         "core": 0.01,

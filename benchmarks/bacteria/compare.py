@@ -35,7 +35,7 @@ from prixfixe.data.sequences import Sequences
 from prixfixe.data.splits import clusters
 from prixfixe.runs.folder import RunFolder
 from prixfixe.tasks.binary import Binary, binary_scores
-from prixfixe.training.experiment import dataset
+from prixfixe.training.build import build_dataset
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
@@ -111,7 +111,7 @@ def compared(sweep: Path) -> str:
     networks, regressions = runs_by_pair(sweep)
     chosen = max(networks, key=lambda pair: fmean(validation_aurocs(networks[pair])))
     folds = sorted(networks[chosen])
-    splits: dict[Any, Split] = {fold: dataset(networks[chosen][fold].config()).read() for fold in folds}
+    splits: dict[Any, Split] = {fold: build_dataset(networks[chosen][fold].config()).read() for fold in folds}
     test = splits[folds[0]].test
     if test is None:
         raise InputError(f"{sweep} has no test fold: dataset.test_fold=N")
@@ -144,7 +144,7 @@ def as_markdown(
     near = near_duplicates(test.sequences, seen)
     config = networks[chosen][folds[0]].config()
     settings, training = config["dataset"], config["training"]
-    trained = " / ".join(f"{len(dataset(networks[chosen][fold].config()).read().train):,}" for fold in folds)
+    trained = " / ".join(f"{len(build_dataset(networks[chosen][fold].config()).read().train):,}" for fold in folds)
     about = machine("torch", "scikit-learn", "numpy")
     versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items())
     seconds = sum(float(run.metrics()["training_seconds"]) for runs in networks.values() for run in runs.values())

@@ -31,7 +31,7 @@ from prixfixe.data.sequences import Sequences
 from prixfixe.runs.folder import RunFolder, identity, run_name
 from prixfixe.runs.lock import RunLock
 from prixfixe.tasks.task import Task
-from prixfixe.training.experiment import build_task, dataset
+from prixfixe.training.build import build_dataset, build_task
 
 FINAL = "logistic_regression"
 STRENGTHS = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # C, the inverse of the penalty
@@ -135,7 +135,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         for config in splits(arguments.sweep):
-            split = dataset(config).read()
+            split = build_dataset(config).read()
             task = build_task(config).fitted(split.train)
             for features in FEATURES:
                 print(arguments.sweep / write_run(arguments.sweep, config, split, task, features))

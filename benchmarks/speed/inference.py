@@ -26,7 +26,7 @@ from prixfixe.networks.network import build
 from prixfixe.runs.folder import RunFolder
 from prixfixe.runs.targets import save_targets
 from prixfixe.tasks.bins import Bins
-from prixfixe.training.experiment import build_recipe, build_task
+from prixfixe.training.build import build_recipe, build_task
 from prixfixe.training.scoring import AT_ONCE
 
 TINY = (

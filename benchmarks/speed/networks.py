@@ -21,7 +21,7 @@ from prixfixe.data.recipe import Recipe, Samples
 from prixfixe.data.sequences import Sequences
 from prixfixe.dream.construct import LEFT_FLANK, RIGHT_FLANK
 from prixfixe.networks.network import Network, build
-from prixfixe.training.experiment import build_optimizer, build_recipe, build_task
+from prixfixe.training.build import build_optimizer, build_recipe, build_task
 from prixfixe.training.gradients import backward, seed_from
 
 OPTIM = {

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from prixfixe.data.measurements import Measurements
 from prixfixe.menu.check import example_task
-from prixfixe.training.experiment import build_recipe
+from prixfixe.training.build import build_recipe
 
 BATCH = 1024
 

@@ -1,8 +1,9 @@
-"""Where the modules of version 0.1 are now: run folders name classes in them, and blocks of users import from them."""
+"""Where what version 0.1 had is now: run folders name classes in its modules, and blocks of users import from them."""
 
 from __future__ import annotations
 
 MOVED = {
+    "prixfixe.datasets.Simulated": "prixfixe.simulation.assay.Simulated",
     "prixfixe.datasets": "prixfixe.data.datasets",
     "prixfixe.optim": "prixfixe.training.optim",
     "prixfixe.loggers": "prixfixe.runs.loggers",
@@ -24,5 +25,7 @@ MOVED = {
 
 def current_name(target: str) -> str:
     """The dotted name of a class as it is today."""
+    if target in MOVED:
+        return MOVED[target]
     module, dot, name = target.rpartition(".")
     return f"{MOVED.get(module, module)}{dot}{name}"

@@ -55,44 +55,6 @@ class Dataset(ABC):
     def read(self) -> Split: ...
 
 
-class Simulated(Dataset):
-    """The simulated assay: `size` random promoters and their measured expression, in bins 0 to 17."""
-
-    def __init__(
-        self,
-        *,
-        size: Annotated[int, Le(10**8)],
-        seed: Annotated[int, Ge(0)],
-        validation_fraction: float,
-        training_fraction: float = 1.0,
-    ) -> None:
-        if size < 20:
-            raise InputError(f"dataset.size={size}: too few promoters to train and score on; take at least 20")
-        self.size, self.seed, self.validation_fraction = size, seed, validation_fraction
-        self.training_fraction = checked_fraction(training_fraction)
-
-    def read(self) -> Split:
-        from prixfixe.data.near_duplicates import near_duplicates
-        from prixfixe.data.splits import split
-        from prixfixe.simulation import VERSION, simulate
-
-        measurements = simulate(self.size, self.seed).measurements
-        train, validation = split(measurements, validation_fraction=self.validation_fraction, seed=self.seed)
-        content = (
-            f"simulated version={VERSION} size={self.size} seed={self.seed} "
-            f"validation_fraction={self.validation_fraction}"
-        )
-        train = training_share(train, self.training_fraction, self.seed)
-        near = near_duplicates(measurements.sequences[validation], measurements.sequences[train])
-        return Split(
-            measurements[train],
-            measurements[validation],
-            content=content,
-            simulated=True,
-            near_duplicates=near.share,
-        )
-
-
 class Table(Dataset):
     """A table of the user's own: split by sequence, by its fold column, by folds of similar sequences, by blocks of the
     genome, or with a second table for validation; and a part of it, or another table, to test on.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Gt, Lt
 
 from prixfixe.common.errors import InputError
 from prixfixe.common.text import counted, printable
@@ -75,46 +75,6 @@ class Genome(Dataset):
             most_unknown=self.most_unknown,
             validation=self.validation,
             validation_fraction=self.validation_fraction,
-        )
-
-
-class SimulatedGenome(Dataset):
-    """Windows of a simulated genome of so many nucleotides, with planted words; see `prixfixe.simulation.genome`.
-
-    Its last chromosomes are held out, as those of `Genome` are.
-    """
-
-    def __init__(
-        self,
-        *,
-        nucleotides: Annotated[int, Ge(1000), Le(10**9)],
-        chromosomes: Annotated[int, Ge(1), Le(1000)],
-        seed: Annotated[int, Ge(0)],
-        window: Count,
-        stride: Count,
-        validation_fraction: Annotated[float, Gt(0), Lt(1)],
-    ) -> None:
-        if nucleotides < chromosomes * window:
-            raise InputError(
-                f"dataset.nucleotides={nucleotides}: {chromosomes} chromosomes of a window of {window} nt need more"
-            )
-        self.nucleotides, self.chromosomes, self.seed = nucleotides, chromosomes, seed
-        self.window, self.stride, self.validation_fraction = window, stride, validation_fraction
-
-    def read(self) -> Split:
-        from prixfixe.simulation.genome import simulate_genome
-
-        chromosomes, names = simulate_genome(self.nucleotides, self.chromosomes, self.seed)
-        return windows_of(
-            chromosomes,
-            names,
-            where="the simulated genome",
-            window=self.window,
-            stride=self.stride,
-            most_unknown=0.0,
-            validation=None,
-            validation_fraction=self.validation_fraction,
-            simulated=True,
         )
 
 

@@ -39,7 +39,7 @@ from prixfixe.runs.targets import save_targets
 from prixfixe.sweeps.plan import resolved
 from prixfixe.tasks.bins import Bins
 from prixfixe.tasks.task import Task
-from prixfixe.training.experiment import build_recipe, build_task
+from prixfixe.training.build import build_recipe, build_task
 
 PARTS = {  # in the order of the archive's numbers
     "recipe": ("autosome", "bhi", "unlockdna"),

@@ -29,7 +29,7 @@ from prixfixe.runs.folder import RunFolder
 from prixfixe.runs.sources import BLOCKS, find_sources, read_tensors
 from prixfixe.runs.targets import load_targets
 from prixfixe.tasks.task import Task
-from prixfixe.training.experiment import build_recipe, build_task
+from prixfixe.training.build import build_recipe, build_task
 from prixfixe.training.scoring import AT_ONCE, AtOnce, predict_on_device, to_host
 from prixfixe.training.settings import check_training, find_device
 

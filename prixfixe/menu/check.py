@@ -25,7 +25,7 @@ from prixfixe.networks.parts import OWN, factory
 from prixfixe.tasks.bins import Bins
 from prixfixe.tasks.expression import Expression
 from prixfixe.tasks.task import Task
-from prixfixe.training.experiment import build_recipe, build_task
+from prixfixe.training.build import build_recipe, build_task
 from prixfixe.training.scoring import predict
 
 SEQUENCES = 6  # that a network is tried on

@@ -151,28 +151,17 @@ def build(recipe: Recipe, parts: Mapping[str, Mapping[str, Any]], task: Task, *,
     their shapes, where one does not fit the other, and InputError where a hyperparameter does not fit its block.
     """
     nodes = {slot: values_of(parts[slot]) for slot in BLOCKS}
-    names = {slot: str(node.get("_target_", slot)).rpartition(".")[2] for slot, node in nodes.items()}
-    who = {slot: f"{slot} block {names[slot]}" for slot in BLOCKS}
+    who = {slot: block_in_words(slot, nodes[slot]) for slot in BLOCKS}
     known = Keys(recipe, task)
     known.check_task()
     inputs = recipe.inputs
-    first = _construct(
-        factory(nodes["first"], nn.Module, where="first", given=1, origin=origin),
-        inputs,
-        slot="first",
-        name=names["first"],
-    )
+    first = _construct("first", nodes, origin, inputs)
     known.check(first, who["first"])
     after_first = _infer(first, inputs, known, f"recipe {type(recipe).__name__}", who["first"])
 
     heads = _expression_heads(nodes["final"], origin)
     in_core = InputSpec(after_first.channels, after_first.length + heads, heads=heads)
-    core = _construct(
-        factory(nodes["core"], nn.Module, where="core", given=1, origin=origin),
-        in_core,
-        slot="core",
-        name=names["core"],
-    )
+    core = _construct("core", nodes, origin, in_core)
     known.check(core, who["core"])
     giver = who["first"] + (f" with {heads} expression heads" if heads else "")
     after_core = _infer(core, in_core, known, giver, who["core"])
@@ -185,13 +174,7 @@ def build(recipe: Recipe, parts: Mapping[str, Mapping[str, Any]], task: Task, *,
     in_final = InputSpec(
         after_core.channels, after_core.length, tokens=inputs.tokens, positions=inputs.positions or inputs.length
     )
-    final = _construct(
-        factory(nodes["final"], FinalBlock, where="final", given=2, origin=origin),
-        in_final,
-        task.spec,
-        slot="final",
-        name=names["final"],
-    )
+    final = _construct("final", nodes, origin, in_final, task.spec)
     known.check(final, who["final"])
     lengths = {"first": (inputs.length, after_first.length), "core": (in_core.length, after_core.length)}
     mapped = known.mapped({"first": first, "core": core, "final": final}, lengths, who)
@@ -306,20 +289,27 @@ def learning_rate_groups(network: Network, parts: Mapping[str, Mapping[str, Any]
     return groups
 
 
-def _construct(make: Callable[..., Any], *arguments: Any, slot: str, name: str) -> Any:
-    spec = arguments[0]
-    _check_size(make, *arguments, slot=slot, name=name)
+def block_in_words(slot: str, node: Mapping[str, Any]) -> str:
+    return f"{slot} block {str(node.get('_target_', slot)).rpartition('.')[2]}"
+
+
+def _construct(slot: str, nodes: Mapping[str, Mapping[str, Any]], origin: Origin, *arguments: Any) -> Any:
+    """The block of a slot. arguments: what its constructor takes beside its hyperparameters, first what it is given."""
+    base = FinalBlock if slot == "final" else nn.Module
+    make = factory(nodes[slot], base, where=slot, given=len(arguments), origin=origin)
+    who, given = block_in_words(slot, nodes[slot]), arguments[0]
+    _check_size(make, arguments, who, slot)
     try:
         return make(*arguments)
     except InputError:
         raise
     except Exception as error:
         raise ContractError(
-            f"{slot} block {name} cannot be built for (batch, {spec.channels}, {spec.length}): {in_one_line(error)}"
+            f"{who} cannot be built for (batch, {given.channels}, {given.length}): {in_one_line(error)}"
         ) from error
 
 
-def _check_size(make: Callable[..., Any], *arguments: Any, slot: str, name: str) -> None:
+def _check_size(make: Callable[..., Any], arguments: Sequence[Any], who: str, slot: str) -> None:
     """Raises InputError for a block whose weights are more than this machine's memory. They are counted on meta
     tensors, which hold nothing."""
     try:
@@ -330,8 +320,8 @@ def _check_size(make: Callable[..., Any], *arguments: Any, slot: str, name: str)
         return
     if size > MEMORY:
         raise InputError(
-            f"{slot} block {name} would have {size / 1e9:,.0f} GB of weights, and this machine has "
-            f"{MEMORY / 1e9:,.0f} GB of memory; choose smaller values of {slot}, or a shorter input"
+            f"{who} would have {size / 1e9:,.0f} GB of weights, and this machine has {MEMORY / 1e9:,.0f} GB of memory; "
+            f"choose smaller values of {slot}, or a shorter input"
         )
 
 

@@ -7,11 +7,17 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Ge, Le
 
+from prixfixe.common.errors import InputError
+from prixfixe.data.datasets import Dataset, Split, checked_fraction, training_share
 from prixfixe.data.measurements import Measurements
+from prixfixe.data.near_duplicates import near_duplicates
 from prixfixe.data.sequences import N, Sequences
+from prixfixe.data.splits import split
 from prixfixe.dream.construct import LEFT_FLANK, RIGHT_FLANK
 from prixfixe.simulation.model import true_expression
 
@@ -45,6 +51,40 @@ class SimulatedMeasurements:
 
     def __len__(self) -> int:
         return len(self.measurements)
+
+
+class Simulated(Dataset):
+    """The simulated assay: `size` random promoters and their measured expression, in bins 0 to 17."""
+
+    def __init__(
+        self,
+        *,
+        size: Annotated[int, Le(10**8)],
+        seed: Annotated[int, Ge(0)],
+        validation_fraction: float,
+        training_fraction: float = 1.0,
+    ) -> None:
+        if size < 20:
+            raise InputError(f"dataset.size={size}: too few promoters to train and score on; take at least 20")
+        self.size, self.seed, self.validation_fraction = size, seed, validation_fraction
+        self.training_fraction = checked_fraction(training_fraction)
+
+    def read(self) -> Split:
+        measurements = simulate(self.size, self.seed).measurements
+        train, validation = split(measurements, validation_fraction=self.validation_fraction, seed=self.seed)
+        content = (
+            f"simulated version={VERSION} size={self.size} seed={self.seed} "
+            f"validation_fraction={self.validation_fraction}"
+        )
+        train = training_share(train, self.training_fraction, self.seed)
+        near = near_duplicates(measurements.sequences[validation], measurements.sequences[train])
+        return Split(
+            measurements[train],
+            measurements[validation],
+            content=content,
+            simulated=True,
+            near_duplicates=near.share,
+        )
 
 
 def simulate(n: int, seed: int) -> SimulatedMeasurements:

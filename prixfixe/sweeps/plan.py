@@ -114,10 +114,11 @@ def content_checked(configs: Sequence[Mapping[str, Any]]) -> str:
     """
     from prixfixe.networks.parts import OWN
     from prixfixe.runs.loggers import configured_logger
-    from prixfixe.training.experiment import build_task, dataset, remarks
+    from prixfixe.training.build import build_dataset, build_task
+    from prixfixe.training.experiment import remarks
 
     configured_logger(configs[0], OWN)
-    split = dataset(configs[0], OWN).read()
+    split = build_dataset(configs[0], OWN).read()
     build_task(configs[0], OWN).fitted(split.train)
     said = dict.fromkeys(split.warnings)
     for config in {json.dumps(config["recipe"]): config for config in configs}.values():

@@ -92,7 +92,8 @@ class Expression(Task):
         """A scalar prediction has no bins: its KL needs the deviation of its residuals."""
         return "log_probs" not in outputs
 
-    def calibrated(self, measured: np.ndarray, outputs: Mapping[str, np.ndarray]) -> Task:
+    def calibrated(self, training: Samples, outputs: Mapping[str, np.ndarray]) -> Task:
+        measured = training["expression"].double().cpu().numpy()
         return self.with_spec(replace(self.spec, residual_sd=residual_sd(measured, outputs["expression"])))
 
     def score(self, held_out: Measurements, outputs: Mapping[str, np.ndarray]) -> Scores:

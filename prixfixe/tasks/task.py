@@ -98,7 +98,7 @@ class Task(ABC):
         """Whether outputs can be scored only with those of some training rows beside them; see `calibrated`."""
         return False
 
-    def calibrated(self, measured: np.ndarray, outputs: Mapping[str, np.ndarray]) -> Task:
+    def calibrated(self, training: Samples, outputs: Mapping[str, np.ndarray]) -> Task:
         """The task with what outputs of training rows say of how far a prediction is off."""
         return self
 

@@ -14,18 +14,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from prixfixe.common.errors import BusyError, InputError, InterruptedRunError
 from prixfixe.common.files import json_values, write_json
 from prixfixe.common.simulated import SIMULATED
 from prixfixe.common.text import printable
-from prixfixe.data.datasets import TEST, Dataset, Split
+from prixfixe.data.datasets import TEST, Split
 from prixfixe.data.measurements import Measurements
 from prixfixe.data.recipe import Recipe
-from prixfixe.networks.network import Network, build, learning_rate_groups
-from prixfixe.networks.parts import LOADED, Origin, factory, values_of
+from prixfixe.networks.network import Network, build
+from prixfixe.networks.parts import LOADED, Origin
 from prixfixe.networks.weights import load_own_state, prepare
 from prixfixe.runs.checkpoint import remove_checkpoints
 from prixfixe.runs.folder import RunFolder, identity, versions
@@ -34,16 +32,15 @@ from prixfixe.runs.log import NoLog, open_log
 from prixfixe.runs.sources import find_sources, pinned, read_tensors
 from prixfixe.runs.targets import load_targets, save_targets
 from prixfixe.tasks.task import Task
-from prixfixe.training.fit import Loop, fit
-from prixfixe.training.keeper import Data
-from prixfixe.training.optim import Schedule
+from prixfixe.training.build import build_dataset, build_optimizer, build_recipe, build_task, training_rows
+from prixfixe.training.fit import fit
+from prixfixe.training.job import Data, Job, Loop
 from prixfixe.training.processes import Processes, processes
 from prixfixe.training.scoring import AT_ONCE, PRECISIONS, AtOnce, predict
 from prixfixe.training.seen import check_unseen
 from prixfixe.training.settings import check_settings, training_settings
 from prixfixe.training.signals import StopRequest, stop_request
 
-LONGEST_INPUT = 1 << 20  # positions, and channels, of what a recipe gives
 WORTH_COMPILING = 20_000  # steps; compiling takes minutes, and on a CPU it does not pay at all (benchmarks/speed)
 
 
@@ -59,7 +56,7 @@ def run(config: Mapping[str, Any], path: Path, *, show_progress: bool, origin: O
     """
     check_settings(config, origin)
     settings = training_settings(config["training"])
-    split = dataset(config, origin).read()
+    split = build_dataset(config, origin).read()
     folder = RunFolder(path)
     sources = find_sources(config, folder)
     config = with_precision_used(pinned(config, sources), folder, split.content, settings["precision"])
@@ -129,19 +126,9 @@ def run(config: Mapping[str, Any], path: Path, *, show_progress: bool, origin: O
             save_targets(folder, task)
             if loaded:
                 write_json(folder.sources_file, {s: source.facts() for s, source in loaded.items()}, follow=False)
-        metrics = fit(
-            network,
-            recipe,
-            Data(train, validation, split.validation, task),
-            optimizer,
-            scheduler,
-            loop,
-            folder,
-            log=log,
-            stop=stop,
-            processes=together,
-            show_progress=show_progress and together.is_first,
-        )
+        data = Data(train, validation, split.validation, task)
+        shown = show_progress and together.is_first
+        metrics = fit(Job(network, recipe, data, optimizer, scheduler, loop, folder, log, stop, together, shown))
         metrics |= {
             "task": task.name,
             "select": task.select.name,
@@ -245,47 +232,6 @@ def claimed(
             raise
 
 
-def dataset(config: Mapping[str, Any], origin: Origin = LOADED) -> Dataset:
-    return factory(config["dataset"], Dataset, where="dataset", origin=origin)()
-
-
-def build_task(config: Mapping[str, Any], origin: Origin = LOADED) -> Task:
-    """The task of a configuration, not fitted yet; that of version 0.1, which had expression alone."""
-    node = config.get("task") or {
-        "_target_": "prixfixe.tasks.expression.Expression",
-        "select": "pearson_r",
-        "bins": config["bins"],
-        "sorted_into": [0.0, 17.0],
-    }
-    return factory(node, Task, where="task", origin=origin)()
-
-
-def build_recipe(config: Mapping[str, Any], origin: Origin = LOADED) -> Recipe:
-    """The recipe of a configuration; InputError for values that it refuses, and for an input that no machine holds."""
-    try:
-        recipe = factory(values_of(config["recipe"]), Recipe, where="recipe", origin=origin)()
-    except ValueError as error:
-        raise InputError(f"recipe: {error}") from error
-    if not (0 < recipe.inputs.length <= LONGEST_INPUT and 0 < recipe.inputs.channels <= LONGEST_INPUT):
-        raise InputError(
-            f"recipe {type(recipe).__name__} with these values gives {recipe.inputs.channels:,} channels of "
-            f"{recipe.inputs.length:,} positions; both must be 1 to {LONGEST_INPUT:,}"
-        )
-    return recipe
-
-
-def training_rows(recipe: Recipe, split: Split) -> np.ndarray:
-    """The rows of the training set that the recipe can take: int64 (m,)."""
-    taken = np.flatnonzero(recipe.fits(np.asarray(split.train.sequences.lengths)))
-    if not len(taken):
-        lengths = split.train.sequences.lengths
-        raise InputError(
-            f"recipe {type(recipe).__name__} can take none of the {len(split.train)} training sequences "
-            f"({lengths.min()} to {lengths.max()} nt); choose another recipe or change its lengths"
-        )
-    return taken
-
-
 def remarks(config: Mapping[str, Any], split: Split, origin: Origin = LOADED) -> list[str]:
     """What the user should know of a dataset and of what recipe and task make of it, a sentence each."""
     recipe = build_recipe(config, origin)
@@ -326,19 +272,6 @@ def compute_deterministically() -> None:
     # which takes time, and helps to find errors
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation")
-
-
-def build_optimizer(
-    network: Network, config: Mapping[str, Any], steps: int, origin: Origin = LOADED
-) -> tuple[Optimizer, LRScheduler]:
-    """The optimiser over one parameter group a block, and its schedule."""
-    make_optimizer = factory(config["optim"]["optimizer"], Optimizer, where="optim.optimizer", given=1, origin=origin)
-    make_schedule = factory(config["optim"]["schedule"], Schedule, where="optim.schedule", origin=origin)
-    try:
-        optimizer = make_optimizer(learning_rate_groups(network, config))
-        return optimizer, make_schedule()(optimizer, total_steps=steps, width=network.width)
-    except ValueError as error:
-        raise InputError(f"optim: {error}") from error
 
 
 def compiles(setting: str | bool, device: torch.device, steps: int) -> bool:

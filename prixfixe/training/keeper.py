@@ -5,43 +5,21 @@ from __future__ import annotations
 import math
 import sys
 import time
-from dataclasses import dataclass
 from signal import SIGTERM
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from prixfixe.common.errors import InterruptedRunError, TrainingError
 from prixfixe.common.progress import TrainingProgress
-from prixfixe.data.measurements import Measurements
-from prixfixe.data.recipe import Recipe, Samples
-from prixfixe.networks.network import Network
-from prixfixe.runs.folder import RunFolder
-from prixfixe.runs.log import RunLog
-from prixfixe.tasks.task import Task
-from prixfixe.training.processes import Processes
-from prixfixe.training.scoring import AT_ONCE, AtOnce, predict, residual_rows, to_host
-from prixfixe.training.signals import StopRequest
+from prixfixe.data.recipe import Samples
+from prixfixe.training.job import Job
+from prixfixe.training.scoring import AT_ONCE, AtOnce, predict, residual_rows
 from prixfixe.training.state import Account, TrainingState
 
-if TYPE_CHECKING:
-    from prixfixe.training.fit import Loop
-
 CHECK_EVERY = 20  # steps between two looks at the losses, each of which waits for the device
-
-
-@dataclass(frozen=True)
-class Data:
-    """What is trained on and scored on. held_out: the rows of `validation` with what was measured of them."""
-
-    train: Samples
-    validation: Samples
-    held_out: Measurements
-    task: Task
 
 
 class Keeper:
@@ -51,28 +29,13 @@ class Keeper:
     checkpoints, and ends the run where it is told to. 3. `score`: scores, and keeps the best weights. 4. `result`.
     """
 
-    def __init__(
-        self,
-        network: Network,
-        recipe: Recipe,
-        data: Data,
-        optimizer: Optimizer,
-        scheduler: LRScheduler,
-        loop: Loop,
-        folder: RunFolder,
-        log: RunLog,
-        stop: StopRequest,
-        processes: Processes,
-        show_progress: bool,
-    ) -> None:
-        self.network, self.recipe, self.data, self.loop = network, recipe, data, loop
-        self.folder, self.log, self.stop, self.processes, self.show = folder, log, stop, processes, show_progress
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        data, loop = job.data, job.loop
         device = data.train.codes.device
-        self.steps_per_epoch = recipe.steps(data.train, loop.batch_size)
-        self.total_steps = loop.epochs * self.steps_per_epoch
-        self.every = loop.score_every or self.steps_per_epoch
+        self.every = loop.score_every or job.steps_per_epoch
         losses = torch.zeros((), device=device)
-        self.state = TrainingState(network, optimizer, scheduler, losses, data.task, every=self.every)
+        self.state = TrainingState(job.network, job.optimizer, job.scheduler, losses, data.task, every=self.every)
         self.at_once = AtOnce(AT_ONCE[device.type])
         self.sample: Samples | None = None
         self.missing = bool(data.train.y is not None and data.train.y.isnan().any())
@@ -82,34 +45,34 @@ class Keeper:
     def account(self) -> Account:
         return self.state.account
 
-    def restore(self, total_steps: int) -> Account:
+    def restore(self) -> Account:
         """The account of the newest checkpoint, or of a run that begins."""
-        shape = np.shape(self.data.task.measured(self.data.held_out))
+        job = self.job
         begun = self.state.restore(
-            self.folder.path,
-            self.processes.count,
-            epochs=self.loop.epochs,
-            steps_per_epoch=self.steps_per_epoch,
-            predicted=shape,
+            job.folder.path,
+            job.processes.count,
+            epochs=job.loop.epochs,
+            steps_per_epoch=job.steps_per_epoch,
+            predicted=np.shape(job.data.task.measured(job.data.held_out)),
         )
-        if begun and self.processes.is_first:
-            self.state.write_results(self.folder, self.data.held_out)
-            self.log.event("resume", step=self.account.step)
-            if self.show:
-                print(f"going on after step {self.account.step} of {total_steps}", file=sys.stderr)
-        self.account.micro_batch = self.loop.micro_batch or self.account.micro_batch
-        self.account.precision = self.loop.precision
+        if begun and job.processes.is_first:
+            self.state.write_results(job.folder, job.data.held_out)
+            job.log.event("resume", step=self.account.step)
+            if job.show_progress:
+                print(f"going on after step {self.account.step} of {job.total_steps}", file=sys.stderr)
+        self.account.micro_batch = job.loop.micro_batch or self.account.micro_batch
+        self.account.precision = job.loop.precision
         return self.account
 
     def start(self, progress: TrainingProgress) -> None:
         self.progress = progress
-        self.network.train()
+        self.job.network.train()
         self.saved = self.clock = time.monotonic()
 
     def fits_in_parts_of(self, micro_batch: int | None) -> None:
         """Notes the part size, in rows, at which a step fits into memory."""
         if micro_batch != self.account.micro_batch:
-            self.log.event("out_of_memory", step=self.account.step, micro_batch=micro_batch)
+            self.job.log.event("out_of_memory", step=self.account.step, micro_batch=micro_batch)
             self.account.micro_batch = micro_batch
 
     def after_step(self, loss: Tensor, rate: float, rows: int, micro_batch: int | None, asked: bool | Tensor) -> None:
@@ -124,22 +87,22 @@ class Keeper:
         self.state.losses += loss
         account.step += 1
         account.inputs += rows
-        self.progress.after_step(self.epoch, rows // self.processes.count, loss)
+        self.progress.after_step(self.epoch, rows // self.job.processes.count, loss)
         if looked := len(self.unchecked) == CHECK_EVERY or self.is_scoring_step():
             self.check_finite()
         account.training_seconds += time.monotonic() - self.clock
         stopping = bool(asked) if looked or isinstance(asked, bool) else False
-        overdue = time.monotonic() - self.saved > self.loop.checkpoint_seconds
-        if self.processes.is_first and (stopping or overdue):
+        overdue = time.monotonic() - self.saved > self.job.loop.checkpoint_seconds
+        if self.job.processes.is_first and (stopping or overdue):
             self.check_finite()
-            self.state.save(self.folder.path, self.processes.count)
-            self.log.event("checkpoint", step=account.step)
+            self.state.save(self.job.folder.path, self.job.processes.count)
+            self.job.log.event("checkpoint", step=account.step)
             self.saved = time.monotonic()
         if stopping:
-            number = self.stop.signal or SIGTERM  # another of the run's processes was asked
+            number = self.job.stop.signal or SIGTERM  # another of the run's processes was asked
             raise InterruptedRunError(
-                f"interrupted by {number.name} after step {account.step} of {self.total_steps}; the same command goes "
-                "on from there",
+                f"interrupted by {number.name} after step {account.step} of {self.job.total_steps}; the same command "
+                "goes on from there",
                 number,
             )
         self.clock = time.monotonic()
@@ -147,12 +110,12 @@ class Keeper:
     @property
     def epoch(self) -> int:
         """Of the last step."""
-        return max(0, self.account.step - 1) // self.steps_per_epoch + 1
+        return max(0, self.account.step - 1) // self.job.steps_per_epoch + 1
 
     def is_scoring_step(self) -> bool:
         """Whether the steps that are done are to be scored, and have not been."""
         step = self.account.step
-        return step > self.account.scored_step and (step % self.every == 0 or step == self.total_steps)
+        return step > self.account.scored_step and (step % self.every == 0 or step == self.job.total_steps)
 
     def check_finite(self) -> None:
         """Raises TrainingError for the first loss that is not finite, of those not looked at yet."""
@@ -172,27 +135,27 @@ class Keeper:
     def score(self) -> bool:
         """Scores the network as it is, the first process for all; whether the run is at the end of its patience."""
         account = self.account
-        account.scored_step, account.epoch = account.step, account.step // self.steps_per_epoch + 1
-        ended = self._score() if self.processes.is_first else False
+        account.scored_step, account.epoch = account.step, account.step // self.job.steps_per_epoch + 1
+        ended = self._score() if self.job.processes.is_first else False
         self.state.losses.zero_()
-        if self.loop.patience is not None:
-            ended = bool(self.processes.from_first(ended))
+        if self.job.loop.patience is not None:
+            ended = bool(self.job.processes.from_first(ended))
         self.clock = time.monotonic()
         return ended
 
     def _score(self) -> bool:
-        account, data = self.account, self.data
+        account, data, network, recipe = self.account, self.job.data, self.job.network, self.job.recipe
         began = time.monotonic()
         self.at_once.size = min(self.at_once.size, account.micro_batch or self.at_once.size)
-        outputs = predict(self.network, self.recipe, data.task, data.validation, batch_size=self.at_once)
+        outputs = predict(network, recipe, data.task, data.validation, batch_size=self.at_once)
         account.scored += len(data.validation)
         task = data.task
         if task.asks_for_training_rows(outputs):
-            self.sample = self.sample or residual_rows(data.train, self.loop.seed)
-            fitted = predict(self.network, self.recipe, task, self.sample, batch_size=self.at_once)
-            task = task.calibrated(to_host(self.sample["expression"]), fitted)
+            self.sample = self.sample or residual_rows(data.train, self.job.loop.seed)
+            fitted = predict(network, recipe, task, self.sample, batch_size=self.at_once)
+            task = task.calibrated(self.sample, fitted)
             account.scored += len(self.sample)
-        self.network.train()
+        network.train()
         account.scoring_seconds += time.monotonic() - began
         scores = task.score(data.held_out, outputs)
         steps = account.step - (account.history[-1]["step"] if account.history else 0)
@@ -212,10 +175,10 @@ class Keeper:
         if not best or select.better(scores[select.name], best[select.name]) or math.isnan(best[select.name]):
             self.state.keep_best(scores, outputs, task, self.epoch)
             account.since_best = 0
-        self.state.write_results(self.folder, data.held_out)
-        self.log.scores(account.step, {key: value for key, value in row.items() if key != "step"})
+        self.state.write_results(self.job.folder, data.held_out)
+        self.job.log.scores(account.step, {key: value for key, value in row.items() if key != "step"})
         self.progress.after_epoch(row)
-        return self.loop.patience is not None and account.since_best >= self.loop.patience
+        return self.job.loop.patience is not None and account.since_best >= self.job.loop.patience
 
     def result(self) -> dict[str, Any]:
         """The best scores, and what they cost."""

@@ -14,6 +14,7 @@ from prixfixe.data.datasets import Split
 from prixfixe.networks.network import BLOCKS
 from prixfixe.networks.parts import LOADED, Origin, training_of
 from prixfixe.runs.folder import RunFolder, identity
+from prixfixe.training.build import build_dataset
 
 
 def started_from(config: Mapping[str, Any]) -> Iterator[RunFolder]:
@@ -42,14 +43,13 @@ def check_unseen(config: Mapping[str, Any], split: Split, *, allowed: bool, orig
     (`prixfixe.data.splits.straddling`).
     """
     from prixfixe.data.splits import straddling
-    from prixfixe.training.experiment import dataset
 
     said = []
     for folder in started_from(config):
         name = printable(folder.path)
         source = folder.config()
         try:
-            before = dataset(source, Origin(run=folder.path, conf=origin.conf)).read()
+            before = build_dataset(source, Origin(run=folder.path, conf=origin.conf)).read()
         except (InputError, OSError) as error:
             said.append(
                 f"what {name} was trained on cannot be read again ({printable(error, 200)}), so it is not known "
