@@ -11,9 +11,10 @@ from blocks.final.expression_heads import ExpressionHeads
 from blocks.final.mlp import MLP
 from prixfixe.common.errors import ContractError, InputError
 from prixfixe.contract import Block, InputSpec, Prediction, TargetSpec
-from prixfixe.menu.check import example, example_task
+from prixfixe.menu.check import example, example_rows, example_task, loaded
 from prixfixe.networks.mask_filling import MaskFilling
 from prixfixe.networks.network import build, learning_rate_groups
+from prixfixe.networks.parts import OWN
 from prixfixe.training.build import build_recipe
 
 PUBLISHED = {"dream_cnn": 1_933_970, "dream_rnn": 4_130_578, "dream_attn": 4_539_410}  # Rafi et al. 2024
@@ -281,3 +282,48 @@ def test_several_tasks(final: str) -> None:
     prediction: Prediction = network(batch)
     assert prediction.expression.shape == (12, 2)
     assert torch.isfinite(network.loss(prediction, batch))
+
+
+class Halved(Block):
+    """Half as many positions, and of a key every other one."""
+
+    def __init__(self, inputs: InputSpec, *, step: int = 2) -> None:
+        super().__init__()
+        self.out_channels, self.step = inputs.channels, step
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, :, ::2]
+
+    def map_key(self, name: str, value: Tensor) -> Tensor:
+        return value[:, :: self.step]
+
+
+class Beside(Block):
+    """A key of one value a position beside the channels."""
+
+    requires = ("mask",)
+
+    def __init__(self, inputs: InputSpec) -> None:
+        super().__init__()
+        self.out_channels = inputs.channels + 1
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        return torch.cat([x, mask[:, None].to(x)], dim=1)
+
+
+@pytest.mark.parametrize("kind, says", [("Halved", None), ("Halving", "does not map it"), ("Halved:1", "makes")])
+def test_a_key_with_a_length_axis_is_mapped_for_the_blocks_behind(kind: str, says: str | None) -> None:
+    name, _, step = kind.partition(":")
+    first = {"_target_": f"test_network.{name}"} | ({"step": int(step)} if step else {})
+    parts = compose("recipe=plain", "recipe.length=20", "recipe.mask_share=0.5", "final=mlp")
+    parts |= {"first": first, "core": {"_target_": "test_network.Beside"}}
+    recipe = build_recipe(parts)
+    task, rows = example_rows(parts, recipe)
+    if says is not None:
+        with pytest.raises(ContractError, match=f"core block Beside needs mask, .* first block {name} .*{says}"):
+            build(recipe, parts, task, origin=OWN)
+        return
+    network = build(recipe, parts, task, origin=OWN)
+    _, batch = loaded(recipe, task, rows, network)
+    beside = network.core(network.first(batch["x"]), batch["mask"][:, ::2])
+    assert torch.equal(network(batch).expression, network.final(beside).expression)

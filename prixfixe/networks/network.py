@@ -6,6 +6,7 @@ import inspect
 import os
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,7 @@ def build(recipe: Recipe, parts: Mapping[str, Mapping[str, Any]], task: Task, *,
     first = _construct("first", nodes, origin, inputs)
     known.check(first, who["first"])
     after_first = _infer(first, inputs, known, f"recipe {type(recipe).__name__}", who["first"])
+    known.behind("first", first, inputs.length, after_first.length, who["first"])
 
     heads = _expression_heads(nodes["final"], origin)
     in_core = InputSpec(after_first.channels, after_first.length + heads, heads=heads)
@@ -165,6 +167,7 @@ def build(recipe: Recipe, parts: Mapping[str, Mapping[str, Any]], task: Task, *,
     known.check(core, who["core"])
     giver = who["first"] + (f" with {heads} expression heads" if heads else "")
     after_core = _infer(core, in_core, known, giver, who["core"])
+    known.behind("core", core, in_core.length, after_core.length, who["core"])
     if heads and after_core.length != in_core.length:
         raise ContractError(
             f"{who['final']} reads {heads} expression heads back and needs a core that keeps the length, but "
@@ -176,8 +179,7 @@ def build(recipe: Recipe, parts: Mapping[str, Mapping[str, Any]], task: Task, *,
     )
     final = _construct("final", nodes, origin, in_final, task.spec)
     known.check(final, who["final"])
-    lengths = {"first": (inputs.length, after_first.length), "core": (in_core.length, after_core.length)}
-    mapped = known.mapped({"first": first, "core": core, "final": final}, lengths, who)
+    keys = known.given(final, who["final"])
     positions = InputSpec(after_core.channels, after_core.length - heads)
     network = Network(
         first,
@@ -186,9 +188,9 @@ def build(recipe: Recipe, parts: Mapping[str, Mapping[str, Any]], task: Task, *,
         in_core=in_core,
         auxiliary=recipe.auxiliary_heads(positions) if task.with_auxiliary else {},
         columns=known.columns_asked_for,
-        mapped=mapped,
+        mapped=known.mapped,
     )
-    _check_prediction(network, in_final, known, who)
+    _check_prediction(network, in_final, keys, known, who)
     return network
 
 
@@ -199,6 +201,8 @@ class Keys:
         self.recipe, self.task = recipe, task
         self.specs = {"x": input_spec(recipe.inputs), **recipe.keys}
         self.columns_asked_for: list[str] = []
+        self.before: list[tuple[str, nn.Module, int, int, str]] = []  # of `behind`
+        self.mapped: dict[str, list[str]] = {}  # of each block, the keys that it maps for those behind it
 
     def check_task(self) -> None:
         """Raises ContractError where the recipe lacks a key that the task needs."""
@@ -230,27 +234,36 @@ class Keys:
                     f"{', '.join((*self.specs, *self.task.keys))}, and the dataset has the columns {columns}"
                 )
 
-    def mapped(
-        self, blocks: Mapping[str, nn.Module], lengths: Mapping[str, tuple[int, int]], who: Mapping[str, str]
-    ) -> dict[str, list[str]]:
-        """The keys with a length axis that blocks must map for those behind them. ContractError where one cannot."""
-        found: dict[str, list[str]] = {}
-        for place, slot in enumerate(BLOCKS):
-            for key in forward_keys(blocks[slot]):
-                if key == "x" or self.specs[key].length_axis is None:
-                    continue
-                for before in BLOCKS[:place]:
-                    length, after = lengths[before]
-                    block = blocks[before]
-                    if length == after or key in found.get(before, ()):
-                        continue
-                    if not isinstance(block, Block) or type(block).map_key is Block.map_key:
-                        raise ContractError(
-                            f"{who[slot]} needs {key}, which has one value a position, but {who[before]} turns "
-                            f"{length} positions into {after} and does not map it (Block.map_key): choose another"
-                        )
-                    found.setdefault(before, []).append(key)
-        return found
+    def behind(self, slot: str, block: nn.Module, length: int, after: int, who: str) -> None:
+        """Notes a block that turns `length` positions into `after`: what follows is given keys as it maps them."""
+        if length != after:
+            self.before.append((slot, block, length, after, who))
+
+    def given(self, block: nn.Module, who: str) -> dict[str, Spec]:
+        """What the keys are that the next block's forward takes, mapped by those in front of it. ContractError where
+        one of these cannot."""
+        return {key: self._mapped(key, who) for key in forward_keys(block)}
+
+    def _mapped(self, key: str, who: str) -> Spec:
+        spec = self.specs[key]
+        if key == "x" or spec.length_axis is None:
+            return spec
+        for slot, block, length, after, mapper in self.before:
+            asks = f"{who} needs {key}, which has one value a position, but {mapper} turns {length} positions into"
+            if not isinstance(block, Block) or type(block).map_key is Block.map_key:
+                raise ContractError(f"{asks} {after} and does not map it (Block.map_key): choose another")
+            try:
+                value = _computed(partial(_mapped_zeros, block, key, spec))
+            except Exception as error:
+                raise ContractError(f"{asks} {after} and does not map it: {in_one_line(error)}") from error
+            shape = tuple(value.shape[1:]) if isinstance(value, Tensor) else ()
+            if len(shape) != len(spec.shape) or shape[spec.length_axis] != after:
+                got = shape_in_words((2, *shape)) if isinstance(value, Tensor) else type(value).__name__
+                raise ContractError(f"{asks} {after} and makes {got} of it (Block.map_key)")
+            spec = Spec(shape, value.dtype, spec.length_axis)
+            if key not in self.mapped.setdefault(slot, []):
+                self.mapped[slot].append(key)
+        return spec
 
 
 def input_spec(inputs: InputSpec) -> Spec:
@@ -336,9 +349,9 @@ def in_one_line(error: Exception) -> str:
 def _infer(block: nn.Module, given: InputSpec, known: Keys, giver: str, taker: str) -> InputSpec:
     """What `block` makes of (batch, channels, length)."""
     spec = input_spec(given)
-    shape = shape_in_words((2, *spec.shape))
+    shape, keys = shape_in_words((2, *spec.shape)), known.given(block, taker)
     try:
-        result = _tried(block, spec, known)
+        result = _tried(block, spec, keys)
     except Exception as error:
         raise ContractError(f"{taker} does not take what {giver} gives, {shape}: {in_one_line(error)}") from error
     if not isinstance(result, Tensor) or result.ndim != 3 or len(result) != 2:
@@ -355,12 +368,14 @@ def _infer(block: nn.Module, given: InputSpec, known: Keys, giver: str, taker: s
     return InputSpec(result.shape[1], result.shape[2])
 
 
-def _check_prediction(network: Network, given: InputSpec, known: Keys, who: Mapping[str, str]) -> None:
+def _check_prediction(
+    network: Network, given: InputSpec, keys: Mapping[str, Spec], known: Keys, who: Mapping[str, str]
+) -> None:
     """Raises ContractError where the final block does not give what the task scores, in its shape."""
     task, taker = known.task, who["final"]
     spec = Spec((given.channels, given.length), torch.float32)
     try:
-        prediction = _tried(network.final, spec, known)
+        prediction = _tried(network.final, spec, keys)
     except Exception as error:
         gives = f"{taker} does not take what {who['core']} gives, {shape_in_words((2, *spec.shape))}"
         raise ContractError(f"{gives}: {in_one_line(error)}") from error
@@ -382,21 +397,33 @@ def _check_prediction(network: Network, given: InputSpec, known: Keys, who: Mapp
 
 
 @torch.no_grad()
-def _tried(block: nn.Module, spec: Spec, known: Keys) -> Any:
-    """What a block gives at scoring, on meta tensors: shapes without numbers. A block that needs numbers is given two
-    samples of zeros."""
+def _tried(block: nn.Module, spec: Spec, keys: Mapping[str, Spec]) -> Any:
+    """What a block gives at scoring for two samples of zeros; see `_computed`."""
 
     def given(device: str) -> Any:
         weights = {name: tensor.to(device) for name, tensor in (*block.named_parameters(), *block.named_buffers())}
-        specs = {key: known.specs[key] for key in forward_keys(block)}
-        arrays = {key: torch.zeros((2, *one.shape), dtype=one.dtype, device=device) for key, one in specs.items()}
-        x = torch.zeros((2, *spec.shape), dtype=spec.dtype, device=device)
-        return functional_call(block, weights, (x,), arrays)
+        arrays = {key: _zeros(one, device) for key, one in keys.items()}
+        return functional_call(block, weights, (_zeros(spec, device),), arrays)
 
     block.eval()
+    try:
+        return _computed(given)
+    finally:
+        block.train()
+
+
+def _computed(given: Callable[[str], Any]) -> Any:
+    """What is computed on meta tensors: shapes without numbers; or on the CPU, where that needs numbers."""
     try:
         return given("meta")
     except DOES_NOT_FIT:
         return given("cpu")
-    finally:
-        block.train()
+
+
+def _mapped_zeros(block: Block, key: str, spec: Spec, device: str) -> Any:
+    return block.map_key(key, _zeros(spec, device))
+
+
+def _zeros(spec: Spec, device: str) -> Tensor:
+    """Of two samples."""
+    return torch.zeros((2, *spec.shape), dtype=spec.dtype, device=device)
