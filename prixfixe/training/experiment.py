@@ -21,7 +21,7 @@ from prixfixe.common.simulated import SIMULATED
 from prixfixe.common.text import printable
 from prixfixe.data.datasets import TEST, Split
 from prixfixe.data.measurements import Measurements
-from prixfixe.data.recipe import Recipe
+from prixfixe.data.recipe import Recipe, Samples
 from prixfixe.networks.network import Network, build
 from prixfixe.networks.parts import LOADED, Origin
 from prixfixe.networks.weights import load_own_state, prepare
@@ -95,13 +95,11 @@ def run(config: Mapping[str, Any], path: Path, *, show_progress: bool, origin: O
         )
         if device.type == "cuda":
             compute_deterministically()
-        wanted = dict.fromkeys((*network.columns, *recipe.takes))
-        specs = task.spec.columns
-        columns = {name: column_of(split.train, name) for name in (*wanted, *recipe.orders_by, *task.columns)}
-        train = recipe.load(split.train.sequences, device, split.train.expression[taken], taken, columns, specs)
-        columns = {name: column_of(split.validation, name) for name in wanted}
-        samples = recipe.load(split.validation.sequences, device, columns=columns, specs=specs)
-        validation = task.hold_out(recipe, samples)
+        wanted = dict.fromkeys((*network.columns, *recipe.takes, *recipe.orders_by, *task.columns))
+        columns = {name: column_of(split.train, name) for name in wanted}
+        measured, specs = split.train.expression[taken], task.spec.columns
+        train = recipe.load(split.train.sequences, device, measured, taken, columns, specs)
+        validation = held_out_samples(network, recipe, task, split.validation, device)
         network.to(device)
         loop = Loop(
             settings["epochs"],
@@ -168,9 +166,7 @@ def last_scores(
     at_once = AtOnce(min(AT_ONCE[device.type], micro_batch or AT_ONCE[device.type]))
 
     def outputs_of(rows: Measurements) -> dict[str, np.ndarray]:
-        columns = {name: column_of(rows, name) for name in dict.fromkeys((*network.columns, *recipe.takes))}
-        loaded = recipe.load(rows.sequences, device, columns=columns, specs=task.spec.columns)
-        samples = task.hold_out(recipe, loaded)
+        samples = held_out_samples(network, recipe, task, rows, device)
         return predict(network, recipe, task, samples, batch_size=at_once)
 
     found: dict[str, Any] = {}
@@ -186,6 +182,12 @@ def last_scores(
         if several:
             found[f"{name}_tasks"] = task.score_each(rows, outputs)
     return found
+
+
+def held_out_samples(network: Network, recipe: Recipe, task: Task, rows: Measurements, device: torch.device) -> Samples:
+    """Rows that are scored, on the device, with what is drawn of them once; without what was measured of them."""
+    columns = {name: column_of(rows, name) for name in dict.fromkeys((*network.columns, *recipe.takes))}
+    return task.hold_out(recipe, recipe.load(rows.sequences, device, columns=columns, specs=task.spec.columns))
 
 
 def column_of(rows: Measurements, name: str) -> Any:
