@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import slurm
@@ -202,6 +203,25 @@ def squeue(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     monkeypatch.setenv("PATH", str(folder), prepend=":")
 
 
+class Notes:
+    """A board that notes what it is told. at_tick: called with the number of each look at the jobs."""
+
+    def __init__(self, at_tick: Callable[[int], object] = lambda number: None) -> None:
+        self.view, self.at_tick, self.ticks = self, at_tick, 0
+        self.told_running: list[int] = []
+        self.told_lost: dict[int, str] = {}
+
+    def running(self, place: int) -> None:
+        self.told_running.append(place)
+
+    def lost(self, place: int, reason: str) -> None:
+        self.told_lost[place] = reason.partition(";")[0]
+
+    def tick(self) -> None:
+        self.ticks += 1
+        self.at_tick(self.ticks)
+
+
 def test_jobs_that_end_without_an_answer_are_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prixfixe.sweeps.slurm, "ANSWER_WITHIN", 0.0)
     squeue(
@@ -209,24 +229,32 @@ def test_jobs_that_end_without_an_answer_are_lost(tmp_path: Path, monkeypatch: p
         monkeypatch,
         "echo '7_0|OUT_OF_MEMORY|OutOfMemory'; echo '7_1|TIMEOUT|TimeLimit'; echo '9|RUNNING|None'",
     )
-    changes = [
-        change for change in prixfixe.sweeps.slurm.changes(tmp_path, {"a": "7_0", "b": "7_1", "c": "7_2"}) if change
-    ]
-    assert all(isinstance(change, prixfixe.sweeps.slurm.Lost) for change in changes)
-    assert {change.name: change.reason.partition(";")[0] for change in changes} == {  # type: ignore[union-attr]
-        "a": "Slurm job 7_0: OUT_OF_MEMORY",
-        "b": "Slurm job 7_1: TIMEOUT",
-        "c": "Slurm job 7_2: forgotten by Slurm",
+    notes: Any = Notes()
+    prixfixe.sweeps.slurm.follow(tmp_path, ["7_0", "7_1", "7_2"], notes)
+    assert notes.told_running == []
+    assert notes.told_lost == {
+        0: "Slurm job 7_0: OUT_OF_MEMORY",
+        1: "Slurm job 7_1: TIMEOUT",
+        2: "Slurm job 7_2: forgotten by Slurm",
     }
 
 
 def test_a_controller_that_is_away_for_a_while_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prixfixe.sweeps.slurm, "ANSWER_WITHIN", 0.0)
     squeue(tmp_path, monkeypatch, "exit 1")
-    changes = prixfixe.sweeps.slurm.changes(tmp_path, {"a": "7_0"})
-    assert [next(changes), next(changes)] == [None, None]
-    squeue(tmp_path, monkeypatch, "echo '7_0|RUNNING|None'")
-    assert next(changes) == prixfixe.sweeps.slurm.Running("a")
+
+    def at_tick(number: int) -> None:
+        if number < 3:
+            assert (notes.told_running, notes.told_lost) == ([], {})
+        elif number == 3:
+            squeue(tmp_path, monkeypatch, "echo '7_0|RUNNING|None'")
+        elif notes.told_running:
+            squeue(tmp_path, monkeypatch, "echo '7_0|CANCELLED|None'")
+
+    notes: Any = Notes(at_tick)
+    prixfixe.sweeps.slurm.follow(tmp_path, ["7_0"], notes)
+    assert notes.told_running == [0]
+    assert notes.told_lost == {0: "Slurm job 7_0: CANCELLED"}
 
 
 def test_without_slurm_there_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

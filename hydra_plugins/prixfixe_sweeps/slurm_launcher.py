@@ -66,22 +66,14 @@ class SlurmLauncher(Launcher):
 
         common = (self.hydra_context, self.task_function, self.config)
         jobs = [ClusterJob(*common, list(overrides), initial_job_idx + i) for i, overrides in enumerate(job_overrides)]
-        places = {" ".join(job.overrides): place for place, job in enumerate(jobs)}
+        works = {" ".join(job.overrides): job for job in jobs}
         sweep = Path(self.config.hydra.sweep.dir).absolute()
         parameters = {"name": f"prixfixe-{sweep.name}", **self.parameters}
-        ids = slurm.submit(sweep / ".slurm", dict(zip(places, jobs, strict=True)), self.max_num_timeout, parameters)
+        ids = slurm.submit(sweep / ".slurm", works, self.max_num_timeout, parameters)
         try:
             with board(jobs, self.array_parallelism) as told:
-                for change in slurm.changes(sweep / ".slurm", ids):
-                    told.view.tick()
-                    match change:
-                        case slurm.Running(name):
-                            told.running(places[name])
-                        case slurm.Answered(name, answer):
-                            told.answered(places[name], answer)
-                        case slurm.Lost(name, reason):
-                            told.lost(places[name], reason)
+                slurm.follow(sweep / ".slurm", ids, told)
         except KeyboardInterrupt:
-            slurm.cancel([*ids.values()])
+            slurm.cancel(ids)
             raise
         return told.returns()

@@ -11,7 +11,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,8 +20,9 @@ from hydra import version
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import run_job
 from hydra.errors import ConfigCompositionException, HydraException
-from hydra.types import RunMode
+from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -32,7 +33,8 @@ from prixfixe.common.simulated import simulated_suffix
 from prixfixe.common.text import printable
 from prixfixe.networks.parts import OWN, Origin
 from prixfixe.runs.folder import RunFolder, flatten, run_name
-from prixfixe.sweeps.hydra_internals import Hydra, create_config_search_path, get_args_parser
+from prixfixe.sweeps.hydra_internals import Callbacks, Hydra, create_config_search_path, get_args_parser
+from prixfixe.sweeps.hydra_job import value_of
 from prixfixe.sweeps.plan import end_line, resolved
 from prixfixe.sweeps.typed import as_hydra_takes_it, refuse_accidental_sweeps
 from prixfixe.tasks.scores import declared
@@ -133,25 +135,18 @@ def choices_named(overrides: Sequence[str]) -> Iterator[None]:
 
 
 def single_run(application: Hydra, name: str, overrides: list[str]) -> None:
-    """One combination. A folder that Hydra makes for it, and that nothing is written to, goes again."""
-    folder = Path(str(HydraConfig.get().run.dir))
-    there = set(existing_folders(folder))
+    """One combination. Folders that Hydra makes for it, and that nothing is written to, go again."""
+    config = application.compose_config(name, overrides, run_mode=RunMode.RUN)
+    folder = Path(str(config.hydra.run.dir)).absolute()
+    new = [place for place in (folder, *folder.parents) if not place.exists()]
+    context = HydraContext(config_loader=application.config_loader, callbacks=Callbacks(config))
     try:
-        application.run(name, job, overrides, with_log_configuration=False)
-        if single_run_errors:
-            raise single_run_errors.pop()
+        value_of(run_job(job, config, "hydra.run.dir", None, context, configure_logging=False))
     except Exception:
-        for made in existing_folders(folder):
-            if made in there or any(made.iterdir()):
-                break
-            made.rmdir()
+        for place in new:
+            with suppress(OSError):
+                place.rmdir()
         raise
-
-
-def existing_folders(folder: Path) -> list[Path]:
-    """A folder and those that it lies in, the innermost first, as far as they exist."""
-    folder = folder.absolute()
-    return [place for place in (folder, *folder.parents) if place.is_dir()]
 
 
 def refuse_unused(overrides: Sequence[str], *, sweeps: bool, asked: bool) -> None:
@@ -171,24 +166,18 @@ def refuse_unused(overrides: Sequence[str], *, sweeps: bool, asked: bool) -> Non
             )
 
 
-def job(config: DictConfig) -> dict[str, Any] | None:
-    """One combination: what Hydra calls for every job. Returns its scores.
-
-    A single run's error is kept for `train` to raise, since Hydra would print it in words of its own.
-    """
-    runtime = HydraConfig.get()
-    folder = Path(runtime.runtime.output_dir)
-    if runtime.mode == RunMode.MULTIRUN:
+def job(config: DictConfig) -> dict[str, Any]:
+    """One combination: what Hydra calls for every job. Returns its scores."""
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
         return sweep_job(config, folder)
-    try:
-        metrics = run(resolved(config), folder, show_progress=True, origin=OWN)
-    except InterruptedRunError as error:
-        end_as_asked(error, folder)
-        single_run_errors.append(error)
-        return None
-    except Exception as error:
-        single_run_errors.append(error)
-        return None
+    return single_job(resolved(config), folder, OWN)
+
+
+def single_job(config: dict[str, Any], folder: Path, origin: Origin) -> dict[str, Any]:
+    """Trains one combination, shows how far it is, and prints its scores."""
+    with ended_as_asked(folder):
+        metrics = run(config, folder, show_progress=True, origin=origin)
     say_scores(folder, metrics)
     return metrics
 
@@ -212,22 +201,19 @@ def resume(path: Path, config_dir: Path | None) -> None:
     config = plain_configuration(path)
     origin = Origin(run=path, conf=config_dir)
     check_settings(config, origin)
-    try:
-        metrics = run(config, path.absolute(), show_progress=True, origin=origin)
-    except InterruptedRunError as error:
-        end_as_asked(error, path)
-        raise
-    say_scores(path.absolute(), metrics)
+    single_job(config, path.absolute(), origin)
 
 
-single_run_errors: list[Exception] = []
-
-
-def end_as_asked(error: InterruptedRunError, folder: Path) -> None:
+@contextmanager
+def ended_as_asked(folder: Path) -> Iterator[None]:
     """After a clean save, lets the signal do what it does: end the process, or what a scheduler's own handler has in
     mind."""
-    print(printable(f"{nearest(folder)}: {error}"), file=sys.stderr, flush=True)
-    signal.raise_signal(error.signal)
+    try:
+        yield
+    except InterruptedRunError as error:
+        print(printable(f"{nearest(folder)}: {error}"), file=sys.stderr, flush=True)
+        signal.raise_signal(error.signal)
+        raise
 
 
 def sweep_job(config: DictConfig, folder: Path) -> dict[str, Any]:
@@ -239,28 +225,27 @@ def sweep_job(config: DictConfig, folder: Path) -> dict[str, Any]:
     began = time.time()
     speaks = not str(HydraConfig.get().launcher._target_).endswith(".PoolLauncher")
     try:
-        metrics = run(resolved(config), folder, show_progress=False, origin=OWN)
-    except InterruptedRunError as error:
-        end_as_asked(error, folder)
-        raise
-    except BusyError as error:  # the folder is another process's: nothing is written there
-        if speaks:
-            print(end_line(folder.name, None, str(error)), file=sys.stderr, flush=True)
+        with ended_as_asked(folder):
+            metrics = run(resolved(config), folder, show_progress=False, origin=OWN)
+    except InterruptedRunError:
         raise
     except Exception as error:
-        status = RunFolder(folder)
-        if status.status().get("state") not in ("running", "done") and not status.ended_since(
-            began
-        ):  # else it is written, or another's
-            status.write_status("failed", reason=str(error))
-        if status.status().get("state") == "failed":
-            write_text(status.error_file, traceback.format_exc(), follow=False)
+        if not isinstance(error, BusyError):  # else the folder is another process's: nothing is written there
+            record_failure(RunFolder(folder), str(error), began)
         if speaks:
             print(end_line(folder.name, None, str(error)), file=sys.stderr, flush=True)
         raise
     if speaks:
         print(end_line(folder.name, metrics, None), file=sys.stderr, flush=True)
     return metrics
+
+
+def record_failure(run: RunFolder, reason: str, began: float) -> None:
+    """Records the exception that is handled, unless the run has done so, or it is another process's."""
+    if run.status().get("state") not in ("running", "done") and not run.ended_since(began):
+        run.write_status("failed", reason=reason)
+    if run.status().get("state") == "failed":
+        write_text(run.error_file, traceback.format_exc(), follow=False)
 
 
 def nearest(folder: Path) -> Path:

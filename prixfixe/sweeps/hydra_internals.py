@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from hydra._internal.callbacks import Callbacks
 from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path, get_args_parser
@@ -9,7 +10,7 @@ from hydra._internal.utils import create_config_search_path, get_args_parser
 if TYPE_CHECKING:
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
-__all__ = ["BasicSweeper", "ConfigRepository", "Hydra", "create_config_search_path", "get_args_parser"]
+__all__ = ["BasicSweeper", "Callbacks", "ConfigRepository", "Hydra", "create_config_search_path", "get_args_parser"]
 
 
 def __getattr__(name: str) -> Any:

@@ -12,7 +12,7 @@ from hydra import version
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
-from hydra.core.utils import JobStatus, run_job, setup_globals
+from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from hydra.plugins.config_source import ConfigResult
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
@@ -33,9 +33,7 @@ class RememberedFiles(ConfigRepository):
         self.read: dict[tuple[Any, ...], bytes] = {}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> RememberedFiles:
-        return copy.copy(
-            self
-        )  # every composition takes a copy, to set sources of its own; what was read is common to all
+        return copy.copy(self)  # every composition takes one, to set its own sources; what was read is common to all
 
     def load_config(self, config_path: str) -> ConfigResult | None:
         key = (config_path, *((source.provider, source.path) for source in self.sources))
@@ -78,7 +76,11 @@ def run_hydra_job(
         job_config.hydra.job.id = str(number)
         job_config.hydra.job.num = number
     HydraConfig.instance().set_config(job_config)
-    finished = run_job(task, job_config, "hydra.sweep.dir", "hydra.sweep.subdir", context)
+    return value_of(run_job(task, job_config, "hydra.sweep.dir", "hydra.sweep.subdir", context))
+
+
+def value_of(finished: JobReturn) -> Any:
+    """What a job returned; or raises what it raised, without the words of Hydra's own that its property would add."""
     if finished.status is JobStatus.FAILED:
-        raise finished._return_value  # its property would raise it, too, after words of Hydra's own
+        raise finished._return_value
     return finished.return_value

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -41,8 +41,7 @@ def watch(folder: Path, asked: Sequence[str], names: Sequence[str], at_a_time: i
 class LineView(Watcher):
     """Says in a line how each job has ended, and records it for those that could not do so themselves.
 
-    What it has to know for that it counts itself: to read it from the folders of all runs at every end takes hours with
-    thousands.
+    It counts by itself: to read all runs' folders at every end takes hours with thousands.
     """
 
     def __init__(self, folder: Path, names: Sequence[str]) -> None:
@@ -53,15 +52,13 @@ class LineView(Watcher):
         self.began: dict[str, float] = {}
         self.tried_again: dict[str, int] = {}
 
-    def __enter__(self) -> LineView:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
         if self.tried_again:
-            tries = ", ".join(
-                f"{name} ({times} times)" if times > 1 else name for name, times in self.tried_again.items()
-            )
-            print(f"tried again: {printable(tries)}", file=sys.stderr)
+            tries = (f"{name} ({times} times)" if times > 1 else name for name, times in self.tried_again.items())
+            print(f"tried again: {printable(', '.join(tries))}", file=sys.stderr)
 
     def started(self, index: int, tries: int) -> None:
         self.over.discard(index)
@@ -75,24 +72,27 @@ class LineView(Watcher):
         if not isinstance(outcome, JobError):
             self.say_end(index, outcome, None)
             return
-        busy = isinstance(outcome, JobRaisedError) and outcome.kind == "BusyError"  # the run is another process's
-        run = RunFolder(self.folder / name)
         try:
-            untouched = isinstance(outcome, JobStoppedError) and run.status().get("state") != "running"
-            overrule = isinstance(outcome, JobTimeoutError)
-            if (
-                not busy
-                and not untouched
-                and record_end(run, str(outcome), self.began.get(name, 0.0), overrule=overrule)
-            ):
-                if not again:
-                    self.say_end(index, None, str(outcome))
-            elif isinstance(outcome, JobRaisedError):
-                self.say_end(index, None, outcome.message)
+            recorded = self.record(name, outcome)
         except (InputError, OSError) as error:
             print(printable(f"{name}: {outcome}; that could not be recorded: {error}"), file=sys.stderr)
+        else:
+            if recorded and not again:
+                self.say_end(index, None, str(outcome))
+            elif not recorded and isinstance(outcome, JobRaisedError):
+                self.say_end(index, None, outcome.message)
         if again:
             print(printable(f"{name} is tried again: {outcome}"), file=sys.stderr)
+
+    def record(self, name: str, outcome: JobError) -> bool:
+        """Records why a job failed, unless its run has done so, was not begun, or is another process's."""
+        run = RunFolder(self.folder / name)
+        if isinstance(outcome, JobRaisedError) and outcome.kind == "BusyError":
+            return False
+        if isinstance(outcome, JobStoppedError) and run.status().get("state") != "running":
+            return False
+        overrule = isinstance(outcome, JobTimeoutError)
+        return record_end(run, str(outcome), self.began.get(name, 0.0), overrule=overrule)
 
     def say_end(self, index: int, metrics: Mapping[str, Any] | None, reason: str | None) -> None:
         """A job's last line, with its number among all; and the time left, where it has scores."""
@@ -108,10 +108,8 @@ class LineView(Watcher):
         print(printable_lines(text), file=sys.stderr)
 
     def stopping(self, running: int, grace: float) -> None:
-        print(
-            f"stopping: {running} jobs have {grace:g} s to save where they are; Ctrl-C again does not wait",
-            file=sys.stderr,
-        )
+        rest = f"{running} jobs have {grace:g} s to save where they are; Ctrl-C again does not wait"
+        print(f"stopping: {rest}", file=sys.stderr)
 
 
 @dataclass
@@ -130,8 +128,7 @@ SYMBOLS = {"waiting": "·", "running": "▸", "done": "✓", "failed": "✗"}
 
 
 class GridView(LineView):
-    """The combinations as a table: core and first layers down, recipe and final layers across, and how far each one
-    is."""
+    """The combinations as a table: core and first layers down, recipe and final layers across; how far each one is."""
 
     capture = True
 
@@ -146,7 +143,7 @@ class GridView(LineView):
         for name in set(asked) - set(names):
             self.settle(name)
 
-    def __enter__(self) -> GridView:
+    def __enter__(self) -> Self:
         self.live = Live(self.render(), console=Console(stderr=True), auto_refresh=False, vertical_overflow="crop")
         self.live.start(refresh=True)
         return self
@@ -215,73 +212,64 @@ class GridView(LineView):
     def render(self) -> Group:
         """The grid, as large as the terminal allows, and what there is to say below it."""
         console = Console(stderr=True)
-        width, height = console.size
         running = [(name, cell) for name, cell in self.cells.items() if cell.state == "running"]
-        names = [
-            Text(f"▸ {printable(name)}  {progress(cell)}", style=STYLES["running"], no_wrap=True, overflow="ellipsis")
-            for name, cell in running[:8]
-        ]
+        below = [self.summary()]
+        below += [line(f"▸ {printable(name)}  {progress(cell)}", "running") for name, cell in running[:8]]
         if len(running) > 8:
-            names.append(Text(f"  and {len(running) - 8} more", style=STYLES["running"]))
+            below.append(line(f"  and {len(running) - 8} more", "running"))
         if self.last_failure:
-            failure = f"✗ last failure: {self.last_failure}"
-            names.append(Text(failure, style=STYLES["failed"], no_wrap=True, overflow="ellipsis"))
-        below = [self.summary(), *names]
+            below.append(line(f"✗ last failure: {self.last_failure}", "failed"))
         for cell_width in (7, 5, 1):
-            grid, grid_width, grid_height = self.grid(cell_width)
-            if grid_width <= width and grid_height + len(below) < height:
+            grid = self.grid(cell_width)
+            width = console.measure(grid, options=console.options.update(width=10_000)).maximum
+            if width <= console.width and grid.row_count + len(below) < console.height:
                 return Group(grid, *below)
         return Group(*below)
 
     def summary(self) -> Text:
         states = [cell.state for cell in self.cells.values()]
-        text = Text(no_wrap=True, overflow="ellipsis")
+        text = line("")
         for state in ("done", "running", "waiting", "failed"):
             if count := states.count(state):
                 text.append(f"{count} {state}  ", STYLES[state])
-        left = self.seconds_left()
         text.append(f"{duration(time.monotonic() - self.start)} so far")
+        left = self.seconds_left()
         if self.now:
             text.append(f", {self.now}")
-        elif left is not None and states.count("running") + states.count("waiting"):
+        elif left is not None and {"running", "waiting"} & {*states}:
             text.append(f", about {duration(left)} left")
         return text
 
-    def grid(self, cell_width: int) -> tuple[Table, int, int]:
-        """The table, and its width and height: core in major rows, first in minor ones, recipe in major columns, final
-        in minor ones."""
-        recipes, firsts, cores, finals = (
-            list(dict.fromkeys(slots(name)[i] for name in self.cells)) for i in range(len(SLOTS))
-        )
+    def grid(self, cell_width: int) -> Table:
+        """The table: core in major rows, first in minor ones, recipe in major columns, final in minor ones."""
         places: dict[tuple[str, ...], list[Cell]] = {}
         for name, cell in self.cells.items():
             places.setdefault(slots(name), []).append(cell)
-        heads = [*(("core", cores), ("first", firsts))]
-        label_widths = [max(len(title), *map(len, labels)) for title, labels in heads]
-        block = len(finals) * (cell_width + 1) - 1  # the columns of one recipe
-        table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, show_header=False, collapse_padding=True)
-        for label_width in label_widths:
-            table.add_column(width=label_width, no_wrap=True)
+        recipes, firsts, cores, finals = map(dict.fromkeys, zip(*places, strict=True))
+        block = len(finals) * (cell_width + 1)  # the columns of one recipe
+        table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, show_header=False)
+        for title, labels in (("core", cores), ("first", firsts)):
+            table.add_column(width=max(map(len, (title, *labels))), no_wrap=True)
         for _ in recipes:
-            table.add_column(width=block + 1, no_wrap=True)
-        table.add_row("", "", *(Text(fit(recipe, block), style="bold") for recipe in recipes))
+            table.add_column(width=block, no_wrap=True)
+        table.add_row("", "", *(Text(fit(recipe, block - 1), style="bold") for recipe in recipes))
         if cell_width > 1:
             minor = " ".join(fit(final, cell_width) for final in finals)
-            table.add_row(
-                *(Text(title, style="dim") for title, _ in heads), *(Text(minor, style="dim") for _ in recipes)
-            )
+            table.add_row("core", "first", *[minor] * len(recipes), style="dim")
         for core in cores:
             for first in firsts:
-                row = []
-                for recipe in recipes:
-                    text = Text()
+                row = [Text() for _ in recipes]
+                for text, recipe in zip(row, recipes, strict=True):
                     for final in finals:
                         content, state = cells_that_fit(places.get((recipe, first, core, final), []), cell_width)
                         text.append(fit(content, cell_width) + " ", STYLES.get(state, ""))
-                    row.append(text)
-                table.add_row(Text(core if first == firsts[0] else "", style="bold"), Text(first), *row)
-        rows = len(cores) * len(firsts) + (2 if cell_width > 1 else 1)
-        return table, sum(label_widths) + 2 + len(recipes) * (block + 2), rows
+                table.add_row(Text(core if first == next(iter(firsts)) else "", style="bold"), Text(first), *row)
+        return table
+
+
+def line(text: str, state: str = "") -> Text:
+    """A line that is cut where the terminal ends."""
+    return Text(text, style=STYLES.get(state, ""), no_wrap=True, overflow="ellipsis")
 
 
 def slots(name: str) -> tuple[str, ...]:

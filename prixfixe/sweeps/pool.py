@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import math
 import multiprocessing
 import os
 import pickle
@@ -12,7 +14,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -41,12 +42,14 @@ class JobError(Exception):
 
 
 class JobRaisedError(JobError):
-    """A job that raised: the exception's class, its message, and whether it came from the machine and not from the
-    job."""
+    """A job that raised: the exception's class, its message, and whether it came from the machine, not from the job."""
 
-    def __init__(self, kind: str, message: str, *, again: bool) -> None:
-        super().__init__(f"{kind}: {message}" if message else kind)
+    def __init__(self, kind: str, message: str, again: bool) -> None:
+        super().__init__(kind, message, again)
         self.kind, self.message, self.again = kind, message, again
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.message}" if self.message else self.kind
 
 
 class JobDiedError(JobError):
@@ -125,6 +128,14 @@ def run_in_pool(
     tries = [0] * len(arguments)
     waiting = deque(range(len(arguments)))
     running: list[_Process] = []
+    told = False  # whether the jobs were told to stop
+
+    def end(index: int, outcome: Any) -> None:
+        outcomes[index] = outcome
+        again = isinstance(outcome, JobError) and outcome.again and tries[index] <= retries and not received
+        waiting.extend([index] * again)
+        watcher.ended(index, outcome, again)
+
     with _stop_signals() as received:
         server = threading.Thread(target=_start_server, daemon=True)
         server.start()
@@ -137,40 +148,34 @@ def run_in_pool(
                     index = waiting.popleft()
                     tries[index] += 1
                     gpu = min(gpus, key=[process.gpu for process in running].count, default=None)
+                    call = functools.partial(_call, job, arguments[index], gpu, threads, grace, watcher.capture)
                     try:
-                        running.append(
-                            _Process(index, job, arguments[index], gpu, threads, grace, watcher.capture, timeout)
-                        )
-                        watcher.started(index, tries[index])
+                        running.append(_Process(index, call, gpu, timeout, grace))
                     except (OSError, EOFError) as error:  # out of processes or memory
-                        again = tries[index] <= retries
-                        outcomes[index] = JobDiedError(
-                            f"its process could not be started: {error or type(error).__name__}"
-                        )
-                        waiting.extend([index] * again)
-                        watcher.ended(index, outcomes[index], again)
+                        end(index, JobDiedError(f"its process could not be started: {error or type(error).__name__}"))
+                    else:
+                        watcher.started(index, tries[index])
                 wait([handle for process in running for handle in process.handles()], TICK)
                 for process in list(running):
                     for text in process.read():
                         watcher.said(process.index, text)
-                    if process.is_alive():
+                    if process.process.is_alive():
                         process.keep_time()
-                        continue
-                    running.remove(process)
-                    outcome = outcomes[process.index] = process.outcome()
-                    again = (
-                        isinstance(outcome, JobError)
-                        and outcome.again
-                        and tries[process.index] <= retries
-                        and not received
-                    )
-                    waiting.extend([process.index] * again)
-                    watcher.ended(process.index, outcome, again)
-                _pass_on(received, running, watcher, grace)
+                    else:
+                        running.remove(process)
+                        end(process.index, process.outcome())
+                if received and running and not told:
+                    for process in running:
+                        process.stop(JobStoppedError(f"interrupted by {signal.Signals(received[0]).name}"))
+                    watcher.stopping(len(running), grace)
+                    told = True
+                if len(received) > 1:
+                    for process in running:
+                        process.process.kill()
                 watcher.tick()
         finally:
             for process in running:  # an error in here, which no job may outlive
-                process.kill()
+                process.process.kill()
     if received and (waiting or any(isinstance(outcome, JobStoppedError) for outcome in outcomes)):
         raise PoolStoppedError(received[0])
     return outcomes
@@ -220,14 +225,14 @@ def _context() -> Any:
 def _safe_path() -> Iterator[None]:
     """Python started inside does not search the current folder first, where anything may lie. A checkout that is not
     installed is found only there."""
-    if os.environ.get("PYTHONSAFEPATH") or Path.cwd() == FRAMEWORK:
-        yield
-        return
-    os.environ["PYTHONSAFEPATH"] = "1"
+    added = not os.environ.get("PYTHONSAFEPATH") and Path.cwd() != FRAMEWORK
+    if added:
+        os.environ["PYTHONSAFEPATH"] = "1"
     try:
         yield
     finally:
-        del os.environ["PYTHONSAFEPATH"]
+        if added:
+            del os.environ["PYTHONSAFEPATH"]
 
 
 def _start_server() -> None:
@@ -239,98 +244,51 @@ def _start_server() -> None:
         first.join()
 
 
-def _pass_on(received: list[int], running: list[_Process], watcher: Watcher, grace: float) -> None:
-    """Tells the jobs to stop, once; at a second signal they are killed."""
-    if not received:
-        return
-    told = [process for process in running if process.stopped_as]
-    for process in running:
-        if len(received) > 1:
-            process.kill()
-        process.stop(JobStoppedError(f"interrupted by {signal.Signals(received[0]).name}"))
-    if running and not told:
-        watcher.stopping(len(running), grace)
-
-
 class _Process:
     """A job that runs: its process, what comes from it, and its deadlines."""
 
     def __init__(
-        self,
-        index: int,
-        job: Callable[..., Any],
-        arguments: tuple[Any, ...],
-        gpu: str | None,
-        threads: int,
-        grace: float,
-        capture: bool,
-        timeout: float | None,
+        self, index: int, call: Callable[..., None], gpu: str | None, timeout: float | None, grace: float
     ) -> None:
-        self.index, self.gpu, self.grace, self.timeout = index, gpu, grace, timeout
-        self.began = time.monotonic()
-        self.kill_at: float | None = None
+        self.index, self.gpu, self.timeout, self.grace = index, gpu, timeout, grace
+        self.began, self.kill_at = time.monotonic(), math.inf
         self.stopped_as: JobError | None = None
-        self.answer: _Answer | None = None
+        self.answer: tuple[Any] | None = None  # what the job returned, or a JobRaisedError
         self.unfinished_line = b""
         context = _context()
         self.answers, answers = context.Pipe(duplex=False)
-        self.output: Connection | None = None
-        output: Connection | None = None
-        if capture:
-            self.output, output = context.Pipe(duplex=False)
-        try:
-            self.process: BaseProcess = context.Process(
-                target=_call, args=(answers, output, job, arguments, gpu, threads, grace)
-            )
-            with _blocked_signals():
-                self.process.start()
-        except BaseException:
-            self._close()
-            raise
-        finally:
-            for end in (answers, output):
-                if end:
-                    end.close()
+        self.output, output = context.Pipe(duplex=False)
+        with answers, output, _blocked_signals():
+            self.process: BaseProcess = context.Process(target=call, args=(answers, output))
+            self.process.start()
 
     def handles(self) -> list[Any]:
         """What can be waited for."""
-        return [
-            self.process.sentinel,
-            *([self.answers] if not self.answer and not self.answers.closed else []),
-            *filter(None, [self.output]),
-        ]
+        return [self.process.sentinel, *(end for end in (self.answers, self.output) if not end.closed)]
 
     def read(self) -> Iterator[str]:
         """Takes in what has come; yields whole lines of what the job would have written to the terminal."""
-        if not self.answers.closed and self.answer is None and self.answers.poll():
-            try:
-                self.answer = self.answers.recv()
+        if not self.answers.closed and self.answers.poll():
+            with contextlib.suppress(Exception):  # it ended before, or amid, its answer
+                self.answer = (self.answers.recv(),)
                 self.kill_at = time.monotonic() + self.grace  # time to take leave
-            except Exception:  # it ended before, or amid, its answer
-                self.answers.close()
-        while self.output and self.output.poll():
+            self.answers.close()
+        while not self.output.closed and self.output.poll():
             new = os.read(self.output.fileno(), 1 << 16)
             *lines, self.unfinished_line = (self.unfinished_line + new).split(b"\n")
             if not new:
                 self.output.close()
-                self.output = None
                 lines = [self.unfinished_line] if self.unfinished_line else []
             if lines:
                 yield b"\n".join(lines).decode(errors="replace")
 
-    def is_alive(self) -> bool:
-        return self.process.is_alive()
-
     def keep_time(self) -> None:
         """Stops the job that has run too long, kills the one that was told to stop and did not."""
         now = time.monotonic()
-        if self.timeout and now - self.began > self.timeout and not self.answer:
-            self.stop(
-                JobTimeoutError(
-                    f"interrupted: it took longer than {self.timeout / 60:g} minutes (hydra.launcher.timeout_minutes)"
-                )
-            )
-        if self.kill_at and now > self.kill_at:
+        if self.timeout and now - self.began > self.timeout:
+            minutes = f"{self.timeout / 60:g} minutes (hydra.launcher.timeout_minutes)"
+            self.stop(JobTimeoutError(f"interrupted: it took longer than {minutes}"))
+        if now > self.kill_at:
             self.process.kill()
 
     def stop(self, reason: JobError) -> None:
@@ -338,9 +296,6 @@ class _Process:
         if not self.stopped_as and not self.answer:
             self.stopped_as, self.kill_at = reason, time.monotonic() + self.grace
             self.process.terminate()
-
-    def kill(self) -> None:
-        self.process.kill()
 
     def outcome(self) -> Any:
         """What an ended job returned, or the JobError that says why it did not."""
@@ -350,51 +305,32 @@ class _Process:
         if self.process.exitcode == 255 and not self.answer and self.process.pid:
             with contextlib.suppress(ProcessLookupError):  # the server was killed, which says nothing of its child
                 os.kill(self.process.pid, signal.SIGKILL)
-        self._close()
-        if self.answer and self.answer.error is None:
-            return self.answer.value
-        return self.stopped_as or (
-            self.answer.error if self.answer else JobDiedError(how_it_ended(self.process.exitcode))
-        )
-
-    def _close(self) -> None:
-        for end in (self.answers, self.output):
-            if end:
-                end.close()
-
-
-@dataclass(frozen=True)
-class _Answer:
-    value: Any
-    error: JobRaisedError | None
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        raised = (self.error.kind, self.error.message, self.error.again) if self.error else None
-        return _answer, (self.value, raised)
-
-
-def _answer(value: Any, raised: tuple[str, str, bool] | None) -> _Answer:
-    return _Answer(value, JobRaisedError(raised[0], raised[1], again=raised[2]) if raised else None)
+        self.answers.close()
+        self.output.close()
+        if self.answer and not (self.stopped_as and isinstance(self.answer[0], JobError)):
+            return self.answer[0]
+        return self.stopped_as or JobDiedError(how_it_ended(self.process.exitcode))
 
 
 def _call(
-    answers: Connection,
-    output: Connection | None,
     job: Callable[..., Any],
     arguments: tuple[Any, ...],
     gpu: str | None,
     threads: int,
     grace: float,
+    capture: bool,
+    answers: Connection,
+    output: Connection,
 ) -> None:
-    """What a process of the pool does. Exceptions go to the parent as text, since their classes may not be there, or
-    not travel."""
+    """What a process of the pool does. Exceptions go to the parent as text: their classes may not be there, or not
+    travel."""
     for number in (signal.SIGINT, signal.SIGHUP):  # the terminal's, for the parent alone
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, args=(grace,), daemon=True).start()
-    if output:
-        for descriptor in (1, 2):
-            if os.isatty(descriptor):
-                os.dup2(output.fileno(), descriptor)
+    for descriptor in (1, 2):
+        if capture and os.isatty(descriptor):
+            os.dup2(output.fileno(), descriptor)
+    output.close()
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
@@ -402,11 +338,10 @@ def _call(
     if torch := sys.modules.get("torch"):  # else it reads the variable when it is imported
         torch.set_num_threads(min(threads, torch.get_num_threads()))
     try:
-        value = job(*arguments)
-        pickle.dumps(value)
-        answer = _Answer(value, None)
+        answer = job(*arguments)
+        pickle.dumps(answer)
     except BaseException as error:
-        answer = _Answer(None, JobRaisedError(type(error).__name__, str(error), again=of_the_machine(error)))
+        answer = JobRaisedError(type(error).__name__, str(error), of_the_machine(error))
     answers.send(answer)
 
 
@@ -425,11 +360,7 @@ def of_the_machine(error: BaseException) -> bool:
 
     Everything else comes again: jobs are deterministic.
     """
-    if type(error).__name__ in (
-        "AcceleratorError",
-        "OutOfMemoryError",
-        "DistBackendError",
-    ):  # torch's, not all of them in every version
+    if type(error).__name__ in ("AcceleratorError", "OutOfMemoryError", "DistBackendError"):  # not in every torch
         return True
     return isinstance(error, OSError | MemoryError) or (isinstance(error, RuntimeError) and "CUDA" in str(error))
 

@@ -12,15 +12,17 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prixfixe.common.errors import InputError
 from prixfixe.common.files import write_json
 from prixfixe.runs.folder import RunFolder
+
+if TYPE_CHECKING:
+    from prixfixe.sweeps.cluster_job import Board
 
 ENDED = {
     "BOOT_FAIL",
@@ -41,34 +43,13 @@ KILLED_WITHIN = 900.0  # seconds after SIGTERM until Slurm kills a job: its Kill
 Work = Callable[[], Any]  # returns None where it is done, else why not
 
 
-@dataclass(frozen=True)
-class Running:
-    name: str
-
-
-@dataclass(frozen=True)
-class Answered:
-    """A job that has ended; answer: what it returned."""
-
-    name: str
-    answer: Any
-
-
-@dataclass(frozen=True)
-class Lost:
-    """A job that has ended without an answer."""
-
-    name: str
-    reason: str
-
-
 class StoppableCall:
     """What submitit runs in a job: `work`, and what becomes of it when Slurm stops the job.
 
     Ahead of the time limit comes SIGUSR2: the run saves itself and raises the signal again, and submitit requeues the
     job. A preempted job, and a cancelled one, gets SIGTERM and is killed some time later; only Slurm knows which of the
-    two it is. So the job waits
-    for that, and gives no answer: where it is requeued, its answer is that of the next time.
+    two it is. So the job waits for that, and gives no answer: where it is requeued, its answer is that of the next
+    time.
     """
 
     def __init__(self, work: Work) -> None:
@@ -99,15 +80,12 @@ class StoppableCall:
         return DelayedSubmission(self)
 
 
-def submit(
-    folder: Path, works: Mapping[str, Work], max_num_timeout: int, parameters: Mapping[str, Any]
-) -> dict[str, str]:
-    """Submits works as one array; returns the id of each one's job.
+def submit(folder: Path, works: Mapping[str, Work], max_num_timeout: int, parameters: Mapping[str, Any]) -> list[str]:
+    """Submits works as one array; returns the ids of their jobs.
 
     Jobs of an earlier start that are still queued or running are not submitted again. folder: for submitit's files and
-    the jobs' logs.
-    max_num_timeout: how many times a job that comes to its time limit is requeued. parameters: submitit's.
-    Raises InputError where Slurm does not answer, or refuses the jobs.
+    the jobs' logs. max_num_timeout: how many times a job that comes to its time limit is requeued. parameters:
+    submitit's. Raises InputError where Slurm does not answer, or refuses the jobs.
     """
     if (states := job_states()) is None:
         raise InputError(
@@ -130,7 +108,7 @@ def submit(
     if fresh:
         ids |= dict(zip(fresh, _submit_array(folder, list(fresh.values()), max_num_timeout, parameters), strict=True))
     write_json(folder / "jobs.json", ids)
-    return ids
+    return [ids[name] for name in works]
 
 
 def _submit_array(
@@ -141,8 +119,7 @@ def _submit_array(
     except ModuleNotFoundError as error:
         raise InputError("hydra/launcher=slurm needs submitit: pip install 'prixfixe[slurm]'") from error
     kept = {key: value for key, value in os.environ.items() if key == "SLURM_CONF" or key.startswith("SBATCH_")}
-    # where the sweep itself is started in a job, its resources are not those of its jobs; what sbatch complains of is
-    # in the error
+    # a sweep that is itself a job has resources that its jobs have not; what sbatch complains of is in the error
     with submitit.helpers.clean_env(), contextlib.redirect_stderr(io.StringIO()):
         os.environ.update(kept)
         try:
@@ -154,39 +131,37 @@ def _submit_array(
             raise InputError(f"Slurm refuses the jobs: {'; '.join(dict.fromkeys(complaints)) or error}") from error
 
 
-def changes(folder: Path, ids: Mapping[str, str]) -> Iterator[Running | Answered | Lost | None]:
-    """Waits for jobs, and gives what happens to them until all have ended; None about once a second in which nothing
-    happens.
+def follow(folder: Path, jobs: Sequence[str], board: Board) -> None:
+    """Tells the board what becomes of jobs, until all have ended.
 
     Where a job ends without an answer (cancelled, out of memory, time limit, node failure), Slurm says why.
     """
-    open_jobs, running, ended, line_before = dict(ids), set[str](), dict[str, float](), ""
+    open_jobs, running, ended, line_before = dict(enumerate(jobs)), set[int](), dict[str, float](), ""
     looked, pause = -math.inf, 2.0
     while open_jobs:
         files = {entry.name for entry in os.scandir(folder)}
-        for name, job in list(open_jobs.items()):
+        for place, job in list(open_jobs.items()):
             if answer_file(folder, job).name in files:
-                del open_jobs[name]
-                yield _answer(name, folder, job)
+                del open_jobs[place]
+                _tell_answer(folder, job, place, board)
         if time.monotonic() - looked > pause and (states := job_states()) is not None:
             looked, pause = time.monotonic(), min(60.0, pause * 1.1)  # often at first, later once a minute
-            for name, job in list(open_jobs.items()):
+            for place, job in list(open_jobs.items()):
                 state = states.get(job, GONE)[0]
-                if state == "RUNNING" and name not in running:
-                    running.add(name)
-                    yield Running(name)
+                if state == "RUNNING" and place not in running:
+                    running.add(place)
+                    board.running(place)
                 if state not in ENDED and state != "GONE":
                     ended.pop(job, None)
                 elif looked - ended.setdefault(job, looked) > ANSWER_WITHIN:
-                    del open_jobs[name]
-                    yield Lost(
-                        name, f"Slurm job {job}: {_how_it_ended(job, states)}; its log is {log_file(folder, job)}"
-                    )
+                    del open_jobs[place]
+                    reason = f"Slurm job {job}: {_how_it_ended(job, states)}; its log is {log_file(folder, job)}"
+                    board.lost(place, reason)
             line = queue_line([states.get(job, GONE) for job in open_jobs.values()])
             if open_jobs and line != line_before:
                 print(line, file=sys.stderr, flush=True)
                 line_before = line
-        yield None
+        board.view.tick()
         time.sleep(1)
 
 
@@ -210,13 +185,12 @@ def job_states() -> dict[str, tuple[str, str]] | None:
 def queue_line(states: list[tuple[str, str]]) -> str:
     """`Slurm: 2 running, 3 pending (Resources)`."""
     counts = Counter(f"{state.lower()} ({reason})" if state == "PENDING" else state.lower() for state, reason in states)
-    return "Slurm: " + (
-        ", ".join(f"{count} {what}" for what, count in sorted(counts.items(), reverse=True)) or "no job left"
-    )
+    said = [f"{count} {what}" for what, count in sorted(counts.items(), reverse=True)]
+    return f"Slurm: {', '.join(said) or 'no job left'}"
 
 
-def cancel(ids: list[str]) -> None:
-    subprocess.run(["scancel", *ids], check=False)
+def cancel(jobs: Sequence[str]) -> None:
+    subprocess.run(["scancel", *jobs], check=False)
 
 
 def answer_file(folder: Path, job: str) -> Path:
@@ -227,13 +201,15 @@ def log_file(folder: Path, job: str) -> Path:
     return folder / f"{job}_0_log.out"
 
 
-def _answer(name: str, folder: Path, job: str) -> Answered | Lost:
+def _tell_answer(folder: Path, job: str, place: int, board: Board) -> None:
     import submitit
 
     try:
-        return Answered(name, submitit.SlurmJob[Any](folder, job).result())
+        answer = submitit.SlurmJob[Any](folder, job).result()
     except submitit.core.utils.FailedJobError:
-        return Lost(name, f"Slurm job {job} did not get as far as to its run; its log is {log_file(folder, job)}")
+        board.lost(place, f"Slurm job {job} did not get as far as to its run; its log is {log_file(folder, job)}")
+    else:
+        board.answered(place, answer)
 
 
 def _how_it_ended(job: str, states: Mapping[str, tuple[str, str]]) -> str:
