@@ -112,7 +112,10 @@ def print_menu(parts: list[Part]) -> None:
         console.print(Text(problem, "red"), soft_wrap=not console.is_terminal)
     reference = " ".join(f"{slot}={name}" for slot, name in defaults().items())
     console.print(
-        Text(f"Shapes and parameters: beside {reference}; expression heads stand in front of the sequence.", "dim")
+        Text(
+            f"Shapes and parameters: beside {reference}, or what a part's own YAML names; expression heads stand in front of the sequence.",
+            "dim",
+        )
     )
     if left_out := [title for title in widths if title not in shown]:
         console.print(Text(f"Left out at this width: {', '.join(left_out)}.", "dim"))
