@@ -339,9 +339,16 @@ def test_a_block_is_given_exactly_its_rows_and_predict_takes_the_same_columns(
     assert main(["predict", str(cached / "run"), str(cached / "new.tsv"), "--device", "cpu", "--batch-size", "16"]) == 0
     written = list(csv.DictReader(capsys.readouterr().out.splitlines(), delimiter="\t"))
     np.testing.assert_allclose([float(row["prediction"]) for row in written], whole, rtol=1e-4, atol=1e-6)
+    command = ["evaluate", str(cached / "run"), str(cached / "table.tsv"), "--bootstrap", "0", "--format", "json"]
+    for option in ([], ["--same-scale"]):
+        assert main([*command, *option]) == 0
+        (scores,) = json.loads(capsys.readouterr().out)["tasks"]
+        assert scores["pearson_r"]["value"] == pytest.approx(pearsonr(data.expression, whole)[0], abs=1e-4)
     data.drop(columns=["gc", "h2"]).to_csv(cached / "less.tsv", sep="\t", index=False)
     assert main(["predict", str(cached / "run"), str(cached / "less.tsv"), "--device", "cpu"]) == 2
     assert "has no columns gc, h2" in capsys.readouterr().err
+    assert main(["evaluate", str(cached / "run"), str(cached / "less.tsv"), "--bootstrap", "0"]) == 2
+    assert "gc" in capsys.readouterr().err
     (cached / "new.fa").write_text(">a\nACGT\n")
     assert main(["predict", str(cached / "run"), str(cached / "new.fa"), "--device", "cpu"]) == 2
     assert "gc, lives, protein" in capsys.readouterr().err
