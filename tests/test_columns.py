@@ -587,6 +587,12 @@ def test_scores_within_groups_equal_scikit_learns_and_scipys() -> None:
     assert np.isnan(broken["pearson_r"])
 
 
+def test_a_run_is_evaluated_within_the_groups_of_a_table(cached: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(grouped_config(cached), cached / "run", show_progress=False)
+    assert main(["evaluate", str(cached / "run"), str(cached / "table.tsv"), "--bootstrap", "20"]) == 0
+    assert {line.split()[0] for line in capsys.readouterr().out.splitlines() if line} >= {"R2", "Pearson"}
+
+
 def test_groups_are_needed_and_named(cached: Path) -> None:
     settings = grouped_config(cached)
     settings["dataset"]["columns"] = {"gc": "number"}
