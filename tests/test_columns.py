@@ -340,9 +340,16 @@ def test_a_block_is_given_exactly_its_rows_and_predict_takes_the_same_columns(
     assert main(["predict", str(cached / "run"), str(cached / "new.tsv"), "--device", "cpu", "--batch-size", "16"]) == 0
     written = list(csv.DictReader(capsys.readouterr().out.splitlines(), delimiter="\t"))
     np.testing.assert_allclose([float(row["prediction"]) for row in written], whole, rtol=1e-4, atol=1e-6)
+    command = ["evaluate", str(cached / "run"), str(cached / "table.tsv"), "--bootstrap", "0", "--format", "json"]
+    for option in ([], ["--same-scale"]):
+        assert main([*command, *option]) == 0
+        (scores,) = json.loads(capsys.readouterr().out)["tasks"]
+        assert scores["pearson_r"]["value"] == pytest.approx(pearsonr(data.expression, whole)[0], abs=1e-4)
     data.drop(columns=["gc", "h2"]).to_csv(cached / "less.tsv", sep="\t", index=False)
     assert main(["predict", str(cached / "run"), str(cached / "less.tsv"), "--device", "cpu"]) == 2
     assert "has no columns gc, h2" in capsys.readouterr().err
+    assert main(["evaluate", str(cached / "run"), str(cached / "less.tsv"), "--bootstrap", "0"]) == 2
+    assert "gc" in capsys.readouterr().err
     (cached / "new.fa").write_text(">a\nACGT\n")
     assert main(["predict", str(cached / "run"), str(cached / "new.fa"), "--device", "cpu"]) == 2
     assert "gc, lives, protein" in capsys.readouterr().err
@@ -579,6 +586,12 @@ def test_scores_within_groups_equal_scikit_learns_and_scipys() -> None:
     broken = task.score(rows, {"expression": predicted})
     assert np.isnan(broken["r2"])
     assert np.isnan(broken["pearson_r"])
+
+
+def test_a_run_is_evaluated_within_the_groups_of_a_table(cached: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(grouped_config(cached), cached / "run", show_progress=False)
+    assert main(["evaluate", str(cached / "run"), str(cached / "table.tsv"), "--bootstrap", "20"]) == 0
+    assert {line.split()[0] for line in capsys.readouterr().out.splitlines() if line} >= {"R2", "Pearson"}
 
 
 def test_groups_are_needed_and_named(cached: Path) -> None:

@@ -24,6 +24,7 @@ from prixfixe.data.sequences import Sequences
 from prixfixe.data.testset import TestSet, read_test_table
 from prixfixe.dream.testset import PUBLISHED_FILES, SUBSETS, WEIGHTS, read_test_set
 from prixfixe.simulation import simulate
+from prixfixe.tasks.scores import EXPRESSION
 from prixfixe.training.experiment import run as train
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks" / "statistics"))
@@ -460,22 +461,30 @@ def test_command_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture
     assert ("low", np.nan) in rows.index
 
 
+def predicts_letter(position: int) -> SimpleNamespace:
+    """What stands in for a model of expression: it predicts the code of one letter."""
+
+    def predict(sequences: Sequences, columns: object) -> np.ndarray:
+        return np.asarray(sequences.padded()[:, position], dtype=np.float64)
+
+    return SimpleNamespace(
+        recipe=SimpleNamespace(longest=10**6),
+        task=SimpleNamespace(scores=EXPRESSION),
+        tasks=("expression",),
+        predict_sequences=predict,
+    )
+
+
 def test_command_scores_a_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    class Model:
-        recipe = SimpleNamespace(longest=10**6)
-
-        def predict_sequences(self, sequences: Sequences) -> np.ndarray:
-            return np.asarray(sequences.padded()[:, 0], dtype=np.float64)
-
     folder = write_folder(tmp_path / "test", random_test_set())
     run = tmp_path / "run"
     run.mkdir()
     with pytest.raises(InputError, match="no run folder"):
         call(run, folder)
     (run / "config.yaml").write_text("")
-    monkeypatch.setattr("prixfixe.load", lambda path, **_: Model(), raising=False)
+    monkeypatch.setattr("prixfixe.load", lambda path, **_: predicts_letter(0), raising=False)
     assert call(run, folder, "--bootstrap", 10, "--format", "json") == 0
     assert json.loads(capsys.readouterr().out) == json.loads((run / "evaluation.json").read_text())
     kept = np.load(run / "test.npz", allow_pickle=False)
@@ -489,22 +498,13 @@ def test_command_scores_a_run(
 def test_command_scores_a_sweep(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    class Model:
-        recipe = SimpleNamespace(longest=10**6)
-
-        def __init__(self, path: Path, **_: object) -> None:
-            self.position = 0 if path.name == "a" else 1
-
-        def predict_sequences(self, sequences: Sequences) -> np.ndarray:
-            return np.asarray(sequences.padded()[:, self.position], dtype=np.float64)
-
     folder = write_folder(tmp_path / "test", random_test_set())
     sweep = tmp_path / "sweep"
     for name, state in (("a", "done"), ("b", "done"), ("c", "failed")):
         (sweep / name).mkdir(parents=True)
         (sweep / name / "config.yaml").write_text("")
         (sweep / name / "status.json").write_text(json.dumps({"state": state}))
-    monkeypatch.setattr("prixfixe.load", Model, raising=False)
+    monkeypatch.setattr("prixfixe.load", lambda path, **_: predicts_letter(int(path.name == "b")), raising=False)
     assert call(sweep, folder, "--bootstrap", 0) == 0
     output = capsys.readouterr()
     assert output.err.count("Pearson score") == 2
@@ -529,10 +529,7 @@ def test_a_sweep_passes_over_runs_that_cannot_be_scored(
     def load(path: Path, **_: object) -> SimpleNamespace:
         if path.name == "b":
             raise InputError(f"{path / 'weights.safetensors'} is damaged\x1b[2J")
-        return SimpleNamespace(
-            recipe=SimpleNamespace(longest=10**6),
-            predict_sequences=lambda sequences: np.asarray(sequences.padded()[:, 0], dtype=np.float64),
-        )
+        return predicts_letter(0)
 
     folder = write_folder(tmp_path / "test", random_test_set())
     sweep = tmp_path / "sweep"

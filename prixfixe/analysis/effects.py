@@ -28,9 +28,9 @@ import math
 import statistics
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -38,6 +38,9 @@ from prixfixe.analysis.results import Row, labels, origins
 from prixfixe.common.text import counted
 from prixfixe.runs.folder import SLOTS
 from prixfixe.tasks.scores import KL, WEIGHTED, Score
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MIN_PAIRS = 6  # with fewer, a signed-rank test cannot give p < 0.05
 MIN_INTERVAL = 9  # with fewer, no interval of a skewed difference covers what it says
@@ -214,18 +217,13 @@ def interactions(rows: Sequence[Row], score: Score) -> list[InteractionCell]:
     slots = _factors(table)
     if len(slots) < 2:
         return []
-    design = _design(table, slots, [])
-    values = np.array([unit["score"] for unit in table])
-    residual = values - design @ np.linalg.lstsq(design, values, rcond=None)[0]
-    cells = []
-    for pair in itertools.combinations(slots, 2):
-        members: dict[tuple[str, str], list[int]] = defaultdict(list)
-        for index, unit in enumerate(table):
-            members[unit[pair[0]], unit[pair[1]]].append(index)
-        cells += [
-            InteractionCell(pair, parts, float(residual[i].mean()), float(values[i].mean()), len(i))
-            for parts, i in sorted(members.items())
-        ]
+    model = _model(table, slots, [])
+    table["excess"] = model.endog - model.exog @ np.linalg.lstsq(model.exog, model.endog, rcond=None)[0]
+    cells = [
+        InteractionCell(pair, parts, float(some["excess"].mean()), float(some["score"].mean()), len(some))
+        for pair in itertools.combinations(slots, 2)
+        for parts, some in table.groupby(list(pair))
+    ]
     return sorted(cells, key=lambda cell: -abs(cell.excess))
 
 
@@ -397,7 +395,7 @@ def _about_interactions(
     return [*sentences, *_about_untested(_table(rows, score), tested, label)]
 
 
-def _about_untested(table: Sequence[Mapping[str, Any]], tested: Sequence[VarianceShare], label: str) -> list[str]:
+def _about_untested(table: pd.DataFrame, tested: Sequence[VarianceShare], label: str) -> list[str]:
     """Pairs of slots whose dependence was not tested, with the pairs of parts that are missing."""
     done = {share.term for share in tested}
     left = [pair for pair in itertools.combinations(_factors(table), 2) if " x ".join(pair) not in done]
@@ -430,10 +428,10 @@ def _shares(rows: Sequence[Row], score: Score) -> list[VarianceShare]:
     table = _table(rows, score)
     factors = _factors(table)
     interactions = [pair for pair in itertools.combinations(factors, 2) if not _empty_cells(table, pair)]
-    for pairs in (interactions, []) if interactions else ([],):
-        design = _design(table, factors, pairs)
-        if factors and np.linalg.matrix_rank(design) == design.shape[1] < len(table):
-            return _anova(table, factors, pairs)
+    for pairs in (interactions, []) if factors else ():
+        model = _model(table, factors, pairs)
+        if np.linalg.matrix_rank(model.exog) == model.exog.shape[1] < len(table):
+            return _anova(model, [*factors, *map(" x ".join, pairs)])
     return []
 
 
@@ -468,31 +466,25 @@ def _slot_effects(rows: Sequence[Row], slot: str, score: Score) -> list[PartEffe
     comparisons: list[tuple[str, str, list[str]]] = [(a, b, [b]) for a, b in itertools.combinations(parts, 2)]
     if len(parts) > 2:
         comparisons += [(part, OTHERS, [other for other in parts if other != part]) for part in parts]
-    effects = []
-    for part, other, others in comparisons:
-        differences = _differences(units, part, others)
-        if not len(differences):
-            continue
-        low, high = interval(differences) or (None, None)
-        better = count_better(differences, score)
-        p = signed_rank(differences) if len(differences) >= MIN_PAIRS else None
-        effects.append(
-            PartEffect(
-                slot, part, other, score, float(differences.mean()), low, high, p, None, len(differences), better
-            )
-        )
-    return effects
+    tested = [(part, other, _differences(units, part, others)) for part, other, others in comparisons]
+    return [
+        PartEffect(slot=slot, part=part, other=other, score=score, p_adjusted=None, **paired_test(differences, score))
+        for part, other, differences in tested
+        if len(differences)
+    ]
 
 
-def count_better(differences: np.ndarray, score: Score) -> int:
-    """In how many differences of a score the first of the two is better."""
-    return int((differences > 0).sum() if score.higher_is_better else (differences < 0).sum())
-
-
-def signed_rank(differences: np.ndarray) -> float:
+def paired_test(differences: np.ndarray, score: Score) -> dict[str, Any]:
+    """What paired differences of a score say, one or more: mean, low, high, p, pairs and better of `PartEffect`."""
     from scipy.stats import wilcoxon
 
-    return float(wilcoxon(differences).pvalue) if differences.any() else 1.0
+    low, high = interval(differences) or (None, None)
+    p = None
+    if len(differences) >= MIN_PAIRS:
+        p = float(wilcoxon(differences).pvalue) if differences.any() else 1.0
+    better = int((score.loss(differences) < 0).sum())
+    about = {"mean": float(differences.mean()), "low": low, "high": high, "p": p}
+    return {**about, "pairs": len(differences), "better": better}
 
 
 def _units(rows: Sequence[Row], slot: str, score: Score) -> Units:
@@ -505,14 +497,12 @@ def _units(rows: Sequence[Row], slot: str, score: Score) -> Units:
 
 def _by_combination(rows: Sequence[Row], score: Score) -> dict[Parts, Scores]:
     """The scores of every combination of parts; by variant, test fold and sweep, and by seed and fold."""
-    groups: dict[Parts, dict[Setting, dict[Any, list[float]]]] = defaultdict(
-        lambda: defaultdict(lambda: defaultdict(list))
-    )
+    groups: dict[Parts, dict[Setting, dict[Any, list[float]]]] = {}
     done = _scored(rows, score)
     for row, origin in zip(done, origins(done), strict=True):
-        groups[tuple(row[slot] for slot in SLOTS)][row["variant"], row.get("test_fold"), origin][
-            row["seed"], row.get("fold")
-        ].append(row[score.name])
+        of_setting = groups.setdefault(tuple(row[slot] for slot in SLOTS), {})
+        seeds = of_setting.setdefault((row["variant"], row.get("test_fold"), origin), {})
+        seeds.setdefault((row["seed"], row.get("fold")), []).append(row[score.name])
     return {
         parts: {
             setting: {seed: statistics.fmean(values) for seed, values in seeds.items()}
@@ -538,87 +528,63 @@ def _scored(rows: Iterable[Row], score: Score) -> list[Row]:
     return [row for row in rows if row["state"] == "done" and row.get(score.name) is not None]
 
 
-def _table(rows: Sequence[Row], score: Score) -> list[dict[str, Any]]:
-    """One entry a combination: its parts, and its score averaged over seeds, and then over variants and sweeps.
+def _table(rows: Sequence[Row], score: Score) -> pd.DataFrame:
+    """One row a combination: its parts, and its score averaged over seeds, and then over variants and sweeps.
 
     What a variant or sweep adds to all that it holds is taken off first (least squares on combinations and settings),
     so that a longer sweep of a few combinations does not raise just these.
     """
-    combinations = _by_combination(rows, score)
-    cells = [
-        (number, setting, statistics.fmean(seeds.values()))
-        for number, settings in enumerate(combinations.values())
-        for setting, seeds in settings.items()
-    ]
-    settings = sorted({setting for _, setting, _ in cells}, key=str)
-    number = np.array([number for number, _, _ in cells], dtype=np.int64)
-    values = np.array([[value] for _, _, value in cells]).reshape(-1, 1)
-    if len(settings) > 1:
-        of_setting = np.array([[float(setting == one) for one in settings] for _, setting, _ in cells])
-        within, left = (some - _means(some, number)[number] for some in (of_setting, values))
-        values = values - of_setting @ np.linalg.lstsq(within, left, rcond=None)[0]
-    scores = _means(values, number)[:, 0] if cells else ()
-    return [
-        dict(zip(SLOTS, parts, strict=True)) | {"score": float(value)}
-        for parts, value in zip(combinations, scores, strict=True)
-    ]
-
-
-def _means(values: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """Means of the rows of (m, k) by group number (m,): (groups, k)."""
-    sums = np.zeros((group.max() + 1, values.shape[1]))
-    np.add.at(sums, group, values)
-    return np.asarray(sums / np.bincount(group)[:, None])
-
-
-def _design(table: Sequence[Mapping[str, Any]], factors: Sequence[str], pairs: Sequence[tuple[str, str]]) -> np.ndarray:
-    """The design matrix of some factors and interactions of two, in treatment coding: (combinations, columns)."""
-    of_factor = {}
-    for factor in factors:
-        levels = sorted({unit[factor] for unit in table})
-        of_factor[factor] = np.array([[float(unit[factor] == level) for level in levels[1:]] for unit in table])
-    products = [(of_factor[a][:, :, None] * of_factor[b][:, None]).reshape(len(table), -1) for a, b in pairs]
-    return np.column_stack([np.ones(len(table)), *of_factor.values(), *products])
-
-
-def _factors(table: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The slots with more than one part."""
-    return [slot for slot in SLOTS if len({unit[slot] for unit in table}) > 1]
-
-
-def _empty_cells(table: Sequence[Mapping[str, Any]], pair: tuple[str, str]) -> list[tuple[str, ...]]:
-    """The pairs of parts of two slots that no combination has."""
-    levels = [sorted({unit[slot] for unit in table}) for slot in pair]
-    there = {(unit[pair[0]], unit[pair[1]]) for unit in table}
-    return [cell for cell in itertools.product(*levels) if cell not in there]
-
-
-def _anova(
-    table: Sequence[Mapping[str, Any]], factors: Sequence[str], pairs: Sequence[tuple[str, str]]
-) -> list[VarianceShare]:
     import pandas as pd
+
+    cells = pd.DataFrame(
+        [
+            (*parts, str(setting), statistics.fmean(seeds.values()))
+            for parts, settings in _by_combination(rows, score).items()
+            for setting, seeds in settings.items()
+        ],
+        columns=[*SLOTS, "setting", "score"],
+    )
+    if cells["setting"].nunique() > 1:
+        both = pd.get_dummies(cells["setting"], dtype=float).assign(score=cells["score"])
+        within = (both - both.groupby([cells[slot] for slot in SLOTS]).transform("mean")).to_numpy()
+        of_setting = np.linalg.lstsq(within[:, :-1], within[:, -1], rcond=None)[0]
+        cells["score"] -= both.to_numpy()[:, :-1] @ of_setting
+    return cells.groupby(list(SLOTS), sort=False, as_index=False)["score"].mean()
+
+
+def _model(table: pd.DataFrame, factors: Sequence[str], pairs: Sequence[tuple[str, str]]) -> Any:
+    """The linear model (statsmodels) of the score by some factors and interactions of two."""
     from statsmodels.formula.api import ols
+
+    return ols("score ~ " + " + ".join([*map("C({})".format, factors), *(f"C({a}):C({b})" for a, b in pairs)]), table)
+
+
+def _factors(table: pd.DataFrame) -> list[str]:
+    """The slots with more than one part."""
+    return [slot for slot in SLOTS if table[slot].nunique() > 1]
+
+
+def _empty_cells(table: pd.DataFrame, pair: tuple[str, str]) -> list[tuple[str, ...]]:
+    """The pairs of parts of two slots that no combination has."""
+    there = set(zip(table[pair[0]], table[pair[1]], strict=True))
+    return [cell for cell in itertools.product(*(sorted(set(table[slot])) for slot in pair)) if cell not in there]
+
+
+def _anova(model: Any, terms: Sequence[str]) -> list[VarianceShare]:
     from statsmodels.stats.anova import anova_lm
 
-    frame = pd.DataFrame(table)
-    total = float(np.square(frame["score"] - frame["score"].mean()).sum())
+    total = float(np.square(model.endog - model.endog.mean()).sum())
     if total == 0:
         return []
-    names = {f"C({factor})": factor for factor in factors} | {f"C({a}):C({b})": f"{a} x {b}" for a, b in pairs}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a residual of exactly 0 gives p = 0
-        fitted = anova_lm(ols(f"score ~ {' + '.join(names)}", frame).fit(), typ=2)
-    shares = [
-        VarianceShare(
-            label,
-            float(fitted.loc[name, "sum_sq"]) / total,
-            int(fitted.loc[name, "df"]),
-            float(fitted.loc[name, "PR(>F)"]),
+        fitted = anova_lm(model.fit(), typ=2)
+    return [
+        VarianceShare(term, float(square) / total, int(df), None if term == "residual" else float(p))
+        for term, square, df, p in zip(
+            [*terms, "residual"], fitted["sum_sq"], fitted["df"], fitted["PR(>F)"], strict=True
         )
-        for name, label in names.items()
     ]
-    left = fitted.loc["Residual"]
-    return [*shares, VarianceShare("residual", float(left["sum_sq"]) / total, int(left["df"]), None)]
 
 
 def _merit(effect: PartEffect) -> float:

@@ -23,11 +23,10 @@ places, 0.08 in the mean (over 40 samples; benchmarks/results.py measures it).
 
 from __future__ import annotations
 
+import itertools
 import warnings
-from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -49,10 +48,8 @@ CORRELATIONS, AUROC = ("pearson_r", "spearman_rho"), ("auroc",)
 RANKED = (CORRELATIONS, AUROC)  # scores that can be computed again from kept predictions, and are ranked together
 CONFIDENCE = 0.95
 BLOCKS, LEAST_BLOCK = 100, 20  # of a critical difference: how many disjoint parts, of at least how many sequences
-RANKED_UP_TO, RANKED_AT_MOST = (
-    1000,
-    60_000_000,
-)  # sequences in a sample, and values in all, that are ranked anew in every sample: seconds
+# sequences in a sample, and values in all, that are ranked anew in every sample: seconds
+RANKED_UP_TO, RANKED_AT_MOST = 1000, 60_000_000
 MODELS_AT_ONCE, COUNTS_AT_ONCE = 96, 2**24  # bound the memory: 6 float32 a model and sequence, 4 bytes a count
 
 
@@ -151,9 +148,7 @@ def bootstrap_ranks(
 def rank_models(kept: Predictions, samples: int, share: float, seed: int = 0) -> Ranks:
     """As `bootstrap_ranks`, of predictions that have been read."""
     models, members = _models(kept)
-    scores = np.einsum(
-        "mr,src->smc", members, bootstrap_scores(kept, samples, share, seed)
-    )  # (samples, models, scores)
+    scores = members @ bootstrap_scores(kept, samples, share, seed)  # (samples, models, scores)
     ranks = rankdata(-scores, axis=1)
     both = ranks.mean(axis=2)
     order = np.argsort(both.mean(axis=0), kind="stable")
@@ -172,11 +167,7 @@ def rank_models(kept: Predictions, samples: int, share: float, seed: int = 0) ->
         len(kept.measured),
         list(kept.subsets),
         kept.left_out,
-        kept.scores == AUROC
-        or all(
-            _is_exact(samples, share, len(rows), kept.measured[0].size * len(kept.predicted))
-            for rows in kept.subsets.values()
-        ),
+        all(_is_exact(kept, samples, share, rows) for rows in kept.subsets.values()),
     )
 
 
@@ -207,61 +198,19 @@ def bootstrap_scores(kept: Predictions, samples: int, share: float, seed: int) -
     generators = np.random.default_rng(seed).spawn(len(kept.subsets))
     work = samples * runs * sum(map(len, kept.subsets.values()))
     with slow_work(f"scores of {runs} runs on {samples:,} bootstrap samples", work) as advance:
-        for (_, rows), weight, generator in zip(kept.subsets.items(), weights / weights.sum(), generators, strict=True):
+        for rows, weight, generator in zip(kept.subsets.values(), weights / weights.sum(), generators, strict=True):
             state = generator.bit_generator.state
             for start in range(0, runs, MODELS_AT_ONCE):
                 generator.bit_generator.state = state  # the same samples for all runs
                 some = slice(start, start + MODELS_AT_ONCE)
-                if kept.scores == AUROC:
-                    scores[:, some, 0] += weight * _aurocs(kept, some, rows, generator, samples, share, advance)
-                    continue
-                r, rho = _subset_correlations(kept, some, rows, generator, samples, share, advance)
-                # r^2 is what the challenge weighs; a single r is ranked as it is, so that a negative one is not
-                # rewarded
-                scores[:, some, 0] += weight * (r**2 if len(kept.subsets) > 1 else r)
-                scores[:, some, 1] += weight * rho
-    return np.nan_to_num(scores, nan=-2.0)  # no correlation, as of a constant prediction, is worse than any
+                found = _subset_scores(kept, some, rows, generator, samples, share, advance)
+                if len(kept.subsets) > 1 and kept.scores == CORRELATIONS:
+                    found[..., 0] **= 2  # r^2 is what the challenge weighs; a single r, which may be negative, is not
+                scores[:, some] += weight * found
+    return np.nan_to_num(scores, nan=-2.0)  # no score, as of a constant prediction, is worse than any
 
 
-def _subset_correlations(
-    kept: Predictions,
-    runs: slice,
-    rows: np.ndarray,
-    generator: np.random.Generator,
-    samples: int,
-    share: float,
-    advance: Callable[[int], None],
-) -> tuple[np.ndarray, np.ndarray]:
-    """r and rho of some runs in every sample of a subset: two of (samples, runs), means over the tasks.
-
-    advance: is told how much is done, in samples times runs times rows.
-    """
-    truths = subset_values(kept.measured, rows).reshape(len(rows), -1).T  # (tasks, m)
-    guesses = np.stack(
-        [subset_values(predicted, rows).reshape(len(rows), -1).T for predicted in kept.predicted[runs]], axis=1
-    )
-    exact = _is_exact(samples, share, len(rows), guesses.shape[0] * len(kept.predicted))
-    columns = [_columns(truth, guess) for truth, guess in zip(truths, guesses, strict=True)]
-    if not exact:
-        columns += [
-            _columns(rankdata(truth), rankdata(guess, axis=-1)) for truth, guess in zip(truths, guesses, strict=True)
-        ]
-    values = np.concatenate(columns, axis=1)
-    size = _sample_size(share, len(rows))
-    result = np.empty((2 * len(truths), samples, guesses.shape[1]))
-    for part, drawn in draws(generator, samples, len(rows), size):
-        sums = counts(drawn, len(rows)) @ values
-        for column, some in enumerate(np.split(sums.astype(np.float64), len(columns), axis=1)):
-            result[column, part] = _from_sums(some, size)
-        for task, truth in enumerate(truths if exact else ()):
-            ranks = rankdata(truth[drawn], axis=-1)
-            for run, guess in enumerate(guesses[task]):
-                result[len(truths) + task, part, run] = correlate(ranks, rankdata(guess[drawn], axis=-1))
-        advance(len(drawn) * guesses.shape[1] * len(rows))
-    return result[: len(truths)].mean(axis=0), result[len(truths) :].mean(axis=0)
-
-
-def _aurocs(
+def _subset_scores(
     kept: Predictions,
     runs: slice,
     rows: np.ndarray,
@@ -270,40 +219,62 @@ def _aurocs(
     share: float,
     advance: Callable[[int], None],
 ) -> np.ndarray:
-    """The AUROC of some runs in every sample: (samples, runs), means over the tasks of a sample in which both labels
-    were drawn. A label that was not measured, NaN, counts for neither."""
-    labels = kept.measured[rows].reshape(len(rows), -1).T  # (tasks, m)
-    guesses = [predicted[rows].reshape(len(rows), -1).T for predicted in kept.predicted[runs]]
-    found = np.full((samples, len(guesses), len(labels)), np.nan)
-    for part, drawn in draws(generator, samples, len(rows), _sample_size(share, len(rows))):
-        weights = counts(drawn, len(rows))
-        for run, guess in enumerate(guesses):
-            for task, label in enumerate(labels):
-                found[part, run, task] = _weighted_auroc(weights, label, guess[task])
-        advance(len(drawn) * len(guesses) * len(rows))
+    """The scores of some runs in every sample of a subset: (samples, runs, scores), means over the tasks.
+
+    advance: is told how much is done, in samples times runs times rows.
+    """
+    truths, guesses = _by_task(kept, runs, rows)
+    size = _sample_size(share, len(rows))
+    of_sums = [_columns(truths, guesses)] if kept.scores == CORRELATIONS else []
+    if not (by_ranks := _is_exact(kept, samples, share, rows)):
+        of_sums.append(_columns(rankdata(truths, axis=-1), rankdata(guesses, axis=-1)))
+    found = np.empty((len(truths), samples, guesses.shape[1], len(kept.scores)))
+    for part, drawn in draws(generator, samples, len(rows), size):
+        counted = counts(drawn, len(rows)) if of_sums else None
+        for (score, columns), task in itertools.product(enumerate(of_sums), range(len(truths))):
+            found[task, part, :, score] = _from_sums((counted @ columns[task]).astype(np.float64), size)
+        for task, truth in enumerate(truths if by_ranks else ()):
+            measured = truth[drawn] if kept.scores == AUROC else rankdata(truth[drawn], axis=-1)
+            for run, guess in enumerate(guesses[task]):
+                found[task, part, run, -1] = _of_ranks(kept, measured, rankdata(guess[drawn], axis=-1))
+        advance(len(drawn) * guesses.shape[1] * len(rows))
+    return _over_tasks(kept, found)
+
+
+def _by_task(kept: Predictions, runs: slice, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What was measured, (tasks, m), and predicted, (tasks, runs, m), of some rows or pairs.
+
+    A prediction of a label that was not measured is infinite, so that it changes the rank of no other.
+    """
+    truths = subset_values(kept.measured, rows).reshape(len(rows), -1).T
+    guesses = [subset_values(predicted, rows).reshape(len(rows), -1).T for predicted in kept.predicted[runs]]
+    return truths, np.where(np.isnan(truths)[:, None], np.inf, np.stack(guesses, axis=1))
+
+
+def _of_ranks(kept: Predictions, measured: np.ndarray, ranks: np.ndarray) -> np.ndarray:
+    """The score that ranks of predictions give, (..., m), which is the last one: AUROC against labels, or Spearman's
+    rho against ranks of what was measured."""
+    if kept.scores == CORRELATIONS:
+        return correlate(measured, ranks)
+    positive, negative = measured == 1, measured == 0
+    ones = positive.sum(axis=-1)
+    with np.errstate(invalid="ignore", divide="ignore"):  # one label alone: NaN
+        return ((ranks * positive).sum(axis=-1) - ones * (ones + 1) / 2) / (ones * negative.sum(axis=-1))
+
+
+def _over_tasks(kept: Predictions, scores: np.ndarray) -> np.ndarray:
+    """Means over tasks, the first axis: of AUROC over those of which both labels are there, of correlations over
+    all."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a sample of one label alone: NaN
-        return np.asarray(np.nanmean(found, axis=-1))
+        warnings.simplefilter("ignore", RuntimeWarning)  # of none
+        return np.asarray((np.nanmean if kept.scores == AUROC else np.mean)(scores, axis=0))
 
 
-def _weighted_auroc(weights: np.ndarray, label: np.ndarray, guess: np.ndarray) -> np.ndarray:
-    """The area under the ROC curve, (samples,), where a row counts as often as it was drawn: weights, (samples, m)."""
-    order = np.argsort(guess, kind="stable")
-    first_of_value = np.flatnonzero(np.diff(guess[order], prepend=-np.inf))
-    positive, negative = (
-        np.add.reduceat(weights[:, order] * (label[order] == one), first_of_value, axis=1, dtype=np.float64)
-        for one in (1, 0)
-    )
-    below = np.cumsum(negative, axis=1) - negative / 2
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray((positive * below).sum(axis=1) / (positive.sum(axis=1) * negative.sum(axis=1)))
-
-
-def _columns(truth: np.ndarray, guesses: np.ndarray) -> np.ndarray:
-    """All that the correlations of (n,) with (runs, n) need sums of, standardised: y, y^2, and of every run x, x^2, x
-    y; float32 (n, 2 + 3 runs)."""
-    y, x = _standard(truth[None]), _standard(guesses)
-    return np.concatenate([y, y**2, x, x**2, x * y]).T.astype(np.float32)
+def _columns(truths: np.ndarray, guesses: np.ndarray) -> np.ndarray:
+    """All that the correlations of (tasks, m) with (tasks, runs, m) need sums of, standardised: y, y^2, and of every
+    run x, x^2, x y; float32 (tasks, m, 2 + 3 runs)."""
+    y, x = _standard(truths[:, None]), _standard(guesses)
+    return np.concatenate([y, y**2, x, x**2, x * y], axis=1).swapaxes(1, 2).astype(np.float32)
 
 
 def _from_sums(sums: np.ndarray, size: int) -> np.ndarray:
@@ -313,10 +284,7 @@ def _from_sums(sums: np.ndarray, size: int) -> np.ndarray:
     y, yy = means[:, :1], means[:, 1:2]
     x, xx, xy = np.split(means[:, 2:], 3, axis=1)
     spread_x, spread_y = xx - x * x, yy - y * y
-    spread_x[spread_x < 1e-6], spread_y[spread_y < 1e-6] = (
-        np.nan,
-        np.nan,
-    )  # nothing but rounding: values are standardised
+    spread_x[spread_x < 1e-6] = spread_y[spread_y < 1e-6] = np.nan  # but rounding: values are standardised
     return np.clip((xy - x * y) / np.sqrt(spread_x * spread_y), -1.0, 1.0)
 
 
@@ -349,9 +317,11 @@ def _sample_size(share: float, n: int) -> int:
     return max(2, round(share * n))
 
 
-def _is_exact(samples: int, share: float, n: int, models: int) -> bool:
-    size = _sample_size(share, n)
-    return size <= RANKED_UP_TO and samples * size * models <= RANKED_AT_MOST
+def _is_exact(kept: Predictions, samples: int, share: float, rows: np.ndarray) -> bool:
+    """Whether a subset's predictions are ranked anew in every sample, as AUROC always needs it."""
+    size = _sample_size(share, len(rows))
+    values = samples * size * kept.measured[0].size * len(kept.predicted)
+    return kept.scores == AUROC or (size <= RANKED_UP_TO and values <= RANKED_AT_MOST)
 
 
 def _indistinguishable(ranks: np.ndarray) -> list[tuple[int, int]]:
@@ -359,9 +329,7 @@ def _indistinguishable(ranks: np.ndarray) -> list[tuple[int, int]]:
     count half."""
     pairs = []
     for i in range(ranks.shape[1]):
-        ahead = (ranks[:, i, None] < ranks[:, i + 1 :]).mean(axis=0) + 0.5 * (
-            ranks[:, i, None] == ranks[:, i + 1 :]
-        ).mean(axis=0)
+        ahead = (np.sign(ranks[:, i + 1 :] - ranks[:, i, None]).mean(axis=0) + 1) / 2
         pairs += [(i, i + 1 + int(j)) for j in np.flatnonzero(ahead < (1 + CONFIDENCE) / 2)]
     return pairs
 
@@ -378,54 +346,41 @@ def read_source(
 ) -> Predictions | None:
     """The largest group of runs that predict the same sequences; None where none does. Of several tasks, correlations
     are over the rows in which all were measured."""
-    groups: dict[bytes, list[tuple[str, np.ndarray, np.ndarray]]] = defaultdict(list)
-    subsets: dict[bytes, dict[str, np.ndarray]] = {}
-    weights: dict[bytes, dict[str, float]] = {}
-    left_out = []
+    groups: dict[bytes, Predictions] = {}
+    left_out: list[str] = []
     where: dict[str, bytes] = {}
     for run, name in zip(runs, names, strict=True):
-        file = run.test_file if source == TEST else run.validation_file
         try:
-            arrays = read_predictions_file(file)
-            given = subset_weights(run) if source == TEST else {}
+            arrays = read_predictions_file(run.test_file if source == TEST else run.validation_file)
+            weights = subset_weights(run) if source == TEST else {}
         except InputError as error:
             left_out.append(str(error))
             continue
-        measured, predicted = arrays["measured"], arrays["predicted"]
+        measured, predicted, test_set = arrays["measured"], arrays["predicted"], str(arrays.get("test_set", ""))
         if scores == CORRELATIONS and np.isnan(measured).any():
             whole = ~np.isnan(measured).reshape(len(measured), -1).any(axis=1)
             measured, predicted = measured[whole], predicted[whole]
-            arrays, given = {"measured": measured, "test_set": arrays.get("test_set", "")}, {}
+            arrays, weights = {"measured": measured}, {}
             if len(measured) < 2:
                 left_out.append(f"{printable(run.name)}: in no two rows were all of its tasks measured")
                 continue
         if not np.isfinite(predicted).all():
             left_out.append(f"{printable(run.name)}: predicts values that are not finite")
             continue
-        key = str(measured.shape).encode() + measured.tobytes() + bytes(str(arrays.get("test_set", "")), "utf-8")
-        groups[key].append((name, measured, predicted))
-        subsets.setdefault(key, _subsets(arrays, given))
-        weights.setdefault(key, given)
-        where[run.name] = key
+        key = where[run.name] = str(measured.shape).encode() + measured.tobytes() + test_set.encode()
+        if key not in groups:
+            groups[key] = Predictions([], measured, [], _subsets(arrays, weights), source, left_out, weights, scores)
+        groups[key].names.append(name)
+        groups[key].predicted.append(predicted)
     if not groups:
         return None
-    key = max(groups, key=lambda key: len(groups[key]))
+    most = max(groups, key=lambda key: len(groups[key].names))
     left_out += [
         f"{printable(name)}: its {source} holds other sequences than that of most runs"
-        for name, other in where.items()
-        if other != key
+        for name, key in where.items()
+        if key != most
     ]
-    group = groups[key]
-    return Predictions(
-        [name for name, _, _ in group],
-        group[0][1],
-        [predicted for _, _, predicted in group],
-        subsets[key],
-        source,
-        left_out,
-        weights[key],
-        scores,
-    )
+    return groups[most]
 
 
 def subset_weights(run: RunFolder) -> dict[str, float]:
@@ -471,23 +426,15 @@ def model_cd(kept: Predictions) -> CriticalDifference:
     if n < 2 * LEAST_BLOCK:
         raise InputError(f"a critical difference needs {2 * LEAST_BLOCK} sequences, and the {kept.source} has {n}")
     models, members = _models(kept)
-    order, blocks = np.random.default_rng(0).permutation(n), min(BLOCKS, n // LEAST_BLOCK)
-    parts = np.array_split(
-        np.stack([p[order].reshape(n, -1).T for p in kept.predicted]), blocks, axis=-1
-    )  # each (runs, tasks, m)
-    truths = np.array_split(kept.measured[order].reshape(n, -1).T, blocks, axis=-1)
-    ranks = np.zeros((blocks, len(models)))
-    for block, (guesses, truth) in enumerate(zip(parts, truths, strict=True)):
-        values: Sequence[Any]
-        if kept.scores == AUROC:
-            once = np.ones((1, truth.shape[-1]))
-            values = [
-                [[_weighted_auroc(once, *pair)[0] for pair in zip(truth, guess, strict=True)] for guess in guesses]
-            ]
-        else:
-            values = [correlate(guesses, truth), correlate(rankdata(guesses, axis=-1), rankdata(truth, axis=-1))]
-        for value in map(np.asarray, values):
-            score = np.nan_to_num(value.mean(axis=-1), nan=-2.0)
+    parts = np.array_split(np.random.default_rng(0).permutation(n), min(BLOCKS, n // LEAST_BLOCK))
+    ranks = np.zeros((len(parts), len(models)))
+    for block, rows in enumerate(parts):
+        truths, guesses = _by_task(kept, slice(None), rows)
+        measured = truths if kept.scores == AUROC else rankdata(truths, axis=-1)
+        values = [_of_ranks(kept, measured[:, None], rankdata(guesses, axis=-1))]
+        values += [correlate(truths[:, None], guesses)] if kept.scores == CORRELATIONS else []
+        for value in values:
+            score = np.nan_to_num(_over_tasks(kept, value), nan=-2.0)
             ranks[block] += rankdata(-(members @ score)) / len(values)
     return cd_groups(-ranks, models, f"disjoint parts of the {kept.source}")
 

@@ -22,7 +22,7 @@ import numpy as np
 import yaml
 
 from prixfixe.analysis.comparable import settings_of, unlike_data, where_data_lie
-from prixfixe.analysis.effects import MIN_PAIRS, count_better, interval, no_score, signed_rank
+from prixfixe.analysis.effects import MIN_PAIRS, holm, no_score, paired_test
 from prixfixe.analysis.grid import SYMBOLS
 from prixfixe.analysis.results import Results, Row, collect
 from prixfixe.analysis.same_data import differing
@@ -245,7 +245,9 @@ def answer_table(study: Study, runs: StudyRuns, score: Score) -> Table:
     units = _units(study, runs, score)
     rows: list[Row] = []
     for question in study.questions if units else ():
-        rows += _corrected(list(_answers(study, runs, question, units, score)))
+        answers = list(_answers(study, runs, question, units, score))
+        corrected = holm([row["p"] for row in answers])
+        rows += [row | {"p_adjusted": p} for row, p in zip(answers, corrected, strict=True)]
     columns = ("test", "term", "part", "other", "difference", "low", "high", "better", "n", "p", "p_adjusted")
     labels = {"term": "factor", "part": "this", "other": "against", "low": "from", "high": "to", "better": "better in"}
     if not rows:
@@ -368,19 +370,12 @@ def _paired(here: Units, there: Units, score: Score) -> Row:
         paired = [here[key][repeat] - other[repeat] for repeat in here[key] if repeat in other]
         if paired:
             means.append(statistics.fmean(paired))
-    differences = np.array(means)
-    if not len(differences):
+    if not means:
         return _nothing("0")
-    better = count_better(differences, score)
-    low, high = interval(differences) or (None, None)
-    return {
-        "difference": float(differences.mean()),
-        "low": low,
-        "high": high,
-        "better": f"{better} of {len(differences)}",
-        "n": str(len(differences)),
-        "p": signed_rank(differences) if len(differences) >= MIN_PAIRS else None,
-    }
+    found = paired_test(np.array(means), score)
+    limits = {name: found[name] for name in ("low", "high", "p")}
+    count = str(found["pairs"])
+    return {"difference": found["mean"], **limits, "better": f"{found['better']} of {count}", "n": count}
 
 
 def _grouped(here: Units, there: Units) -> Row:
@@ -397,11 +392,3 @@ def _grouped(here: Units, there: Units) -> Row:
 
 def _nothing(count: str) -> Row:
     return {"difference": None, "low": None, "high": None, "better": None, "n": count, "p": None}
-
-
-def _corrected(rows: list[Row]) -> list[Row]:
-    from statsmodels.stats.multitest import multipletests
-
-    tested = [row["p"] for row in rows if row["p"] is not None]
-    adjusted = iter(multipletests(tested, method="holm")[1] if tested else ())
-    return [row | {"p_adjusted": None if row["p"] is None else float(next(adjusted))} for row in rows]

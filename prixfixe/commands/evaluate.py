@@ -19,15 +19,15 @@ from prixfixe.common.simulated import SIMULATED
 from prixfixe.common.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import numpy as np
 
     from prixfixe.analysis.evaluation import Evaluation, TableEvaluation
+    from prixfixe.data.columns import ColumnSource
+    from prixfixe.data.measurements import Measurements
+    from prixfixe.data.sequences import Sequences
     from prixfixe.data.testset import TestSet
     from prixfixe.inference.model import Model
     from prixfixe.tasks.scores import Score
-    from prixfixe.tasks.task import Task
 
 HELP = "score a run, a sweep, or a table of predictions, on a test set or a plain table"
 
@@ -117,12 +117,12 @@ class TestSetError(InputError):
     """What is wrong with the test set, and so with no run by itself."""
 
 
-Reader = Callable[[tuple[str, ...] | None], "TestSet"]
+Reader = Callable[["tuple[str, ...] | None", "tuple[ColumnSource, ...]"], "TestSet"]
 
 
 def reader(args: argparse.Namespace) -> Reader:
     """What gives the test set, each time the same: of a plain table, with the named expression columns, or None for
-    what is found."""
+    what is found, and with what else a model takes."""
     from prixfixe.data.testset import read_test_table
     from prixfixe.dream.testset import read_test_set
 
@@ -137,16 +137,16 @@ def reader(args: argparse.Namespace) -> Reader:
                 f"--sequence and --expression choose columns of a plain table: leave them out, since {path} is a folder"
             )
         test_set = read_test_set(path, without_leaderboard=args.without_leaderboard)
-        return lambda columns: test_set
+        return lambda columns, others: test_set
     if args.without_leaderboard:
         raise InputError(
             f"{path} is a plain table, which the public leaderboard has no part in: leave out --without-leaderboard"
         )
 
     @functools.cache
-    def read_table(columns: tuple[str, ...] | None) -> TestSet:
+    def read_table(columns: tuple[str, ...] | None, others: tuple[ColumnSource, ...]) -> TestSet:
         try:
-            test_set = read_test_table(path, sequence=args.sequence, expression=columns)
+            test_set = read_test_table(path, sequence=args.sequence, expression=columns, columns=others)
         except InputError as error:
             raise TestSetError(str(error)) from error
         for remark in test_set.remarks:
@@ -161,20 +161,19 @@ def evaluate_one(
 ) -> tuple[dict[str, Any], Evaluation | TableEvaluation]:
     """Scores one run or table; a run's scores and predictions are kept in its folder. Returns evaluation.json's
     content, too."""
-    from prixfixe.analysis.evaluation import BOOTSTRAP_SAMPLES, TABLE_BOOTSTRAP_SAMPLES, evaluate
+    import prixfixe
+    from prixfixe.analysis.evaluation import BOOTSTRAP_SAMPLES, evaluate
     from prixfixe.common.files import write_arrays, write_json
     from prixfixe.runs.folder import RunFolder
-    from prixfixe.runs.reader import read_targets
-    from prixfixe.tasks.scores import EXPRESSION, TASKS, declared
+    from prixfixe.tasks.scores import EXPRESSION, TASKS
 
-    folder = RunFolder(path) if path.is_dir() else None
-    targets = {} if folder is None or is_missing(folder.targets_file) else read_targets(folder.targets_file)
-    tasks = tuple(targets.get("tasks", ()))
-    of_expression = (declared(targets) if folder else TASKS[args.task or "expression"]) == EXPRESSION
-    if folder and args.task:
+    if path.is_dir() and args.task:
         raise InputError(
             f"--task says what a table of predictions holds: leave it out, since {printable(path)} is a run"
         )
+    model = prixfixe.load(path, config_dir=args.config_dir) if path.is_dir() else None
+    tasks = model.tasks if model else ()
+    of_expression = (model.task.scores if model else TASKS[args.task or "expression"]) == EXPRESSION
     about: dict[str, Any] = {"model": str(path), "test_set": str(args.test_set)}
     evaluation: Evaluation | TableEvaluation
     if args.test_set.is_dir():
@@ -184,22 +183,19 @@ def evaluate_one(
                 f"{path}: the run predicts {what}, and the folder of a test set measures one: give a plain table with "
                 "a column for each"
             )
-        test_set = read(None)
-        predictions = _predictions(args, path, test_set)
+        test_set = read(None, ())
+        predictions = _predictions(args, path, model, test_set)
         samples = BOOTSTRAP_SAMPLES if args.bootstrap is None else args.bootstrap
         evaluation = evaluate(test_set, predictions, bootstrap=samples, same_scale=args.same_scale)
         about["without_leaderboard"] = args.without_leaderboard
         subsets = {f"subset_{name}": rows for name, rows in test_set.subsets.items()}
     else:
-        test_set = read(_expression_columns(args, path, tasks))
-        samples = TABLE_BOOTSTRAP_SAMPLES if args.bootstrap is None else args.bootstrap
-        names = tasks if len(tasks) > 1 else test_set.tasks
-        score = _score_expression if of_expression else _score_outputs
-        predictions, evaluation = score(args, path, test_set, names, samples)
+        test_set = read(_expression_columns(args, path, tasks), model.sources(model.task.columns) if model else ())
+        predictions, evaluation = _score_table(args, path, model, test_set, of_expression=of_expression)
         subsets = {}
     content = {**about, "simulated": test_set.simulated, **evaluation.to_dict()}
-    if folder:
-        measured, name = test_set.expression, test_set.fingerprint()
+    if model:
+        folder, measured, name = RunFolder(path), test_set.expression, test_set.fingerprint()
         arrays = {"measured": measured, "predicted": predictions, "test_set": name, **subsets}
         write_arrays(folder.test_file, follow=False, **arrays)
         write_json(folder.evaluation_file, content, follow=False)
@@ -313,91 +309,78 @@ def _expression_columns(args: argparse.Namespace, path: Path, tasks: tuple[str, 
     return asked
 
 
-def _predictions(args: argparse.Namespace, path: Path, test_set: TestSet) -> np.ndarray:
-    """Predictions of the shape of the measurements."""
+def _predictions(args: argparse.Namespace, path: Path, model: Model | None, test_set: TestSet) -> np.ndarray:
+    """Predictions of the shape of the measurements: a model's, or those that a table holds."""
     from prixfixe.analysis.evaluation import read_predictions
 
-    if not path.is_dir():
+    if model is None:
         return read_predictions(path, test_set, column=args.column)
-    return _finite(path, _loaded(args, path, test_set).predict_sequences(test_set.sequences))
+    _warn_of_longer(model, test_set.sequences)
+    return model.predict_sequences(test_set.sequences, columns=test_set.columns)
 
 
-def _score_expression(
-    args: argparse.Namespace, path: Path, test_set: TestSet, names: Sequence[str], samples: int
+def _score_table(
+    args: argparse.Namespace, path: Path, model: Model | None, test_set: TestSet, *, of_expression: bool
 ) -> tuple[np.ndarray, TableEvaluation]:
-    """Expression: predictions and their scores; with --same-scale MSE and, of a run, KL as well, as training computes
-    it. A scalar prediction of a run of version 0.1, whose residuals nobody has kept, has none: NaN."""
-    from prixfixe.analysis.evaluation import evaluate_table
-    from prixfixe.tasks.expression import Expression
-
-    kl = None
-    if path.is_dir() and args.same_scale:
-        model = _loaded(args, path, test_set)
-        outputs = _outputs(model, test_set)
-        predictions = _finite(path, outputs[model.predicted])
-        assert isinstance(model.task, Expression)
-        if model.task.asks_for_training_rows(outputs) and model.task.spec.residual_sd is None:
-            why = "it predicts expression alone, and version 0.1, by which it was trained, kept no residuals"
-            print(f"warning: {printable(path)} has no KL: {why}", file=sys.stderr)
-        kl = [divergence for divergence, _ in model.task.divergences(test_set.expression, outputs)]
-    else:
-        predictions = _predictions(args, path, test_set)
-    found = evaluate_table(test_set, predictions, names=names, bootstrap=samples, same_scale=args.same_scale, kl=kl)
-    return predictions, found
-
-
-def _score_outputs(
-    args: argparse.Namespace, path: Path, test_set: TestSet, names: Sequence[str], samples: int
-) -> tuple[np.ndarray, TableEvaluation]:
-    """Any other task: what it predicts, and its scores as the task itself computes them. Predictions of another program
-    are probabilities."""
-    from prixfixe.analysis.evaluation import evaluate_outputs
+    """What is predicted for a plain table, and its scores: of expression correlations, with --same-scale MSE and, of a
+    run, KL as well; those of any other task as it computes them. Predictions of another program are probabilities."""
+    from prixfixe.analysis.evaluation import TABLE_BOOTSTRAP_SAMPLES, evaluate_outputs, evaluate_table
     from prixfixe.data.measurements import Measurements
     from prixfixe.tasks.binary import Binary
 
-    task: Task
-    if path.is_dir():
-        model = _loaded(args, path, test_set)
-        task, outputs = model.task, _outputs(model, test_set)
-        predictions = _finite(path, outputs[model.predicted])
-    else:
-        task, predictions = Binary(select="auroc"), _predictions(args, path, test_set)
+    samples = TABLE_BOOTSTRAP_SAMPLES if args.bootstrap is None else args.bootstrap
+    names = model.tasks if model and len(model.tasks) > 1 else test_set.tasks
+    measured = Measurements(test_set.sequences, test_set.expression, tuple(names), columns=test_set.columns)
+    outputs = _outputs(model, measured) if model and (args.same_scale or not of_expression) else {}
+    predictions = outputs[model.predicted] if model and outputs else _predictions(args, path, model, test_set)
+    if of_expression:
+        kl = _divergences(path, model, measured, outputs) if model and outputs else None
+        return predictions, evaluate_table(
+            test_set, predictions, names=names, bootstrap=samples, same_scale=args.same_scale, kl=kl
+        )
+    task = model.task if model else Binary(select="auroc")
+    if model is None:
+        outputs = {Binary.predicts: predictions}
         if not ((predictions >= 0) & (predictions <= 1)).all():
             raise InputError(f"{printable(path)}: --task binary takes probabilities of 1, which lie from 0 to 1")
-        outputs = {Binary.predicts: predictions}
-    measured = Measurements(test_set.sequences, test_set.expression, tasks=tuple(names))
     return predictions, evaluate_outputs(task, measured, outputs, columns=test_set.tasks, bootstrap=samples)
 
 
-def _loaded(args: argparse.Namespace, path: Path, test_set: TestSet) -> Model:
-    import prixfixe
+def _divergences(path: Path, model: Model, measured: Measurements, outputs: dict[str, np.ndarray]) -> list[float]:
+    """KL of each task, as training computes it. A scalar prediction of a run of version 0.1, whose residuals nobody has
+    kept, has none: NaN."""
+    from prixfixe.tasks.expression import Expression
 
-    model = prixfixe.load(path, config_dir=args.config_dir)
-    if longer := int((test_set.sequences.lengths > model.recipe.longest).sum()):
-        print(f"warning: {model.recipe.cut_off(longer, len(test_set))}", file=sys.stderr)
-    return model
-
-
-def _finite(path: Path, predictions: np.ndarray) -> np.ndarray:
-    import numpy as np
-
-    if not np.isfinite(predictions).all():
-        raise InputError(f"{path}: the run predicts values that are not finite")
-    return predictions
+    assert isinstance(model.task, Expression)
+    if model.task.asks_for_training_rows(outputs) and model.task.spec.residual_sd is None:
+        why = "it predicts expression alone, and version 0.1, by which it was trained, kept no residuals"
+        print(f"warning: {printable(path)} has no KL: {why}", file=sys.stderr)
+    return [divergence for divergence, _ in model.task.divergences(measured.expression, outputs)]
 
 
-def _outputs(model: Model, test_set: TestSet) -> dict[str, np.ndarray]:
+def _warn_of_longer(model: Model, sequences: Sequences) -> None:
+    if longer := int((sequences.lengths > model.recipe.longest).sum()):
+        print(f"warning: {model.recipe.cut_off(longer, len(sequences))}", file=sys.stderr)
+
+
+def _outputs(model: Model, measured: Measurements) -> dict[str, np.ndarray]:
     """All outputs of a run for every sequence, a chunk at a time."""
     import numpy as np
 
     from prixfixe.training.scoring import predict
 
-    model.predicted  # noqa: B018 - InputError of a task that predicts nothing a sequence
-    n, rows = len(test_set), model.chunk_rows()
+    predicted = model.predicted  # InputError of a task that predicts nothing a sequence
+    _warn_of_longer(model, measured.sequences)
+    rows = model.chunk_rows()
     parts: dict[str, list[np.ndarray]] = {}
-    for start in range(0, n, rows):
-        samples = model.recipe.load(test_set.sequences[start : start + rows], model.device)
+    for start in range(0, len(measured), rows):
+        part = measured[start : start + rows]
+        columns = {name: part.columns[name] for name in model.needs}
+        samples = model.recipe.load(part.sequences, model.device, columns=columns, specs=model.task.spec.columns)
         outputs = predict(model.network, model.recipe, model.task, samples, batch_size=model.at_once)
         for name, output in outputs.items():
             parts.setdefault(name, []).append(output)
-    return {name: np.concatenate(some) for name, some in parts.items()}
+    found = {name: np.concatenate(some) for name, some in parts.items()}
+    if not np.isfinite(found[predicted]).all():
+        raise InputError(f"{model.name}: the run predicts values that are not finite")
+    return found

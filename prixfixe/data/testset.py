@@ -10,9 +10,11 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from prixfixe.data.columns import ColumnSource
 from prixfixe.data.measurements import check_expression
 from prixfixe.data.sequences import Sequences, padded_chunks
 from prixfixe.data.tables import OPTIONS, read_measurements
@@ -34,6 +36,7 @@ class TestSet:
     tasks: the names of a plain table's expression columns; empty for a folder.
     remarks: what the user should know of how a plain table was read, a sentence each.
     weights: of every subset that such a test set may have, in the weighted scores; empty for a plain table.
+    columns: of a plain table, what else was asked for, as `Measurements.columns`.
     """
 
     __test__ = False  # pytest takes a class of this name for tests
@@ -45,6 +48,7 @@ class TestSet:
     tasks: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
     weights: Mapping[str, float] = field(default_factory=dict)
+    columns: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.sequences)
@@ -64,10 +68,14 @@ class TestSet:
 
 
 def read_test_table(
-    path: str | Path, *, sequence: str | None = None, expression: Sequence[str] | None = None
+    path: str | Path,
+    *,
+    sequence: str | None = None,
+    expression: Sequence[str] | None = None,
+    columns: Sequence[ColumnSource] = (),
 ) -> TestSet:
     """Reads a plain table, as `read_measurements` does, as a test set of which only `all` is scored."""
-    measured = read_measurements(path, sequence=sequence, expression=expression, advice=OPTIONS)
+    measured = read_measurements(path, sequence=sequence, expression=expression, columns=columns, advice=OPTIONS)
     check_expression(measured, str(path))
     simulated = (Path(path).parent / ABOUT_SIMULATION).exists()
     return TestSet(
@@ -77,4 +85,5 @@ def read_test_table(
         simulated,
         measured.tasks,
         measured.remarks,
+        columns=measured.columns,
     )

@@ -122,10 +122,11 @@ class Model:
         size = batch_size or self.at_once.size
         return size * max(BATCHES, ROWS // size)
 
-    def sources(self) -> tuple[ColumnSource, ...]:
-        """Where a table has the columns that predictions need: as the training data had them, or by their names."""
+    def sources(self, further: Sequence[str] = ()) -> tuple[ColumnSource, ...]:
+        """Where a table has the columns that predictions need, and further ones: as the training data had them, or by
+        their names."""
         found = []
-        for name in self.needs:
+        for name in dict.fromkeys((*self.needs, *further)):
             spec = self.task.spec.columns.get(name)
             if name in self._sources:
                 found.append(self._sources[name])
