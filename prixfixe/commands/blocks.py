@@ -111,11 +111,7 @@ def print_menu(parts: list[Part]) -> None:
     for problem in broken:
         console.print(Text(problem, "red"), soft_wrap=not console.is_terminal)
     reference = " ".join(f"{slot}={name}" for slot, name in defaults().items())
-    console.print(
-        Text(
-            f"Shapes and parameters: beside {reference}, or what a part's own YAML names; expression heads stand in front of the sequence.",
-            "dim",
-        )
-    )
+    beside = f"beside {reference}, or what a part's own YAML names; expression heads stand in front of the sequence"
+    console.print(Text(f"Shapes and parameters: {beside}.", "dim"))
     if left_out := [title for title in widths if title not in shown]:
         console.print(Text(f"Left out at this width: {', '.join(left_out)}.", "dim"))
