@@ -126,7 +126,7 @@ def format_value(value: Any, column: str) -> str:
         return f"{value:.1%}"
     if column in ("samples_per_second", "inference_per_second"):
         return f"{value:,.0f}"
-    if column.endswith("_rank") or column in ("rank", "low_rank", "high_rank"):
+    if column.endswith("_rank"):
         return f"{value:.1f}"
     if column == "noise":
         return f"{value:.4f}"

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prixfixe.analysis.comparable import remarks, unlike_data
 from prixfixe.analysis.filter import chosen_columns, known_column, sort_rows
@@ -22,6 +22,9 @@ from prixfixe.common.text import counted, printable
 from prixfixe.runs.folder import SLOTS, RunFolder
 from prixfixe.sweeps.plan import Plan
 from prixfixe.tasks.scores import Score
+
+if TYPE_CHECKING:
+    from prixfixe.analysis.effects import PartEffect
 
 MEASURED_OPTIMISM = {"pearson_r": " (Pearson r by about 0.02 with 637 rows and 80 epochs)"}
 MOST_COMMANDS = 5  # named one by one
@@ -196,32 +199,33 @@ def key_of(group: Results) -> tuple[Any, ...]:
     return (group.rows[0].get("task"), group.rows[0].get("data_number")) if group.rows else ()
 
 
+def effect_table(found: Sequence[PartEffect], score: Score) -> Table:
+    """What each part is worth, a row a comparison."""
+    columns = ("slot", "part", "other", "mean", "low", "high", "better", "pairs", "p", "p_adjusted")
+    labels = {"other": "against", "mean": "difference", "low": "from", "high": "to", "better": "better in"}
+    title = f"{score.label} of a part minus {score.label} of another of its slot, with all else equal"
+    return Table(title, columns, [asdict(effect) for effect in found], labels=labels)
+
+
 def effects(results: Results, score: Score) -> list[Table]:
     """What each part is worth, the analysis of variance, the largest interactions, and what it all says."""
     from prixfixe.analysis.effects import MIN_INTERVAL, OVERLAP, analyse, shares_add_up
 
     label, found = score.label, analyse(results.rows, score)
-    columns = ("slot", "part", "other", "mean", "low", "high", "better", "pairs", "p", "p_adjusted")
-    headings = {"other": "against", "mean": "difference", "low": "from", "high": "to", "better": "better in"}
-    cells = [
-        asdict(cell) | {"parts": " + ".join(cell.parts), "slot": " x ".join(cell.slots)} for cell in found.interactions
-    ]
+    table = replace(effect_table(found.effects, score), simulated=any_simulated(results))
     if not found.effects:
-        return [Table(title(results), columns, [], found.findings, labels=headings, simulated=any_simulated(results))]
+        return [replace(table, title=title(results), notes=found.findings)]
+    about = (
+        "from, to: 95 % interval over contexts (the outer one of Student's t and bootstrap-t; none of fewer than "
+        f"{MIN_INTERVAL} pairs); p: signed-rank test, corrected for all tests of parts and of pairs of slots (Holm)."
+    )
+    cells = [
+        {"slot": " x ".join(cell.slots), "parts": " + ".join(cell.parts), "excess": cell.excess}
+        | {"mean": f"{cell.mean:.3f}", "combinations": cell.combinations}
+        for cell in found.interactions[:10]
+    ]
     tables = [
-        Table(
-            labelled(results, f"{label} of a part minus {label} of another of its slot, with all else equal"),
-            columns,
-            [asdict(effect) for effect in found.effects],
-            [
-                *found.findings,
-                "from, to: 95 % interval over contexts (the outer one of Student's t and bootstrap-t; none of fewer "
-                f"than {MIN_INTERVAL} pairs); p: signed-rank test, corrected for all tests of parts and of pairs of "
-                "slots (Holm).",
-            ],
-            labels=headings,
-            simulated=any_simulated(results),
-        ),
+        replace(table, title=labelled(results, table.title), notes=[*found.findings, about]),
         Table(
             f"Analysis of variance of {label} between combinations (type II)",
             ("term", "share", "df", "p", "p_adjusted"),
@@ -231,7 +235,7 @@ def effects(results: Results, score: Score) -> list[Table]:
         Table(
             f"The ten largest interactions: {label} above what the two parts add up to",
             ("slot", "parts", "excess", "mean", "combinations"),
-            [{**cell, "mean": f"{cell['mean']:.3f}"} for cell in cells[:10]],
+            cells,
         ),
     ]
     return [table for table in tables if table.rows]
