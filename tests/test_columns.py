@@ -481,7 +481,8 @@ def test_profiles_that_are_no_counts_are_refused(bad: float) -> None:
 
 
 def test_profiles_of_a_table_that_measures_nothing_else(cached: Path) -> None:
-    settings = profile_config(cached, "dataset.expression=[]")
+    settings = profile_config(cached)
+    settings["dataset"] = {**settings["dataset"], "expression": []}
     metrics = run(settings, cached / "run", show_progress=False)
     assert metrics["n"] > 0 and np.isfinite(metrics["loss"])
     assert len(prixfixe.load(cached / "run", device="cpu").predict(["ACGTACGT"])) == 1
@@ -492,8 +493,8 @@ def test_a_flag_is_one_number(kind: str, cached: Path) -> None:
     write(cached / "table.tsv", frame())
     column = str(cached / "several.npy") if kind.endswith(".npy") else {"column": "sequence", "kind": "dna"}
     np.save(cached / "several.npy", np.zeros((len(frame()), 3)))
-    settings = config(cached / "table.tsv", "recipe.flags=[several]", final="mlp")
-    settings["dataset"]["columns"] = {"several": column}
+    settings = config(cached / "table.tsv", "recipe.flags=[several]", final="ProfileAndCount")
+    settings |= {"final": compose()["final"], "dataset": {**settings["dataset"], "columns": {"several": column}}}
     with pytest.raises(InputError, match=r"recipe.flags: the column several has values of shape \(\d+,\) a row"):
         run(settings, cached / "run", show_progress=False)
 
