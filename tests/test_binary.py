@@ -201,6 +201,17 @@ def test_wrong_labels_end_a_run_with_one_message(tmp_path: Path, capsys: pytest.
     assert not (tmp_path / "r").exists()
 
 
+@pytest.mark.parametrize("folds", [("dataset.fold=0",), ("dataset.fold=1", "dataset.test_fold=0")])
+def test_wrong_labels_of_held_out_rows_are_refused(folds: tuple[str, ...], tmp_path: Path) -> None:
+    lines = [f"{s}\t{2 if i % 3 == 0 else i % 2}\t{i % 3}\n" for i, s in enumerate(random_strings(60))]
+    (tmp_path / "labels.tsv").write_text("sequence\tlabel\tfold\n" + "".join(lines))
+    table = ("dataset=table", f"dataset.path={tmp_path / 'labels.tsv'}", "dataset.expression=label")
+    config = compose("task=binary", "recipe=plain", "final=binary", "training.device=cpu", *table, *folds)
+    with pytest.raises(InputError, match="label holds 2: task binary takes the labels 0 and 1"):
+        run(config, tmp_path / "run", show_progress=False)
+    assert not (tmp_path / "run").exists()
+
+
 def test_select_is_one_of_the_scores() -> None:
     with pytest.raises(InputError, match=r"task.select=pearson_r: choose one of auroc, average_precision, mcc"):
         Binary(select="pearson_r")

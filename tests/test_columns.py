@@ -7,6 +7,7 @@ import csv
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -479,6 +480,30 @@ def test_profiles_that_are_no_counts_are_refused(bad: float) -> None:
         profile_task(np.ones(6))
     with pytest.raises(InputError, match="every training profile is empty"):
         profile_task(np.zeros((6, 4)))
+    task, rows = profile_task(np.ones((6, 4)))
+    with pytest.raises(InputError, match="profile of held-out row 3 holds"):
+        task.check(replace(rows, columns={"profile": counts}))
+    with pytest.raises(InputError, match=r"has the shape \(6, 5\), and that of training rows 4 positions"):
+        task.check(replace(rows, columns={"profile": np.ones((6, 5))}))
+
+
+def test_profiles_of_a_table_that_measures_nothing_else(cached: Path) -> None:
+    settings = profile_config(cached)
+    settings["dataset"] = {**settings["dataset"], "expression": []}
+    metrics = run(settings, cached / "run", show_progress=False)
+    assert metrics["n"] > 0 and np.isfinite(metrics["loss"])
+    assert len(prixfixe.load(cached / "run", device="cpu").predict(["ACGTACGT"])) == 1
+
+
+@pytest.mark.parametrize("kind", ["dna", ".npy"])
+def test_a_flag_is_one_number(kind: str, cached: Path) -> None:
+    write(cached / "table.tsv", frame())
+    column = str(cached / "several.npy") if kind.endswith(".npy") else {"column": "sequence", "kind": "dna"}
+    np.save(cached / "several.npy", np.zeros((len(frame()), 3)))
+    settings = config(cached / "table.tsv", "recipe.flags=[several]", final="ProfileAndCount")
+    settings |= {"final": compose()["final"], "dataset": {**settings["dataset"], "columns": {"several": column}}}
+    with pytest.raises(InputError, match=r"recipe.flags: the column several has values of shape \(\d+,\) a row"):
+        run(settings, cached / "run", show_progress=False)
 
 
 # task=grouped_expression

@@ -16,6 +16,7 @@ from forked import finish, start, until
 from torch import nn
 
 import prixfixe
+from prixfixe.cli import main
 from prixfixe.common.errors import InputError
 from prixfixe.contract import Prediction
 from prixfixe.data.genome import Genome
@@ -235,6 +236,20 @@ def gradients(network: Network, recipe: Recipe, batch: dict[str, torch.Tensor], 
     network.zero_grad()
     backward(network, recipe, batch, rows, torch.float32, 0)
     return torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
+
+
+@pytest.mark.parametrize("header", ["sequence\n", ""])
+def test_a_table_that_measures_nothing_is_learned_from(
+    header: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "windows.txt"
+    table.write_text(header + "".join(f"{string}\n" for string in random_strings(40, 60)))
+    choices = [word for word in SMALL if not word.startswith("dataset")]
+    config = compose(*choices, "dataset=table", f"dataset.path={table}", "dataset.expression=[]")
+    assert run(config, tmp_path / "run", show_progress=False)["n"] > 0
+    assert main(["predict", str(tmp_path / "run"), str(table)]) == 2
+    said = capsys.readouterr()
+    assert "task masked, which predicts nothing a sequence" in said.err and said.out == ""
 
 
 @pytest.mark.parametrize("rows", [1, 3, 7])

@@ -27,6 +27,8 @@ from prixfixe.training.build import build_recipe
 from prixfixe.training.experiment import run
 from prixfixe.training.processes import Processes
 
+LORA = "core.train.lora.rank=2"
+
 
 class Seen(Autosome):
     """Writes down which samples each process computes with."""
@@ -82,9 +84,12 @@ def test_two_processes_see_what_one_sees_and_score_the_same(promoters: Path, tmp
     assert RunFolder(tmp_path / "run2").read_json(tmp_path / "run2" / "metrics.json")["processes"] == 2
 
 
-def test_without_blocks_that_normalise_two_processes_compute_what_one_does(promoters: Path, tmp_path: Path) -> None:
-    """One epoch of bhi's published parts without dropout: the same gradients, so the same losses to rounding."""
-    config = demo("autosome", "parallel_conv", "bilstm", "soft_bins", "first.dropout=0", "core.dropout=0")
+@pytest.mark.parametrize("core, train", [("bilstm", ()), ("proformer", ("first.train.frozen=true", LORA))])
+def test_without_blocks_that_normalise_two_processes_compute_what_one_does(
+    core: str, train: tuple[str, ...], promoters: Path, tmp_path: Path
+) -> None:
+    """Without dropout: the same gradients, so the same losses to rounding."""
+    config = demo("autosome", "parallel_conv", core, "soft_bins", "first.dropout=0", "core.dropout=0", *train)
     config["core"] |= {key: 0.0 for key in config["core"] if "dropout" in key}
     config = table(config, promoters, epochs=2, batch_size=16)
     for count in (1, 2):

@@ -651,3 +651,9 @@ def test_what_is_no_regular_file(read, tmp_path):
     for path, message in (("/dev/zero", "a device"), (tmp_path / "pipe", "a pipe"), (tmp_path / "loop", "leads back")):
         with pytest.raises(InputError, match=f"{path}.*{message}"):
             read(path)
+
+
+def test_labels_in_words_are_refused_with_what_to_write(tmp_path: Path) -> None:
+    path = write(tmp_path, "sequence\tlabel\nACGT\tTRUE\nACGG\tFALSE\n")
+    with pytest.raises(InputError, match="label 'TRUE' is not a finite number; write 1 or 0"):
+        read_measurements(path, expression="label")

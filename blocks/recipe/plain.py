@@ -8,7 +8,18 @@ import torch
 from annotated_types import Ge, Le, Lt
 from torch import Tensor
 
-from prixfixe.contract import AuxiliaryHead, Batch, InputSpec, MaskFilling, Recipe, Samples, Spec, one_hot, strands
+from prixfixe.contract import (
+    AuxiliaryHead,
+    Batch,
+    InputError,
+    InputSpec,
+    MaskFilling,
+    Recipe,
+    Samples,
+    Spec,
+    one_hot,
+    strands,
+)
 
 
 class Plain(Recipe):
@@ -42,7 +53,7 @@ class Plain(Recipe):
     def encode(self, samples: Samples, rows: Tensor, reverse: Tensor, generator: torch.Generator | None) -> Batch:
         codes = samples.codes.index_select(0, rows)
         tokens = strands(codes, reverse)
-        flags = [samples[name][rows] for name in self.flags]
+        flags = [_flag(name, samples[name][rows]) for name in self.flags]
         if not self.mask_share:
             return {"x": one_hot(tokens, 4, flags)}
         mask = self.mask_of(samples, rows, codes, generator)
@@ -53,3 +64,11 @@ class Plain(Recipe):
         if not self.mask_share:
             return {}
         return {"mask_filling": MaskFilling(features, positions=self.inputs.length, weight=self.mask_weight)}
+
+
+def _flag(name: str, values: Tensor) -> Tensor:
+    """A column's values as they are, (B,); InputError where a row has several."""
+    if values.ndim != 1:
+        shape = tuple(values.shape[1:])
+        raise InputError(f"recipe.flags: the column {name} has values of shape {shape} a row, and a flag is one number")
+    return values

@@ -94,6 +94,7 @@ def predict_file(
     from prixfixe.common.errors import InputError
     from prixfixe.data.tables import count_sequences, read_row_chunks
 
+    model.predicted  # noqa: B018 - InputError of a task that predicts nothing a sequence
     needed = model.sources()
     total = count_sequences(path, sequence=sequence, columns=needed)
     longer = 0

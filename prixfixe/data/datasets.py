@@ -298,7 +298,7 @@ def _too_few_measured(held_out: Measurements, part: str) -> list[str]:
     """Which of several tasks add nothing to the scores, a sentence each."""
     from prixfixe.tasks.metrics import FEWEST_MEASURED
 
-    if held_out.expression.ndim == 1:
+    if held_out.expression.ndim == 1 or not held_out.tasks:
         return []
     counts = (~np.isnan(held_out.expression)).sum(axis=0).tolist()
     if max(counts) < FEWEST_MEASURED:

@@ -81,7 +81,7 @@ def read_measurements(
 
     With a header, `sequence` and `expression` name columns. Left out, the sequence is the column named sequence or seq,
     the expression the one named expression, mean_expression or mean_value or else the only numeric one (in any case of
-    letters). Several expression columns make several tasks.
+    letters). Several expression columns make several tasks; an empty list of them measures nothing, for task masked.
     Where a genome's chromosome, start and end stand in columns named so, they are read as `regions`.
     Without a header the first column is the sequence and the second the expression.
     fold: the name of the column of folds; True is the one named as in `FOLD_NAMES` or, without a header, the third, if
@@ -505,6 +505,8 @@ def _measurement_columns(
     named = [name for source in others for name in source.at]
     _expect_header_for(table, [name for name in (sequence, *asked, fold_name, *named) if name is not None])
     if not table.has_header:
+        if expression == []:
+            return _Columns(0, others=_other_columns(table, others))
         if len(table.first) < 2:
             raise InputError(
                 f"{printable(table.path)} has one column: expected a sequence and its expression in each line."
@@ -513,7 +515,8 @@ def _measurement_columns(
         return _Columns(0, (1,), ("expression",), at, others=_other_columns(table, others))
     sequence_at = _sequence_column(table, sequence)
     numbers = [_named(table, name, "expression") for name in asked]
-    numbers = numbers or [_expression_column(table, sequence_at, fold_name)]
+    if not numbers and expression != []:
+        numbers = [_expression_column(table, sequence_at, fold_name)]
     tasks = tuple(table.first[column] for column in numbers)
     fold_at = None
     if fold_name is not None:
@@ -695,6 +698,7 @@ def _has_decimal_comma(cell: str) -> bool:
     return re.fullmatch(r"[+-]?\d[\d.]*,\d+([eE][+-]?\d+)?|[+-]?\d{1,3}(,\d{3})+\.\d+", cell) is not None
 
 
+TRUTHS = ("true", "false", "t", "f", "yes", "no")  # of labels, which are numbers here
 DECIMAL_COMMA = "a comma is no part of a number here: write a decimal point, and no mark between thousands"
 
 
@@ -1023,6 +1027,7 @@ def _problem(
             return f"the {role} is empty"
         if not _is_number(texts[column]) and not (unmeasured and _is_missing(texts[column])):
             advice = f"; {DECIMAL_COMMA}" if _has_decimal_comma(texts[column]) else ""
+            advice = "; write 1 or 0" if text.lower() in TRUTHS else advice
             advice = advice if text.isascii() else "; write it with the digits 0 to 9, a plain - and a decimal point"
             return f"the {role} {text!r} is not a finite number{advice}"
     if columns.fold is not None:

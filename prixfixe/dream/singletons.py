@@ -40,7 +40,7 @@ def integers_mark_singletons(expression: np.ndarray) -> bool:
 
 def remark(expression: np.ndarray) -> str | None:
     """That a recipe's channel is_singleton says nothing, where integers do not mean singletons."""
-    if integers_mark_singletons(expression):
+    if not expression.size or integers_mark_singletons(expression):
         return None
     share = float((expression == np.round(expression)).mean())
     return (

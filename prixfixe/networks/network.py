@@ -209,7 +209,8 @@ class Keys:
         if lacking := [key for key in self.task.needs if key not in self.specs]:
             raise ContractError(
                 f"task {self.task.name} needs {', '.join(lacking)} in the batch; recipe {type(self.recipe).__name__} "
-                f"gives {', '.join(self.specs)}: choose a recipe that masks, such as plain"
+                f"gives {', '.join(self.specs)}: choose a recipe that masks, such as "
+                "recipe=plain recipe.mask_share=0.15"
             )
 
     def check(self, block: nn.Module, who: str) -> None:

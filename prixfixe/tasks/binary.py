@@ -77,6 +77,7 @@ class Binary(Task):
         return {**means, "n": int(labelled.any(axis=1).sum())}
 
     def check(self, held_out: Measurements) -> None:
+        super().check(held_out)
         for task, labels in per_task(held_out.expression, held_out.tasks):
             check_labels(labels[~np.isnan(labels)], task)
 

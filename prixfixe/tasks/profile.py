@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -54,17 +54,7 @@ class Profile(Task):
         if isinstance(column, Sequences) or len(column.shape) != 2 or column.dtype.kind not in "iuf":
             raise InputError("task profile needs counts of shape (rows, positions) in the column profile")
         chosen = column if rows is None else train[rows].columns["profile"]
-        totals: list[np.ndarray] = []
-        for number, counts in enumerate(chunks(chosen, AT_ONCE)):
-            sums = counts.sum(axis=1, dtype=np.float64)
-            bad = ~np.isfinite(sums) | (counts.min(axis=1) < 0)
-            if bad.any():
-                row = number * len(totals[0] if totals else counts) + int(np.argmax(bad)) + 1
-                raise InputError(
-                    f"the profile of training row {row} holds a value below 0, or that is no finite number"
-                )
-            totals.append(sums)
-        return self._of_totals(np.concatenate(totals), column.shape[1])
+        return self._of_totals(checked_totals(chosen, "training row"), column.shape[1])
 
     def _of_totals(self, totals: np.ndarray, positions: int) -> TargetSpec:
         if not totals.any():
@@ -103,6 +93,16 @@ class Profile(Task):
         mixture = np.logaddexp.reduce(profiles, axis=0) - np.log(len(members))
         return {"profile": mixture, "log_counts": np.mean([member["log_counts"] for member in members], axis=0)}
 
+    def check(self, held_out: Measurements) -> None:
+        super().check(held_out)
+        column = held_out.columns["profile"]
+        if tuple(column.shape[1:]) != (self.positions,):
+            raise InputError(
+                f"the column profile of held-out rows has the shape {tuple(column.shape)}, and that of training rows "
+                f"{self.positions} positions: both need as many"
+            )
+        checked_totals(column, "held-out row")
+
     def measured(self, held_out: Measurements) -> np.ndarray:
         """log(1 + total), (n,)."""
         profile = held_out.columns["profile"]
@@ -130,6 +130,19 @@ class Profile(Task):
             "profile_jsd": float(np.nanmedian(distance)) if np.isfinite(distance).any() else np.nan,
             "n": len(held_out),
         }
+
+
+def checked_totals(column: Any, what: str) -> np.ndarray:
+    """The sums of counts, (n, positions), of each row: float64 (n,). InputError for a row that holds no counts."""
+    totals: list[np.ndarray] = []
+    for number, counts in enumerate(chunks(column, AT_ONCE)):
+        sums = counts.sum(axis=1, dtype=np.float64)
+        bad = ~np.isfinite(sums) | (counts.min(axis=1) < 0)
+        if bad.any():
+            row = number * len(totals[0] if totals else counts) + int(np.argmax(bad)) + 1
+            raise InputError(f"the profile of {what} {row} holds a value below 0, or that is no finite number")
+        totals.append(sums)
+    return np.concatenate(totals)
 
 
 def multinomial_loss(counts: np.ndarray, log_probs: np.ndarray) -> np.ndarray:

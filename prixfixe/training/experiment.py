@@ -66,6 +66,8 @@ def run(config: Mapping[str, Any], path: Path, *, show_progress: bool, origin: O
     recipe = build_recipe(config, origin)
     taken = training_rows(recipe, split)
     task = build_task(config, origin).fitted(split.train, taken)
+    for held_out in (split.validation, *split.tests.values()):
+        task.check(held_out)
     torch.manual_seed(config["seed"])
     network = build(recipe, config, task, origin=origin)
     loaded = prepare(network, config, sources)
@@ -193,7 +195,10 @@ def held_out_samples(network: Network, recipe: Recipe, task: Task, rows: Measure
 def column_of(rows: Measurements, name: str) -> Any:
     """A column of a dataset; InputError where it has none of that name."""
     if name not in rows.columns:
-        raise InputError(f"the data have no column {name}; they have {', '.join(rows.columns) or 'none beside these'}")
+        have = ", ".join(rows.columns) or "none beside these"
+        raise InputError(
+            f"the data have no column {name}; they have {have} (dataset.columns names further columns of a table)"
+        )
     return rows.columns[name]
 
 
