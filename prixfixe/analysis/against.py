@@ -14,7 +14,7 @@ import numpy as np
 
 from prixfixe.analysis.effects import contexts
 from prixfixe.analysis.ranks import RANKED, VALIDATION, bootstrap_scores, read_source
-from prixfixe.analysis.results import Results, Row, combination
+from prixfixe.analysis.results import COMBINATION, Results, Row, combination
 from prixfixe.runs.folder import SLOTS, RunFolder
 from prixfixe.tasks.scores import Score
 
@@ -47,12 +47,7 @@ def compare(new: Results, old: Results, score: Score) -> list[Row]:
         values = [[run[score.name] for run in side.get(name, [])] for side in sides]
         means = [statistics.fmean(some) if some else None for some in values]
         example = (sides[0].get(name) or sides[1][name])[0]
-        row: Row = {
-            **{slot: example[slot] for slot in SLOTS},
-            "variant": example["variant"],
-            "old": means[1],
-            "new": means[0],
-        }
+        row: Row = {column: example[column] for column in COMBINATION} | {"old": means[1], "new": means[0]}
         row |= {"difference": None, "noise": None, "noise_from": None}
         if means[0] is None or means[1] is None:
             rows.append(row | {"change": "only new" if means[1] is None else "only old"})
@@ -95,22 +90,11 @@ def slot_ranking(results: Results, slot: str, score: Score) -> list[Row]:
     if not len(table):
         return []
     ranks = rankdata(score.loss(table), axis=1)
+    best = (ranks == ranks.min(axis=1)[:, None]).sum(axis=0)
     rows = [
-        {
-            "slot": slot,
-            "part": part,
-            "average_rank": float(rank),
-            "best_in": int(best),
-            "contexts": len(table),
-            score.name: float(mean),
-        }
-        for part, rank, best, mean in zip(
-            parts,
-            ranks.mean(axis=0),
-            (ranks == ranks.min(axis=1)[:, None]).sum(axis=0),
-            table.mean(axis=0),
-            strict=True,
-        )
+        {"slot": slot, "part": part, "average_rank": float(ranks[:, i].mean()), "best_in": int(best[i])}
+        | {"contexts": len(table), score.name: float(table[:, i].mean())}
+        for i, part in enumerate(parts)
     ]
     return sorted(rows, key=lambda row: row["average_rank"])
 
@@ -139,15 +123,14 @@ def _from_seeds(new: Sequence[float], old: Sequence[float]) -> float | None:
     a spread that two seeds happen to underestimate would leave most of it to the sequences, and 6 to 13 % of changes
     would be false.
     """
-    from scipy.stats import t
+    from scipy.stats import ttest_ind
 
     if min(len(new), len(old)) < 2:
         return None
-    variances = [statistics.variance(side) / len(side) for side in (new, old)]
-    spread = sum(own**2 / (len(side) - 1) for own, side in zip(variances, (new, old), strict=True))
-    if spread == 0:
+    if max(statistics.variance(new), statistics.variance(old)) == 0:
         return 0.0
-    return float(t.ppf(0.975, sum(variances) ** 2 / spread)) * math.sqrt(sum(variances))
+    low, high = ttest_ind(new, old, equal_var=False).confidence_interval()
+    return float(high - low) / 2
 
 
 def _from_predictions(new: Mapping[str, list[Row]], old: Mapping[str, list[Row]], score: Score) -> dict[str, float]:
@@ -157,12 +140,8 @@ def _from_predictions(new: Mapping[str, list[Row]], old: Mapping[str, list[Row]]
         return {}
     shared = [name for name in new if name in old]
     labelled = [((side, name), row) for side, runs in enumerate((new, old)) for name in shared for row in runs[name]]
-    kept = read_source(
-        [RunFolder(Path(row["run"])) for _, row in labelled],
-        [f"{side} {name}" for (side, name), _ in labelled],
-        VALIDATION,
-        scores,
-    )
+    folders = [RunFolder(Path(row["run"])) for _, row in labelled]
+    kept = read_source(folders, [f"{side} {name}" for (side, name), _ in labelled], VALIDATION, scores)
     if kept is None:
         return {}
     sampled = bootstrap_scores(kept, SAMPLES, 1.0, 0)[:, :, scores.index(score.name)]

@@ -273,23 +273,21 @@ def evaluate_outputs(
         return task.score_each(part, some) if len(names) > 1 else {names[0]: task.score(part, some)}
 
     found = scores_of(measured, outputs)
-    drawn: dict[str, list[dict[str, Any]]] = {name: [] for name in found}
+    samples: list[dict[str, dict[str, Any]]] = []
     enough = bootstrap if len(measured) >= LEAST_DRAWN else 0
     generator = np.random.default_rng(seed)
     with slow_work(f"scores on {enough:,} bootstrap samples", enough) as advance:
         for _ in range(enough):
             rows = generator.integers(0, len(measured), len(measured))
-            for name, one in scores_of(measured[rows], {key: output[rows] for key, output in outputs.items()}).items():
-                drawn[name].append(one)
+            samples.append(scores_of(measured[rows], {key: output[rows] for key, output in outputs.items()}))
             advance(1)
     scored = []
     for name, column in zip(names, columns, strict=True):
-        own = found[name]
+        own, percentiles = found[name], expanded_percentiles(found[name]["n"])
         values: dict[str, Score] = {}
-        percentiles = expanded_percentiles(own["n"])
         for score in task.scores:
-            samples = np.array([one.get(score.name, np.nan) for one in drawn[name]])
-            limits = _interval(samples, percentiles) if own["n"] >= LEAST_DRAWN else None
+            drawn = np.array([sample[name].get(score.name, np.nan) for sample in samples])
+            limits = _interval(drawn, percentiles) if own["n"] >= LEAST_DRAWN else None
             values[score.name] = Score(own[score.name], limits)
         scored.append(TaskScores(name, column, own["n"], values))
     return TableEvaluation(tuple(scored), bootstrap, task.name, task.scores)

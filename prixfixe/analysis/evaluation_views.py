@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
-from prixfixe.analysis.evaluation import LEAST_DRAWN, Evaluation, Interval, Score, TableEvaluation, TaskScores
-from prixfixe.common.text import csv_cell, printable
+from prixfixe.analysis import tables
+from prixfixe.analysis.evaluation import LEAST_DRAWN, Evaluation, Interval, TableEvaluation, TaskScores
+from prixfixe.analysis.tables import csv_lines
+from prixfixe.common.text import printable
 from prixfixe.tasks.scores import EXPRESSION, KL, MSE, PEARSON, SPEARMAN, WEIGHTED, by_name
 from prixfixe.tasks.scores import Score as ScoreOfTask
 
@@ -72,21 +73,13 @@ def format_subsets(evaluation: Evaluation) -> str:
     with_mse = any(subset.mse is not None for subset in evaluation.subsets)
     subsets = [["subset", "n", "weight", "r", "", "r^2", "rho", "", *(["MSE"] if with_mse else [])]]
     for subset in evaluation.subsets:
-        row = [
-            subset.name,
-            f"{subset.n:,} {'pairs' if subset.pairs else 'sequences'}",
-            f"{subset.weight:g}",
-            four_decimals(subset.pearson_r.value),
-            _interval(subset.pearson_r.interval),
-            four_decimals(subset.r_squared),
-            four_decimals(subset.spearman_rho.value),
-            _interval(subset.spearman_rho.interval),
-        ]
+        row = [subset.name, f"{subset.n:,} {'pairs' if subset.pairs else 'sequences'}", f"{subset.weight:g}"]
+        row += [four_decimals(subset.pearson_r.value), _interval(subset.pearson_r.interval)]
+        row += [four_decimals(subset.r_squared)]
+        row += [four_decimals(subset.spearman_rho.value), _interval(subset.spearman_rho.interval)]
         subsets.append([*row, four_decimals(subset.mse)] if with_mse else row)
-    weighted = [
-        [name, four_decimals(score.value), _interval(score.interval)]
-        for name, score in (("Pearson score", evaluation.pearson_score), ("Spearman score", evaluation.spearman_score))
-    ]
+    scores = [(score.label, getattr(evaluation, score.name)) for score in WEIGHTED]
+    weighted = [[label, four_decimals(score.value), _interval(score.interval)] for label, score in scores]
     lines = [*aligned(weighted), "", *aligned(subsets), ""]
     if any(subset.pairs for subset in evaluation.subsets):
         lines.append("Pairs are scored by their differences in expression, alternative minus reference.")
@@ -114,50 +107,29 @@ def format_models(rows: Sequence[Mapping[str, Any]], titles: Mapping[str, ScoreO
 def format_csv(evaluation: Evaluation | TableEvaluation) -> str:
     """For programs, in long form: each score of each subset, then the weighted scores; of a plain table, each score of
     each task."""
-    rows: list[dict[str, Any]] = []
-    of = "subset" if isinstance(evaluation, Evaluation) else "task"
-
-    def add(name: str, score: str, value: Score | float, **rest: Any) -> None:
-        number, interval = (value.value, value.interval) if isinstance(value, Score) else (value, None)
-        low, high = interval or (None, None)
-        rows.append({of: name, "score": score, "value": number, "low": low, "high": high, **rest})
-
-    for task in () if isinstance(evaluation, Evaluation) else evaluation.tasks:
-        for score, value in task.values.items():
-            if value is not None:
-                add(task.name, score, value, n=task.n, column=task.column)
-    for one in evaluation.subsets if isinstance(evaluation, Evaluation) else ():
-        about = {"n": one.n, "pairs": one.pairs, "weight": one.weight}
-        add(one.name, "pearson_r", one.pearson_r, **about)
-        add(one.name, "r_squared", one.r_squared, **about)
-        add(one.name, "spearman_rho", one.spearman_rho, **about)
-        if one.mse is not None:
-            add(one.name, "mse", one.mse, **about)
+    of_subsets = isinstance(evaluation, Evaluation)
+    of, about = ("subset", ("n", "pairs", "weight")) if of_subsets else ("task", ("n", "column"))
     if isinstance(evaluation, Evaluation):
-        rows += [{"subset": name} for name in evaluation.absent]
-        add("weighted", "pearson_score", evaluation.pearson_score)
-        add("weighted", "spearman_score", evaluation.spearman_score)
-    return csv_text(
-        rows, [of, "score", "value", "low", "high", "n", *(["pairs", "weight"] if of == "subset" else ["column"])]
-    )
-
-
-def csv_text(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> str:
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([csv_cell(row.get(column)) for column in columns] for row in rows)
-    return file.getvalue()
+        parts = [asdict(subset) for subset in evaluation.subsets] + [{"name": name} for name in evaluation.absent]
+        parts.append({"name": "weighted"} | {one.name: asdict(getattr(evaluation, one.name)) for one in WEIGHTED})
+    else:
+        parts = [task.to_dict() for task in evaluation.tasks]
+    rows: list[dict[str, Any]] = []
+    for part in parts:
+        known = {of: part.pop("name")} | {name: part.pop(name) for name in about if name in part}
+        rows += [] if part else [known]
+        for score, value in part.items():
+            number, interval = (value["value"], value["interval"]) if isinstance(value, dict) else (value, None)
+            low, high = interval or (None, None)
+            if value is not None:
+                rows.append({**known, "score": score, "value": number, "low": low, "high": high})
+    return csv_lines(rows, [of, "score", "value", "low", "high", *about])
 
 
 def aligned(rows: Sequence[Sequence[str]], left: int = 1) -> Iterable[str]:
     """The first column, or so many, to the left, the others to the right."""
-    rows = [[printable(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
-        cells[:left] = [cell.ljust(width) for cell, width in zip(row[:left], widths[:left], strict=True)]
-        yield "  ".join(cells).rstrip()
+    printed = [[printable(cell) for cell in row] for row in rows]
+    return tables.aligned(printed, [column < left for column in range(len(rows[0]))])
 
 
 def four_decimals(value: float | None) -> str:

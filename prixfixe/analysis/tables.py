@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,47 +15,17 @@ from prixfixe.common.text import csv_cell, printable, printable_lines
 from prixfixe.runs.folder import SLOTS
 from prixfixe.tasks.scores import Score
 
-LABELS = {
-    "seed": "seed",
-    "seeds": "seeds",
-    "parameters": "parameters",
+LABELS = {  # of columns that are not called by their name
     "samples_per_second": "samples/s",
     "training_seconds": "training",
     "inference_per_second": "predicted/s",
     "gpu_memory_bytes": "GPU memory",
-    "best_epoch": "best epoch",
-    "test_fold": "test fold",
-    "p": "p",
     "p_adjusted": "p corrected",
 }
 TEXT_COLUMNS = {
-    *SLOTS,
-    "variant",
-    "state",
-    "sweep",
-    "run",
-    "command",
-    "reason",
-    "device",
-    "task",
-    "dataset",
-    "data",
-} | {
-    *(
-        "slot",
-        "part",
-        "other",
-        "term",
-        "name",
-        "best",
-        "combination",
-        "change",
-        "front",
-        "parts",
-        "noise",
-        "test",
-        "loss",
-    )
+    *(*SLOTS, "variant", "state", "sweep", "run", "command", "reason", "device", "task", "dataset", "data"),
+    *("slot", "part", "other", "term", "name", "best", "combination", "change", "front", "parts", "noise", "test"),
+    "loss",
 }
 
 
@@ -145,22 +115,25 @@ def as_text(table: Table, width: int | None = None) -> str:
     """Aligned columns. width: where it is given, columns that it does not hold are left out from the right, and
     named."""
     header, body, left = table.header(), table.body(), table.left()
-    widths = [max(len(cells[i]) for cells in (header, *body)) for i in range(len(header))]
+    widths = [max(map(len, column)) for column in zip(header, *body, strict=True)]
     shown = len(header)
     while width is not None and shown > 1 and sum(widths[:shown]) + 2 * (shown - 1) > width:
         shown -= 1
     lines = [printable_lines(table.title), ""] if table.title else []
-    for cells in (header, *body):
-        padded = (
-            text.ljust(w) if to_left else text.rjust(w)
-            for text, w, to_left in zip(cells[:shown], widths, left, strict=False)
-        )
-        lines.append("  ".join(padded).rstrip())
+    lines += aligned([cells[:shown] for cells in (header, *body)], left[:shown])
     if not body:
         lines = [printable_lines(table.title)]
     if shown < len(header):
         lines += ["", f"This terminal is too narrow for {', '.join(header[shown:])}: --columns chooses what is shown."]
     return "\n".join([*lines, *([""] if table.notes else []), *map(printable, table.notes)]) + "\n"
+
+
+def aligned(rows: Sequence[Sequence[str]], left: Sequence[bool]) -> Iterator[str]:
+    """Lines of columns side by side, each of which stands to the left or to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = zip(row, widths, left, strict=True)
+        yield "  ".join(cell.ljust(w) if to_left else cell.rjust(w) for cell, w, to_left in cells).rstrip()
 
 
 def as_markdown(table: Table) -> str:
@@ -205,8 +178,12 @@ def _latex(text: str) -> str:
 
 def as_csv(table: Table) -> str:
     """The values as they are, unrounded; text in one line, and none that a spreadsheet takes for a formula."""
-    text = io.StringIO()
     columns, rows = table.for_programs()
+    return csv_lines(rows, columns)
+
+
+def csv_lines(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(map(csv_cell, columns))
     writer.writerows([csv_cell(row.get(column)) for column in columns] for row in rows)

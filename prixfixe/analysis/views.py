@@ -127,16 +127,13 @@ def commands(rows: Sequence[Row]) -> list[str]:
     lines: list[str] = []
     for folder, some in sweeps.items():
         single = [row["command"] for row in some]
-        narrowed = None
-        if len(some) > 1:
-            narrowed = narrowed_command(read_plan(folder, []), [Path(row["run"]).name for row in some])
-        more = len(single) - MOST_COMMANDS
-        listed = (
-            single
-            if more <= 0
-            else [*single[:MOST_COMMANDS], f"... and {more} more: --format csv has all, in the column command"]
-        )
-        lines += [narrowed] if narrowed else listed
+        names = [Path(row["run"]).name for row in some]
+        if len(some) > 1 and (narrowed := narrowed_command(read_plan(folder, []), names)):
+            lines.append(narrowed)
+            continue
+        lines += single[:MOST_COMMANDS]
+        if (more := len(single) - MOST_COMMANDS) > 0:
+            lines.append(f"... and {more} more: --format csv has all, in the column command")
     return lines
 
 
@@ -150,13 +147,9 @@ def narrowed_command(plan: Plan, names: Sequence[str]) -> str | None:
     if len(jobs) < len(names) or any(job.keys() != jobs[0].keys() for job in jobs):
         return None
     values = {key: list(dict.fromkeys(job[key] for job in jobs)) for key in jobs[0]}
-    planned = {
-        frozenset(dict(override.partition("=")[::2] for override in overrides).items())
-        for overrides in plan.jobs.values()
-    }
-    if any(
-        frozenset(zip(values, product, strict=True)) not in planned for product in itertools.product(*values.values())
-    ):
+    planned = {frozenset(word.partition("=")[::2] for word in job) for job in plan.jobs.values()}
+    products = itertools.product(*values.values())
+    if any(frozenset(zip(values, product, strict=True)) not in planned for product in products):
         return None
     overrides = [f"{key}={','.join(some)}" for key, some in values.items()]
     words = [*plan.launched_with, *overrides, f"hydra.sweep.dir={quoted(str(plan.folder))}"]
@@ -164,14 +157,14 @@ def narrowed_command(plan: Plan, names: Sequence[str]) -> str | None:
 
 
 def analyses(
-    sides: Sequence[Results], score: str | None, *, effects_: bool, ranks_: bool, pareto_: bool, against_: bool
+    sides: Sequence[Results], score: str | None, *, effects_: bool, ranks_: bool, pareto_: bool
 ) -> list[Table]:
-    """What is asked of every task and data by itself. sides: the runs, and with `against_` those that they are compared
-    with. score: its column; None: what chose the epochs."""
+    """What is asked of every task and data by itself. sides: the runs, and those that they are compared with, where
+    there are some. score: its column; None: what chose the epochs."""
     groups = sides[0].groups()
     sides[0].score(score)
-    others = {key_of(group): group for group in (sides[1].groups() if against_ else ())}
-    if against_ and not any(key_of(group) in others for group in groups):
+    others = {key_of(group): group for side in sides[1:] for group in side.groups()}
+    if len(sides) > 1 and not any(key_of(group) in others for group in groups):
         rows = [*sides[0].rows, *sides[1].rows]
         names = "; ".join(dict.fromkeys(map(group_name, (*groups, *others.values()))))
         raise InputError(unlike_data(rows) or f"the two sides have no task and data in common: {names}")
@@ -256,44 +249,32 @@ def ranks(results: Results, score: Score, *, alone: bool = True) -> list[Table]:
             raise
         return [Table(title(results), ("name",), [], [str(error)], simulated=any_simulated(results))]
     of_scores = [f"{name.removesuffix('_r').removesuffix('_rho')}_rank" for name in by]
-    tied: dict[int, list[int]] = defaultdict(list)
-    for i, j in found.indistinguishable:
-        tied[i].append(j + 1)
-        tied[j].append(i + 1)
     limits = {"average_rank": found.average_rank, "low_rank": found.low, "high_rank": found.high}
     ranked = limits | dict(zip(of_scores, found.by_score.values(), strict=True))
-    rows: list[Row] = []
-    for i, name in enumerate(found.names):
-        rows.append({"name": name, **{column: one[i] for column, one in ranked.items()}, "tied": _ranges(tied[i])})
+    rows: list[Row] = [
+        {"name": name, **{column: values[i] for column, values in ranked.items()}}
+        | {"tied": _ranges(sorted(sum(pair) - i + 1 for pair in found.indistinguishable if i in pair))}
+        for i, name in enumerate(found.names)
+    ]
     weighted = "the weighted scores" if len(found.subsets) > 1 else " and ".join(own[name].label for name in by)
     about = [
-        f"{found.samples:,} bootstrap samples of {found.share:.0%} of {found.n:,} sequences of the "
-        f"{found.source}, ranked by {weighted}; "
-        "from, to: 95 % of the samples; not told apart from: numbers of those that are neither ahead nor behind "
-        "in 97.5 % of them.",
-        *(
-            []
-            if found.exact
-            else [
-                "Spearman's rho on a sample is computed with the ranks among all sequences, not with ranks made anew."
-            ]
-        ),
-        *(f"left out: {reason}" for reason in found.left_out),
+        f"{found.samples:,} bootstrap samples of {found.share:.0%} of {found.n:,} sequences of the {found.source}, "
+        f"ranked by {weighted}; from, to: 95 % of the samples; not told apart from: numbers of those that are neither "
+        "ahead nor behind in 97.5 % of them."
     ]
+    if not found.exact:
+        about.append(
+            "Spearman's rho on a sample is computed with the ranks among all sequences, not with ranks made anew."
+        )
+    headings = {"name": "combination", "auroc_rank": "AUROC rank", "low_rank": "from", "high_rank": "to"}
     tables = [
         Table(
             labelled(results, f"Average ranks on the {found.source}"),
-            ("name", "average_rank", "low_rank", "high_rank", *of_scores, "tied"),
+            ("name", *limits, *of_scores, "tied"),
             rows,
-            about,
+            [*about, *(f"left out: {reason}" for reason in found.left_out)],
             numbered=True,
-            labels={
-                "name": "combination",
-                "auroc_rank": "AUROC rank",
-                "low_rank": "from",
-                "high_rank": "to",
-                "tied": "not told apart from",
-            },
+            labels=headings | {"tied": "not told apart from"},
             simulated=any_simulated(results),
         )
     ]
@@ -323,24 +304,14 @@ def pareto(results: Results, score: Score) -> list[Table]:
     fronts: list[Row] = []
     for cost, label in COSTS.items():
         fronts += [{"front": label, **row} for row in pareto_front(rows, score, cost)]
-    columns = (
-        "front",
-        *SLOTS,
-        score.name,
-        *(cost for cost in COSTS if any(row.get(cost) is not None for row in fronts)),
-    )
-    explained = (
-        "Of every cost, cheapest first: what no other combination beats in both score and that cost."
-        if fronts
-        else no_score(score)
-    )
-    heading = labelled(results, f"{score.label} against cost: the Pareto fronts") if fronts else title(results)
+    costs = [cost for cost in COSTS if any(row.get(cost) is not None for row in fronts)]
+    about = "Of every cost, cheapest first: what no other combination beats in both score and that cost."
     return [
         Table(
-            heading,
-            columns,
+            labelled(results, f"{score.label} against cost: the Pareto fronts") if fronts else title(results),
+            ("front", *SLOTS, score.name, *costs),
             fronts,
-            [explained],
+            [about if fronts else no_score(score)],
             labels={"front": "cost"},
             simulated=any_simulated(results),
             scores={score.name: score},
@@ -358,22 +329,20 @@ def against(new: Results, old: Results, score: Score) -> list[Table]:
     rows = compare(new, old, score)
     if not rows:
         raise InputError(no_score(score))
-    counts = {
-        change: sum(row["change"] == change for row in rows)
-        for change in ("better", "worse", "within noise", ONE_SEED, "unknown", "only new", "only old")
-    }
+    changes = ("better", "worse", "within noise", ONE_SEED, "unknown", "only new", "only old")
+    counts = {change: sum(row["change"] == change for row in rows) for change in changes}
     remarks = [", ".join(f"{count} {change}" for change, count in counts.items() if count) + "."]
     of_parts: dict[tuple[str, ...], list[float]] = defaultdict(list)
     for row in rows:
         if row["difference"] is not None:
             of_parts[tuple(row[slot] for slot in SLOTS)].append(row["difference"])
     if of_parts:
-        changes = np.array([statistics.fmean(some) for some in of_parts.values()])  # variants are no further witnesses
-        limits = interval(changes)
+        means = np.array([statistics.fmean(some) for some in of_parts.values()])  # variants are no further witnesses
+        limits = interval(means)
         between = f" (95 % interval {signed(limits[0])} to {signed(limits[1])})" if limits else ""
         remarks.append(
-            f"Over the {counted(len(changes), 'combination')} of both sides, {score.label} changed by "
-            f"{signed(changes.mean())} on average{between}."
+            f"Over the {counted(len(means), 'combination')} of both sides, {score.label} changed by "
+            f"{signed(means.mean())} on average{between}."
         )
     if counts["better"] or counts["worse"] or counts["within noise"]:
         remarks.append(
@@ -401,32 +370,20 @@ def against(new: Results, old: Results, score: Score) -> list[Table]:
     tables = [Table(heading, columns, rows, remarks, simulated=any_simulated(everything))]
     for slot, parts in new_parts(new, old).items():
         ranking = slot_ranking(together(new, old), slot, score)
-        named = ", ".join(
-            f"{r['part']} is {i} of {len(ranking)}" for i, r in enumerate(ranking, 1) if r["part"] in parts
-        )
-        remark = (
-            [f"{named}, over {ranking[0]['contexts']} combinations of the other slots."]
-            if ranking
-            else [f"{', '.join(parts)}: no shared combination of the other slots yet."]
-        )
+        places = [f"{row['part']} is {i} of {len(ranking)}" for i, row in enumerate(ranking, 1) if row["part"] in parts]
+        remark = f"{', '.join(parts)}: no shared combination of the other slots yet."
+        if ranking:
+            remark = f"{', '.join(places)}, over {ranking[0]['contexts']} combinations of the other slots."
+        heading = f"New in {slot}: ranks by {score.label} with all else equal"
         columns = ("part", "average_rank", "best_in", "contexts", score.name)
-        tables.append(
-            Table(
-                f"New in {slot}: ranks by {score.label} with all else equal",
-                columns,
-                ranking,
-                remark,
-                numbered=True,
-                scores={score.name: score},
-            )
-        )
+        tables.append(Table(heading, columns, ranking, [remark], numbered=True, scores={score.name: score}))
     return tables
 
 
 def _ranges(numbers: Sequence[int]) -> str:
     """1-3, 5."""
     groups: list[list[Any]] = []
-    for value in sorted(numbers):
+    for value in numbers:
         if groups and value == groups[-1][1] + 1:
             groups[-1][1] = value
         else:

@@ -208,7 +208,8 @@ def evaluate_sweep(args: argparse.Namespace, read: Reader, form: str) -> tuple[s
 
     Raises InputError where none could.
     """
-    from prixfixe.analysis.evaluation_views import csv_text, format_models, headline, one_line
+    from prixfixe.analysis.evaluation_views import format_models, headline, one_line
+    from prixfixe.analysis.tables import csv_lines
     from prixfixe.common.text import counted
     from prixfixe.runs.folder import RunFolder
 
@@ -258,7 +259,7 @@ def evaluate_sweep(args: argparse.Namespace, read: Reader, form: str) -> tuple[s
 
     rows = [row for group in sorted(groups, key=mean_loss) for row in group]
     if form == "csv":
-        return csv_text(rows, list(dict.fromkeys(column for row in rows for column in row))), len(failed)
+        return csv_lines(rows, list(dict.fromkeys(column for row in rows for column in row))), len(failed)
     simulated = any(content["simulated"] for content in contents)
     table = format_models(rows, titles, with_task=max(map(len, groups)) > 1)
     return (f"{SIMULATED}\n\n" if simulated else "") + table, len(failed)

@@ -88,15 +88,9 @@ def run(args: argparse.Namespace) -> int:
     conditions = [parse_condition(text, everything) for text in args.where]
     sides = [keep(everything.of_folders(folders), conditions) for folders in (args.runs, args.against) if folders]
     if asked:
-        chosen = {
-            "effects_": args.effects,
-            "ranks_": args.ranks,
-            "pareto_": args.pareto,
-            "against_": bool(args.against),
-        }
         if form not in ("table", "md") and len(groups := sides[0].groups()) > 1:
             raise InputError(f"{form} holds one table, and these are {len(groups)} tasks or data: choose with --where")
-        tables = analyses(sides, args.score, **chosen)
+        tables = analyses(sides, args.score, effects_=args.effects, ranks_=args.ranks, pareto_=args.pareto)
     elif form in ("csv", "parquet"):
         tables = [comparison(sides[0], args.columns, args.sort, by_run=True, all_columns=True)]
     else:

@@ -9,11 +9,13 @@ from itertools import pairwise
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.transforms import Bbox
 
 from prixfixe.analysis.costs import pareto_front
 from prixfixe.analysis.results import Row
-from prixfixe.figures.style import colours, log_ticks, mark_simulated, markers, new_figure, styled
+from prixfixe.figures.style import colours, legend, log_ticks, mark_simulated, markers, new_figure, styled
+from prixfixe.runs.folder import SLOTS
 from prixfixe.tasks.scores import Score
 
 AXES = {
@@ -29,11 +31,8 @@ OFFSETS = [(distance * x, distance * y) for distance in (9, 14, 20, 27) for x, y
 def cost_scatter(rows: Sequence[Row], score: Score) -> Figure:
     """One panel a cost: colour says the core, marker the recipe; the Pareto front is drawn, numbered, and named
     below."""
-    costs = {
-        cost: drawn
-        for cost in AXES
-        if (drawn := [r for r in rows if r["state"] == "done" and _given(r, score.name) and _given(r, cost)])
-    }
+    costs = {cost: [row for row in rows if row["state"] == "done" and _given(row, score.name, cost)] for cost in AXES}
+    costs = {cost: drawn for cost, drawn in costs.items() if drawn}
     fronts = {cost: list(pareto_front(drawn, score, cost)) for cost, drawn in costs.items()}
     cores, recipes = colours(row["core"] for row in rows), markers(row["recipe"] for row in rows)
     longest = max((len(front) for front in fronts.values()), default=0)
@@ -54,44 +53,25 @@ def cost_scatter(rows: Sequence[Row], score: Score) -> Figure:
         axes.grid()
         axes.margins(0.08)
         log_ticks(axes.xaxis)
-        names = [
-            f"{i}  " + " + ".join(str(row[slot]) for slot in ("recipe", "first", "core", "final"))
-            for i, row in enumerate(front, 1)
-        ]
-        axes.text(
-            0,
-            -0.2,
-            "Pareto front\n" + "\n".join(names),
-            transform=axes.transAxes,
-            va="top",
-            fontsize=6,
-            linespacing=1.35,
-        )
+        lines = [f"{i}  {' + '.join(str(row[slot]) for slot in SLOTS)}" for i, row in enumerate(front, 1)]
+        below = {"transform": axes.transAxes, "va": "top", "fontsize": 6, "linespacing": 1.35}
+        axes.text(0, -0.2, "\n".join(["Pareto front", *lines]), **below)
     panels[0].set_ylabel(score.label + ("" if score.higher_is_better else " (lower is better)"))
     if not score.higher_is_better:
         panels[0].invert_yaxis()
     mark_simulated(figure, rows)
-    handles = [panels[0].plot([], [], "o", color=colour, ls="", label=core)[0] for core, colour in cores.items()]
-    handles += [
-        panels[0].plot([], [], marker, color="#555555", ls="", label=recipe)[0] for recipe, marker in recipes.items()
-    ]
-    figure.legend(
-        handles=handles,
-        loc="outside upper left",
-        ncols=len(handles),
-        fontsize=7,
-        title="colour: core, marker: recipe",
-        alignment="left",
-    )
+    shapes = [Line2D([], [], marker=one, color="#555555", ls="", label=name) for name, one in recipes.items()]
+    legend(figure, cores, shapes, title="colour: core, marker: recipe", marker="o", ls="")
     figure.draw_without_rendering()
     for axes, (cost, drawn) in zip(panels, costs.items(), strict=False):
         _number_points(axes, sorted(fronts[cost], key=lambda row: row[cost]), drawn, cost, score)
     return figure
 
 
-def _given(row: Row, column: str) -> bool:
-    value = row.get(column)
-    return isinstance(value, int | float) and math.isfinite(value) and (column not in AXES or value > 0)
+def _given(row: Row, *columns: str) -> bool:
+    values = [row.get(column) for column in columns]
+    numbers = [value for value in values if isinstance(value, int | float) and math.isfinite(value)]
+    return len(numbers) == len(columns) and numbers[-1] > 0
 
 
 def _number_points(axes: Axes, front: Sequence[Row], drawn: Sequence[Row], cost: str, score: Score) -> None:

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from prixfixe.analysis.history import Curve
-from prixfixe.figures.style import colours, log_ticks, mark_simulated, new_figure, styled
+from prixfixe.figures.style import colours, legend, log_ticks, mark_simulated, new_figure, styled
+from prixfixe.runs.folder import SLOTS
 from prixfixe.tasks.scores import Score
 
 
@@ -42,11 +44,11 @@ def learning_curves(curves: Sequence[Curve], scores: Sequence[Score]) -> Figure:
             axes.set_yscale("log")
             log_ticks(axes.yaxis)
     mark_simulated(figure, [curve.row for curve in curves])
-    handles = [figure.axes[0].plot([], [], color=colour, label=core)[0] for core, colour in palette.items()]
+    bold = []
     if best is not None:
-        name = " + ".join(str(best.row[slot]) for slot in ("recipe", "first", "core", "final"))
-        handles += figure.axes[0].plot([], [], color=palette[str(best.row["core"])], lw=2.5, label=f"best: {name}")
-    figure.legend(handles=handles, loc="outside upper left", ncols=len(handles), fontsize=7, alignment="left")
+        name = " + ".join(str(best.row[slot]) for slot in SLOTS)
+        bold.append(Line2D([], [], color=palette[str(best.row["core"])], lw=2.5, label=f"best: {name}"))
+    legend(figure, palette, bold)
     return figure
 
 

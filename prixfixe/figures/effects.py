@@ -37,16 +37,8 @@ def effect_forest(effects: Sequence[PartEffect], score: Score) -> Figure:
     beside = axes.get_yaxis_transform()
     for y, line in enumerate(lines):
         if isinstance(line, str):
-            axes.text(
-                -0.01,
-                y,
-                line,
-                transform=axes.get_yaxis_transform(),
-                ha="right",
-                va="center",
-                weight="bold",
-                color=SLOT_COLOURS[line],
-            )
+            colour = SLOT_COLOURS[line]
+            axes.text(-0.01, y, line, transform=beside, ha="right", va="center", weight="bold", color=colour)
             continue
         sure = line.p_adjusted is not None and line.p_adjusted < SIGNIFICANT
         colour = SLOT_COLOURS[line.slot]
@@ -71,32 +63,17 @@ def effect_forest(effects: Sequence[PartEffect], score: Score) -> Figure:
 @styled
 def variance_bars(shares: Sequence[VarianceShare], score: Score) -> Figure:
     """Shares of the score's variance: parts, pairs of parts that depend on each other, and the rest."""
-    ordered = sorted((s for s in shares if s.term != "residual"), key=lambda s: -s.share) + [
-        s for s in shares if s.term == "residual"
-    ]
+    ordered = sorted(shares, key=lambda share: (share.term == "residual", -share.share))
     figure = new_figure(6.0, 0.8 + 0.21 * max(len(ordered), 2))
     axes = figure.subplots()
     kinds = {"part": OKABE_ITO[0], "interaction of two slots": OKABE_ITO[4], "not explained by these": GREY}
+    part, interaction, rest = kinds
     seen = set()
     for y, share in enumerate(ordered):
-        kind = (
-            "not explained by these"
-            if share.term == "residual"
-            else "interaction of two slots"
-            if " x " in share.term
-            else "part"
-        )
+        kind = rest if share.term == "residual" else interaction if " x " in share.term else part
         axes.barh(y, 100 * share.share, color=kinds[kind], height=0.72, label=kind if kind not in seen else None)
         seen.add(kind)
-        stars = (
-            ""
-            if share.p is None or not share.p < 0.05
-            else "*"
-            if share.p >= 0.001
-            else "***"
-            if share.p < 0.0001
-            else "**"
-        )
+        stars = "*" * sum(share.p is not None and share.p < level for level in (0.05, 0.001, 0.0001))
         text = f"{100 * share.share:.1f} % {stars}".strip()
         axes.annotate(text, (100 * share.share, y), (3, 0), textcoords="offset points", va="center", fontsize=7)
     axes.set_yticks(range(len(ordered)), [s.term.replace(" x ", " × ") for s in ordered])  # noqa: RUF001

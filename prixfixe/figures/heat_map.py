@@ -36,24 +36,15 @@ def heat_map(rows: Sequence[Row], score: Score) -> Figure:
         values[i, j] = math.nan if cell.value is None else cell.value
     colour_map, norm = colour_scale(values[np.isfinite(values)], score)
     image = axes.imshow(np.ma.masked_invalid(values), cmap=colour_map, norm=norm, aspect="auto")
-    size = min(
-        7.0, 72 * width / across / 3.4, 72 * height / down / 1.5
-    )  # points: five characters fit into a cell's width
+    # points: five characters fit into a cell's width
+    size = min(7.0, 72 * width / across / 3.4, 72 * height / down / 1.5)
     for (i, j), cell in grid.cells.items():
         if cell.value is None:
             axes.add_patch(matplotlib.patches.Rectangle((j - 0.5, i - 0.5), 1, 1, color=NO_SCORE, lw=0))
         if size >= 3.5:
             colour = "#222222" if cell.value is None else ink(colour_map(norm(cell.value)))
-            axes.text(
-                j,
-                i,
-                cell.text,
-                ha="center",
-                va="center",
-                fontsize=size,
-                color=colour,
-                weight="bold" if cell.value is None else None,
-            )
+            weight = "bold" if cell.value is None else None
+            axes.text(j, i, cell.text, ha="center", va="center", fontsize=size, color=colour, weight=weight)
     _label(figure, axes, grid)
     mark_simulated(figure, rows)
     bar = figure.colorbar(image, ax=axes, shrink=min(1.0, 2.5 / height), aspect=16, pad=0.02)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from prixfixe.analysis.effects import p_text
 from prixfixe.analysis.ranks import VALIDATION, CriticalDifference, Ranks
-from prixfixe.figures.style import colours, new_figure, styled
+from prixfixe.figures.style import colours, legend, new_figure, styled
 
 MOST = 100  # models that are drawn; more cannot be read
 
@@ -38,8 +38,7 @@ def average_ranks(ranks: Ranks, cores: Mapping[str, str]) -> Figure:
     axes.grid(axis="x")
     cut = f"; the first {MOST} of {len(ranks.names)} models" if len(ranks.names) > MOST else ""
     axes.set_xlabel("average of the ranks by Pearson and by Spearman score, with 95 % range\n" + sampled(ranks) + cut)
-    handles = [axes.plot([], [], "o", color=colour, ms=4, label=core)[0] for core, colour in palette.items()]
-    figure.legend(handles=handles, loc="outside upper left", ncols=len(handles), fontsize=7, alignment="left")
+    legend(figure, palette, marker="o", ls="", ms=4)
     return figure
 
 
@@ -77,13 +76,8 @@ def _diagram(axes: Axes, title: str, one: CriticalDifference) -> None:
         axes.plot([tick, tick], [-0.25, 0], color="black", lw=1)
         axes.text(tick, -0.4, str(tick), ha="center", va="bottom", fontsize=7)
     for i, (first, last) in enumerate(one.groups, 1):
-        axes.plot(
-            [ranks[first] - 0.01 * span, ranks[last] + 0.01 * span],
-            [0.55 * i] * 2,
-            color="black",
-            lw=3,
-            solid_capstyle="butt",
-        )
+        ends = [ranks[first] - 0.01 * span, ranks[last] + 0.01 * span]
+        axes.plot(ends, [0.55 * i] * 2, color="black", lw=3, solid_capstyle="butt")
     for members, edge, align in (
         (range(half), lowest - 0.06 * span, "right"),
         (range(len(ranks) - 1, half - 1, -1), highest + 0.06 * span, "left"),

@@ -5,15 +5,18 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec
 
 import matplotlib
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from prixfixe.common.files import atomic_path
@@ -55,11 +58,17 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
     @wraps(draw)
     def inside(*args: P.args, **kwargs: P.kwargs) -> Figure:
-        with matplotlib.rc_context(STYLE), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Glyph|constrained_layout")  # of names in strange letters, or very long
+        with in_style():
             return draw(*args, **kwargs)
 
     return inside
+
+
+@contextmanager
+def in_style(**settings: Any) -> Iterator[None]:
+    with matplotlib.rc_context({**STYLE, **settings}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph|constrained_layout")  # of names in strange letters, or very long
+        yield
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -74,6 +83,16 @@ def colours(names: Iterable[str]) -> dict[str, str]:
 
 def markers(names: Iterable[str]) -> dict[str, str]:
     return {name: MARKERS[i % len(MARKERS)] for i, name in enumerate(sorted(set(names)))}
+
+
+def legend(
+    figure: Figure, colour_of: Mapping[str, str], further: Iterable[Artist] = (), title: str = "", **settings: Any
+) -> None:
+    """What the colours mean, above the figure, and further handles beside them."""
+    handles = [Line2D([], [], color=colour, label=name, **settings) for name, colour in colour_of.items()]
+    handles += further
+    place = {"loc": "outside upper left", "alignment": "left"}
+    figure.legend(handles=handles, ncols=len(handles), fontsize=7, title=title or None, **place)
 
 
 def ink(background: tuple[float, float, float, float]) -> str:
@@ -120,12 +139,7 @@ def save(figure: Figure, path: Path) -> None:
     """Writes the figure atomically, in the format that the name's ending says; the same figure gives the same bytes."""
     kind = path.suffix.removeprefix(".")
     metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind, {})
-    with (
-        matplotlib.rc_context({**STYLE, "svg.hashsalt": path.stem}),
-        warnings.catch_warnings(),
-        atomic_path(path) as temporary,
-    ):
-        warnings.filterwarnings("ignore", "Glyph|constrained_layout")
+    with in_style(**{"svg.hashsalt": path.stem}), atomic_path(path) as temporary:
         figure.savefig(temporary, format=kind, dpi=200, metadata=metadata)
     figure.set_layout_engine("none")  # the places of all things are found once: the next format costs half
 
@@ -136,8 +150,7 @@ def as_svg(figure: Figure, name: str, alt: str) -> str:
     from html import escape
 
     text = io.StringIO()
-    with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph|constrained_layout")
+    with in_style(**{"svg.hashsalt": name}):
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     svg = text.getvalue()
     svg = svg[svg.index("<svg") :]

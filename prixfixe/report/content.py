@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from prixfixe.analysis.comparable import remarks
-from prixfixe.analysis.effects import InteractionCell, PartEffect, VarianceShare, analyse
+from prixfixe.analysis.effects import Analysis, analyse
 from prixfixe.analysis.history import Curve
 from prixfixe.analysis.ranks import (
     CriticalDifference,
@@ -47,10 +47,7 @@ class Content:
     name: str
     results: Results
     combinations: Results
-    findings: list[str]
-    effects: list[PartEffect]
-    shares: list[VarianceShare]
-    interactions: list[InteractionCell]
+    analysis: Analysis
     ranks: Ranks | None
     no_ranks: str
     cores: dict[str, str]
@@ -82,7 +79,7 @@ def content_of(results: Results, score: Score, samples: int, name: str) -> Conte
     """What a report says of one task and data."""
     combinations = averaged(results)
     problems = list(results.damaged)
-    ranks, no_ranks, cores, differences = _ranks(results, score, samples)
+    ranked = _ranks(results, score, samples)
     curves = []
     for row in results.rows:
         try:
@@ -100,14 +97,8 @@ def content_of(results: Results, score: Score, samples: int, name: str) -> Conte
         name,
         results,
         combinations,
-        findings,
-        found.effects,
-        found.shares,
-        found.interactions,
-        ranks,
-        no_ranks,
-        cores,
-        differences,
+        replace(found, findings=findings),
+        *ranked,
         curves,
         versions,
         facts,

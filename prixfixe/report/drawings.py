@@ -41,33 +41,39 @@ def draw_heat_maps(content: Content) -> Iterator[Drawing]:
 
 def draw(content: Content) -> Iterator[Drawing]:
     """All figures but the heat maps, those for which there is something to show."""
+    for drawing in _drawings(content):
+        mark_simulated(drawing.figure, content.results.rows)
+        yield drawing
+
+
+def _drawings(content: Content) -> Iterator[Drawing]:
     score, label = content.score, content.score.label
     start = f"{label[0].upper()}{label[1:]}"  # of a sentence
     rows = content.combinations.rows
-    if content.effects:
-        yield _marked(content, Drawing(
+    if content.analysis.effects:
+        yield Drawing(
             "effects",
             f"{start} of each part against the others of its slot",
             "Mean difference over all contexts in which all of them are done, with a 95 % interval over contexts. "
             "Filled: p < 0.05 "
             "(signed-rank test, Holm's correction over all comparisons and interactions).",
             "Forest plot: "
-            + "; ".join(f"{e.slot} {e.part} {e.mean:+.3f}" for e in content.effects if e.other == "others"),
-            figures.effect_forest(content.effects, score),
-        ))  # fmt: skip
-    if content.shares:
-        yield _marked(content, Drawing(
+            + "; ".join(f"{e.slot} {e.part} {e.mean:+.3f}" for e in content.analysis.effects if e.other == "others"),
+            figures.effect_forest(content.analysis.effects, score),
+        )
+    if content.analysis.shares:
+        yield Drawing(
             "variance",
             f"Shares of the variance of {label}",
             "Analysis of variance over finished combinations, type II sums of squares; the residual holds "
             "interactions of three and four parts, and chance."
-            + ("" if shares_add_up(content.shares) else f" {OVERLAP[0].upper()}{OVERLAP[1:]}."),
-            "Bars: " + "; ".join(f"{s.term} {s.share:.1%}" for s in content.shares),
-            figures.variance_bars(content.shares, score),
-        ))  # fmt: skip
-    if content.interactions:
-        largest = content.interactions[0]
-        yield _marked(content, Drawing(
+            + ("" if shares_add_up(content.analysis.shares) else f" {OVERLAP[0].upper()}{OVERLAP[1:]}."),
+            "Bars: " + "; ".join(f"{s.term} {s.share:.1%}" for s in content.analysis.shares),
+            figures.variance_bars(content.analysis.shares, score),
+        )
+    if content.analysis.interactions:
+        largest = content.analysis.interactions[0]
+        yield Drawing(
             "interactions",
             "Which parts need each other",
             f"{start} of each pair of parts beyond what the two add up to (least squares on all parts); violet: "
@@ -75,20 +81,20 @@ def draw(content: Content) -> Iterator[Drawing]:
             "orange: worse.",
             f"Matrix of pairs of parts; the largest deviation is {largest.excess:+.3f}, of "
             f"{' with '.join(largest.parts)}",
-            figures.interaction_matrix(content.interactions, score),
-        ))  # fmt: skip
+            figures.interaction_matrix(content.analysis.interactions, score),
+        )
     if content.ranks is not None:
         first = content.ranks.names[0]
-        yield _marked(content, Drawing(
+        yield Drawing(
             "ranks",
             "Average ranks",
             "Dots: the mean over bootstrap samples; bars: where the rank lies in 95 % of them.",
             f"{len(content.ranks.names)} models by average rank; first is {first} with "
             f"{content.ranks.average_rank[0]:.2f}",
             figures.average_ranks(content.ranks, content.cores),
-        ))  # fmt: skip
+        )
     if content.differences:
-        yield _marked(content, Drawing(
+        yield Drawing(
             "critical_difference",
             "Critical-difference diagrams",
             "Average ranks, 1 the best; what a bar joins cannot be told apart (Friedman and Nemenyi, 5 %).",
@@ -98,7 +104,7 @@ def draw(content: Content) -> Iterator[Drawing]:
                 for title, one in content.differences.items()
             ),
             figures.critical_difference(content.differences),
-        ))  # fmt: skip
+        )
     if any(row["state"] == "done" and row.get(score.name) is not None and row["parameters"] for row in rows):
         yield Drawing(
             "costs",
@@ -124,8 +130,3 @@ def _drawn_scores(content: Content) -> list[Score]:
     own = content.results.of_kind("scores")
     first = content.score if content.score.name in own else content.results.select
     return [first, *(score for score in own.values() if score.name != first.name)][:2]
-
-
-def _marked(content: Content, drawing: Drawing) -> Drawing:
-    mark_simulated(drawing.figure, content.results.rows)
-    return drawing

@@ -120,7 +120,7 @@ def _group(
         "suffix": ending,
         "simulated": _simulated([content]),
         "summary": _summary(content),
-        "findings": content.findings,
+        "findings": content.analysis.findings,
         "problems": _problems(content),
         "heat_maps": heat_maps,
         "symbols": ", ".join(f"{SYMBOLS[state]} {state}" for state in SYMBOLS if state in states),
@@ -137,7 +137,7 @@ def _group(
         "menus": _menus(rows, table.columns),
         "table_note": note + " ~ is that of the last epoch so far." * so_far,
         "figures": {drawing.name: _shown(drawing, ending) for drawing in drawings},
-        "pairs_of_parts": effect_table(content.effects, score) if content.effects else None,
+        "pairs_of_parts": effect_table(content.analysis.effects, score) if content.analysis.effects else None,
         "rank_sentences": _rank_sentences(content),
         "fronts": [front for front in fronts if front.rows],
     }
