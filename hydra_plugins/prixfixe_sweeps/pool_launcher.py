@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from hydra.core.utils import JobReturn, JobStatus, setup_globals
+from hydra.core.utils import JobReturn, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
@@ -37,9 +37,9 @@ class PoolLauncher(Launcher):
             find_device(self.device)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from prixfixe.sweeps.hydra_job import job_names
+        from prixfixe.sweeps.hydra_job import job_names, job_return
         from prixfixe.sweeps.live_view import watch
-        from prixfixe.sweeps.pool import JobError, cpu_count, gpu_names, run_in_pool
+        from prixfixe.sweeps.pool import cpu_count, gpu_names, run_in_pool
 
         setup_globals()
         gpus = [] if self.device == "cpu" else gpu_names()
@@ -62,13 +62,7 @@ class PoolLauncher(Launcher):
                 timeout=None if self.timeout_minutes is None else 60 * self.timeout_minutes,
                 watcher=watcher,
             )
-        returns = []
-        for outcome in outcomes:
-            job_return = JobReturn()
-            job_return.return_value = outcome
-            job_return.status = JobStatus.FAILED if isinstance(outcome, JobError) else JobStatus.COMPLETED
-            returns.append(job_return)
-        return returns
+        return [job_return(outcome) for outcome in outcomes]
 
 
 def _check(name: str, value: Any, kind: Any, *, least: int | None = None, or_null: bool = False) -> None:

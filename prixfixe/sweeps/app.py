@@ -60,11 +60,8 @@ def train(arguments: list[str]) -> None:
     try:
         typed = {word: as_hydra_takes_it(word) for word in args.overrides}
         args.overrides = [*typed.values()]
-        if (
-            args.run
-            or args.multirun
-            or not (args.cfg or args.info or args.help or args.hydra_help or args.shell_completion)
-        ):
+        shows = args.cfg or args.info or args.help or args.hydra_help or args.shell_completion
+        if args.run or args.multirun or not shows:
             start(args, own)
         else:
             shown = [] if own is None or args.config_dir else ["--config-dir", str(own)]
@@ -105,9 +102,8 @@ def start(args: argparse.Namespace, own: Path | None) -> None:
     name, overrides = args.config_name or "train", args.overrides
     try:
         with choices_named(overrides):
-            config = application.compose_config(
-                name, overrides, run_mode=RunMode.MULTIRUN, validate_sweep_overrides=False
-            )
+            run_mode = RunMode.MULTIRUN
+            config = application.compose_config(name, overrides, run_mode=run_mode, validate_sweep_overrides=False)
         sweeps = args.multirun or config.hydra.mode == RunMode.MULTIRUN
         refuse_accidental_sweeps(overrides, sweeps=sweeps)
         refuse_unused(overrides, sweeps=sweeps, asked=args.multirun)
@@ -206,8 +202,7 @@ def resume(path: Path, config_dir: Path | None) -> None:
 
 @contextmanager
 def ended_as_asked(folder: Path) -> Iterator[None]:
-    """After a clean save, lets the signal do what it does: end the process, or what a scheduler's own handler has in
-    mind."""
+    """After a clean save, lets the signal do what it does: end the process, or what a scheduler's handler does."""
     try:
         yield
     except InterruptedRunError as error:
@@ -260,18 +255,14 @@ def explain(error: Exception, overrides: Sequence[str]) -> str:
     cause = f" ({error.__cause__})" if error.__cause__ and str(error.__cause__) not in message else ""
     if isinstance(error, ConfigCompositionException) and (match := re.search(r"Could not override '([^']+)'", message)):
         keys = configuration_keys(overrides, of_hydra=match[1].startswith("hydra."))
-        near = (
-            difflib.get_close_matches(match[1], keys, n=3)
-            or [k for k in keys if k.startswith(match[1].rpartition(".")[0] + ".")]
-            or keys
-        )
+        beside = [key for key in keys if key.startswith(match[1].rpartition(".")[0] + ".")]
+        near = difflib.get_close_matches(match[1], keys, n=3) or beside or keys
         return f"no such setting: {match[1]}; did you mean {', '.join(near[:8])}?"
     return message.partition("\nConfig search path:")[0] + cause  # where Hydra looked is no help with a misspelt name
 
 
 def configuration_keys(overrides: Sequence[str], *, of_hydra: bool) -> list[str]:
-    """Every key of the configuration with the choices of the command line, dotted: of Hydra's own part, or of all the
-    rest."""
+    """Every key of the configuration with the command line's choices, dotted: of Hydra's own part, or of the rest."""
     pairs = [override.partition("=") for override in overrides]
     asked = [
         f"{group}={name}" for group, _, name in pairs if name and os.path.isfile(conf_folder() / group / f"{name}.yaml")

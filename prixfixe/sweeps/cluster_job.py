@@ -1,5 +1,4 @@
-"""The jobs of a sweep on a cluster, whose machines share the file system: what they do there, and what is said about
-them here."""
+"""The jobs of a sweep on a cluster whose machines share the file system: what they do there, what is said here."""
 
 from __future__ import annotations
 
@@ -10,12 +9,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from hydra.core.utils import JobReturn, JobStatus
+from hydra.core.utils import JobReturn
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from prixfixe.runs.folder import RunFolder
-from prixfixe.sweeps.hydra_job import job_names, run_hydra_job
+from prixfixe.sweeps.hydra_job import job_names, job_return, run_hydra_job
 from prixfixe.sweeps.live_view import LineView, watch
 from prixfixe.sweeps.plan import record_end
 from prixfixe.sweeps.pool import JobDiedError, JobRaisedError
@@ -50,8 +49,7 @@ class ClusterJob:
 
 @dataclass(frozen=True)
 class Board:
-    """Where it is noted how the jobs fare, by their places among all: in the view, and in the folders of runs that
-    cannot say it."""
+    """Notes how the jobs fare, by their places among all: in the view, and in the folders of runs that cannot."""
 
     folders: Sequence[RunFolder]
     view: LineView
@@ -79,12 +77,10 @@ class Board:
 
     def returns(self) -> list[JobReturn]:
         """What Hydra is told in the end."""
-        returns = [JobReturn() for _ in self.folders]
-        for job_return, folder in zip(returns, self.folders, strict=True):
-            done = folder.state() == "done"
-            job_return.status = JobStatus.COMPLETED if done else JobStatus.FAILED
-            job_return.return_value = folder.metrics() if done else RuntimeError(folder.status().get("reason"))
-        return returns
+        return [
+            job_return(run.metrics() if run.state() == "done" else RuntimeError(run.status().get("reason")))
+            for run in self.folders
+        ]
 
 
 @contextmanager

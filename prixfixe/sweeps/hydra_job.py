@@ -24,8 +24,8 @@ from prixfixe.sweeps.plan import Plan
 class RememberedFiles(ConfigRepository):
     """Hydra's configuration files, each read once and not once a combination, which is half the time of composing one.
 
-    What a composition gets is its own, since it changes it; hence the copies. Pickle makes them, of this process's own
-    objects and never of a file's, four times as fast as deepcopy.
+    A composition changes what it gets, hence the copies. Pickle makes them, of this process's own objects and never of
+    a file's, four times as fast as deepcopy.
     """
 
     def __init__(self, search_path: ConfigSearchPath) -> None:
@@ -84,3 +84,11 @@ def value_of(finished: JobReturn) -> Any:
     if finished.status is JobStatus.FAILED:
         raise finished._return_value
     return finished.return_value
+
+
+def job_return(value: Any) -> JobReturn:
+    """What Hydra is told of a job: what it returned, or the exception that says why it did not."""
+    told = JobReturn()
+    told.return_value = value
+    told.status = JobStatus.FAILED if isinstance(value, Exception) else JobStatus.COMPLETED
+    return told

@@ -30,8 +30,7 @@ EVERY = 1.0  # seconds between two looks at how far the running jobs are
 def watch(folder: Path, asked: Sequence[str], names: Sequence[str], at_a_time: int) -> LineView:
     """The view for a sweep: the grid where standard error is a terminal and the sweep is one, lines elsewhere.
 
-    asked: all combinations of the sweep, those done before included. names: those that are run now, in the pool's
-    order.
+    asked: all of the sweep, those done before included. names: those that are run now, in the pool's order.
     """
     if sys.stderr.isatty() and len({slots(name) for name in asked}) > 1:
         return GridView(folder, asked, names, at_a_time)
@@ -98,11 +97,11 @@ class LineView(Watcher):
         """A job's last line, with its number among all; and the time left, where it has scores."""
         total = len(self.names)
         ended = end_line(self.names[index].ljust(self.name_width), metrics, reason)
-        line = f"[{len(self.over):>{len(str(total))}}/{total}] {ended}"
+        text = f"[{len(self.over):>{len(str(total))}}/{total}] {ended}"
         if metrics is not None:
             left = (time.monotonic() - self.start) / max(len(self.over), 1) * (total - len(self.over))
-            line += f"  left {duration(left)}"
-        self.said(index, line)
+            text += f"  left {duration(left)}"
+        self.said(index, text)
 
     def said(self, index: int, text: str) -> None:
         print(printable_lines(text), file=sys.stderr)
@@ -197,8 +196,7 @@ class GridView(LineView):
             return
 
     def seconds_left(self) -> float | None:
-        """From the mean time of the jobs that ended in this start, or of those that run and have done an epoch; None
-        before that."""
+        """From the mean time of the jobs that ended in this start, or of those that have done an epoch; else None."""
         now = time.monotonic()
         running = [cell for cell in self.cells.values() if cell.state == "running"]
         known = self.durations or [(now - cell.began) / cell.epoch * cell.epochs for cell in running if cell.epoch]

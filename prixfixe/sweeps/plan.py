@@ -38,9 +38,8 @@ def resolved(config: DictConfig) -> dict[str, Any]:
         )
     except MissingMandatoryValue as error:
         key = str(error.full_key or error).removeprefix("Missing mandatory value: ")
-        raise InputError(
-            f"{key} has no value: say {key}=..., as in dataset=table dataset.path=promoters.tsv"
-        ) from error
+        example = "dataset=table dataset.path=promoters.tsv"
+        raise InputError(f"{key} has no value: say {key}=..., as in {example}") from error
     assert isinstance(content, dict)
     return {str(key): value for key, value in content.items()}
 
@@ -55,9 +54,8 @@ def plan_sweep(
     """Plans a sweep: the plan, and the overrides of the combinations that are still to run.
 
     names, batch, configs: each combination's folder name, overrides, and resolved configuration. launched_with: see
-    `Plan`.
-    Every dataset is read once here, so that bad input is refused before anything starts. Raises InputError where two
-    combinations would share a folder, or a folder holds a run of another configuration.
+    `Plan`. Every dataset is read once here, so that bad input is refused before anything starts. Raises InputError
+    where two combinations would share a folder, or a folder holds a run of another configuration.
     """
     from prixfixe.runs.sources import find_sources, pinned
     from prixfixe.training.experiment import with_precision_used
@@ -68,9 +66,8 @@ def plan_sweep(
     if len(set(names)) < len(names):
         twice = next(name for name, count in Counter(names).items() if count > 1)
         raise InputError(
-            f"several combinations of this sweep would share the folder {twice}; give what differs a place in "
-            "their names, "
-            "as in core.hidden=64,128 'variant=hidden${core.hidden}'"
+            f"several combinations of this sweep would share the folder {twice}; give what differs a place in their "
+            "names, as in core.hidden=64,128 'variant=hidden${core.hidden}'"
         )
     of_data: dict[str, list[Mapping[str, Any]]] = {}
     for config in configs:
@@ -88,12 +85,9 @@ def plan_sweep(
     plan.write()
     done = len(names) - len(still_open)
     suffix = simulated_suffix(any(map(is_simulated, configs)))
-    print(
-        f"{counted(len(names), 'combination')} in {printable(folder)}{suffix}: "
-        + (f"{done} done already, " if done else "")
-        + f"{len(still_open)} to run",
-        file=sys.stderr,
-    )
+    what = f"{counted(len(names), 'combination')} in {printable(folder)}{suffix}"
+    so_far = f"{done} done already, " if done else ""
+    print(f"{what}: {so_far}{len(still_open)} to run", file=sys.stderr)
     return plan, [*still_open.values()]
 
 
@@ -106,11 +100,9 @@ def elsewhere(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def content_checked(configs: Sequence[Mapping[str, Any]]) -> str:
-    """The content hash of the dataset that some combinations share, which is read once; prints what there is to say of
-    it.
+    """The content hash of the dataset that some combinations share, read once; prints what there is to say of it.
 
-    Raises InputError where nothing can be trained on it. What only one recipe cannot take costs only its own
-    combinations.
+    Raises InputError where nothing can be trained on it. What one recipe cannot take costs only its combinations.
     """
     from prixfixe.networks.parts import OWN
     from prixfixe.runs.loggers import configured_logger
@@ -166,9 +158,8 @@ class Plan:
         launched with."""
         known = self.read(self.folder)
         launched_with = [*(self.launched_with or known.launched_with)]
-        write_json(
-            self.file, {"asked": list(self.jobs), "launched_with": launched_with, "jobs": {**known.jobs, **self.jobs}}
-        )
+        jobs = {**known.jobs, **self.jobs}
+        write_json(self.file, {"asked": list(self.jobs), "launched_with": launched_with, "jobs": jobs})
 
     def open(self) -> dict[str, str]:
         """The combinations that are not done, each with the reason."""
@@ -189,10 +180,8 @@ class Plan:
         open_ones = self.open()
         if not open_ones:
             return None
-        lines = [
-            f"{len(open_ones)} of {counted(len(self.jobs), 'combination')} "
-            f"{'is' if len(self.jobs) == 1 else 'are'} not done:"
-        ]
+        are = "is" if len(self.jobs) == 1 else "are"
+        lines = [f"{len(open_ones)} of {counted(len(self.jobs), 'combination')} {are} not done:"]
         lines += [f"  {name}: {reason}" for name, reason in open_ones.items()]
         lines += ["The same command again runs just these. One by itself:", f"  {self.command(next(iter(open_ones)))}"]
         return SweepError("\n".join(lines))
@@ -222,9 +211,8 @@ def why_open(folder: RunFolder) -> str | None:
         return None
     if state == "running":
         return f"running elsewhere: {holder(folder.path) or 'until a moment ago'}"
-    return {"missing": "never started", "stopped": "its process is gone, and said nothing"}.get(
-        state, str(status.get("reason") or state)
-    )
+    silent = {"missing": "never started", "stopped": "its process is gone, and said nothing"}
+    return silent.get(state, str(status.get("reason") or state))
 
 
 def record_end(folder: RunFolder, reason: str, began: float, *, overrule: bool = False) -> bool:

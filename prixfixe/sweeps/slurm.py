@@ -88,22 +88,16 @@ def submit(folder: Path, works: Mapping[str, Work], max_num_timeout: int, parame
     submitit's. Raises InputError where Slurm does not answer, or refuses the jobs.
     """
     if (states := job_states()) is None:
-        raise InputError(
-            "squeue gives no answer: hydra/launcher=slurm is for a machine from which jobs are submitted to Slurm"
-        )
+        where = "hydra/launcher=slurm is for a machine from which jobs are submitted to Slurm"
+        raise InputError(f"squeue gives no answer: {where}")
     folder.mkdir(parents=True, exist_ok=True)
     earlier = RunFolder(folder).read_json(folder / "jobs.json")
-    ids = {
-        name: earlier[name]
-        for name in works
-        if name in earlier
-        and states.get(earlier[name], GONE)[0] not in {*ENDED, "COMPLETING", "GONE"}
-        and not answer_file(folder, earlier[name]).exists()
-    }
+    gone = {*ENDED, "COMPLETING", "GONE"}
+    alive = {name: job for name, job in earlier.items() if states.get(job, GONE)[0] not in gone}
+    ids = {name: alive[name] for name in works if name in alive and not answer_file(folder, alive[name]).exists()}
     if ids:
-        print(
-            f"{len(ids)} jobs of an earlier start are queued or running; they are not submitted again", file=sys.stderr
-        )
+        which = f"{len(ids)} jobs of an earlier start are queued or running"
+        print(f"{which}; they are not submitted again", file=sys.stderr)
     fresh = {name: StoppableCall(work) for name, work in works.items() if name not in ids}
     if fresh:
         ids |= dict(zip(fresh, _submit_array(folder, list(fresh.values()), max_num_timeout, parameters), strict=True))
@@ -166,10 +160,9 @@ def follow(folder: Path, jobs: Sequence[str], board: Board) -> None:
 
 
 def job_states() -> dict[str, tuple[str, str]] | None:
-    """State and reason of this user's jobs, those that ended some minutes ago included: {"12_3": ("PENDING",
-    "Priority")}.
+    """State and reason of this user's jobs, those that ended some minutes ago included; None where Slurm is silent.
 
-    None where Slurm does not answer.
+    {"12_3": ("PENDING", "Priority")}
     """
     command = ["squeue", "--noheader", "--array", "--states=all", f"--user={os.getuid()}", "--format=%i|%T|%r"]
     try:

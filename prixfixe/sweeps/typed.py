@@ -53,9 +53,8 @@ def as_hydra_takes_it(word: str) -> str:
             )
     except HydraException as error:
         if not equals or not KEY.fullmatch(key):
-            raise InputError(
-                f"{printable(word, 200)}: a setting is SETTING=VALUE, such as training.epochs=10"
-            ) from error
+            example = "a setting is SETTING=VALUE, such as training.epochs=10"
+            raise InputError(f"{printable(word, 200)}: {example}") from error
         raise InputError(
             f"{printable(word, 200)}: the value of {printable(setting, 200)} has signs that must be quoted; type it as "
             f"{printable(typed(key, value), 400)}, or a list as {key}='[a,b]'"
@@ -87,8 +86,7 @@ def _parsed(word: str) -> Override:
 
 
 def _texts(value: str) -> str:
-    """Names of columns, one, several in a list, or several with commas, in quotes where Hydra would take them for
-    numbers or for true and false."""
+    """Names of columns (one, several with commas, or a list), quoted where Hydra would take them for other values."""
     if re.search(r"""["'\\(){}$]""", value):
         return value  # quoted already, or for the parser to judge
     if value.startswith("[") and value.endswith("]") and "[" not in value[1:]:
