@@ -66,7 +66,8 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 @contextmanager
 def in_style(**settings: Any) -> Iterator[None]:
-    with matplotlib.rc_context({**STYLE, **settings}), warnings.catch_warnings():
+    chosen: Any = {**STYLE, **settings}
+    with matplotlib.rc_context(chosen), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph|constrained_layout")  # of names in strange letters, or very long
         yield
 
@@ -89,10 +90,16 @@ def legend(
     figure: Figure, colour_of: Mapping[str, str], further: Iterable[Artist] = (), title: str = "", **settings: Any
 ) -> None:
     """What the colours mean, above the figure, and further handles beside them."""
-    handles = [Line2D([], [], color=colour, label=name, **settings) for name, colour in colour_of.items()]
-    handles += further
-    place = {"loc": "outside upper left", "alignment": "left"}
-    figure.legend(handles=handles, ncols=len(handles), fontsize=7, title=title or None, **place)
+    colours_shown = (Line2D([], [], color=colour, label=name, **settings) for name, colour in colour_of.items())
+    handles: list[Artist] = [*colours_shown, *further]
+    figure.legend(
+        handles=handles,
+        ncols=len(handles),
+        fontsize=7,
+        title=title or None,
+        loc="outside upper left",
+        alignment="left",
+    )
 
 
 def ink(background: tuple[float, float, float, float]) -> str:
