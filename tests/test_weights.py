@@ -25,7 +25,7 @@ from prixfixe.runs.folder import RunFolder, decisive, identity
 from prixfixe.runs.sources import find_sources, pinned
 from prixfixe.sweeps.typed import as_hydra_takes_it
 from prixfixe.training import experiment
-from prixfixe.training.build import build_dataset, build_recipe
+from prixfixe.training.build import build_dataset, build_optimizer, build_recipe
 from prixfixe.training.experiment import run
 from prixfixe.training.keeper import Keeper
 from prixfixe.training.settings import check_settings
@@ -404,7 +404,7 @@ def test_rates_and_weight_decay_are_a_part_s_own() -> None:
     config = configuration("proformer", "final.train.weight_decay=0.2", "first.train.max_lr=0.003")
     groups = {group["name"]: group for group in learning_rate_groups(built(config), config)}
     assert {name: group["max_lr"] for name, group in groups.items()} == {"first": 0.003, "core": 0.001, "final": None}
-    optimizer, _ = build.build_optimizer(built(config), config, 100)
+    optimizer, _ = build_optimizer(built(config), config, 100)
     assert {group["name"]: group["weight_decay"] for group in optimizer.param_groups} == {
         "first": 0.01,
         "core": 0.01,
