@@ -110,11 +110,14 @@ class Spec(NamedTuple):
 
     length_axis: which axis of `shape` runs along the positions of `x`, where one does. A block that changes the length
     then maps the key (`Block.map_key`), or the parts behind it cannot ask for it.
+    names: of a column of groups, the words of the training rows in order: the numbers 0, 1, ... stand for them, in
+    every part of the data.
     """
 
     shape: tuple[int, ...]
     dtype: torch.dtype
     length_axis: int | None = None
+    names: tuple[str, ...] = ()
 
 
 KeySpec = Spec  # as version 0.1 called it

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -71,6 +71,26 @@ class Noted(ScalarFinalBlock):
             Noted.given.append({"gc": gc, "lives": lives, "protein": protein})
         second = self.embedding(protein.int()).mean(dim=1)
         return self.to_units(self.dense(torch.cat([features.mean(dim=2), gc[:, None], lives, second], dim=1)))
+
+    def loss(self, prediction: Prediction, batch: Batch) -> Tensor:
+        return F.mse_loss(self.standardised(prediction.expression), self.standardised(batch["y"]))
+
+
+class OfGene(ScalarFinalBlock):
+    """Pools, and adds what it has learned of a row's gene; the class notes what it was given."""
+
+    requires = ("gene", "gc")
+    given: ClassVar[list[tuple[Tensor, Tensor]]] = []
+
+    def __init__(self, inputs: InputSpec, targets: TargetSpec) -> None:
+        super().__init__(targets)
+        self.embed = nn.Embedding(len(targets.columns["gene"].names), 1)
+        self.dense = nn.Linear(inputs.channels, 1)
+
+    def forward(self, features: Tensor, *, gene: Tensor, gc: Tensor) -> Prediction:
+        if not gene.is_meta:
+            self.given.append((gc, gene))
+        return self.to_units(self.dense(features.mean(-1)) + self.embed(gene))
 
     def loss(self, prediction: Prediction, batch: Batch) -> Tensor:
         return F.mse_loss(self.standardised(prediction.expression), self.standardised(batch["y"]))
@@ -354,6 +374,31 @@ def test_a_block_is_given_exactly_its_rows_and_predict_takes_the_same_columns(
     (cached / "new.fa").write_text(">a\nACGT\n")
     assert main(["predict", str(cached / "run"), str(cached / "new.fa"), "--device", "cpu"]) == 2
     assert "gc, lives, protein" in capsys.readouterr().err
+
+
+def test_a_group_has_one_number_in_every_part_of_the_data(cached: Path) -> None:
+    """Those of the training rows; of words, of which a part of the data may lack some, and at prediction."""
+    data = frame()
+    path = write(cached / "table.tsv", data)
+    OfGene.given.clear()
+    run(config(path, final="OfGene"), cached / "run", show_progress=False)
+    gene_of = {np.float32(gc): gene for gc, gene in zip(data.gc, data.gene, strict=True)}
+    numbers: dict[str, set[int]] = {}
+    for gc, genes in OfGene.given:
+        for value, number in zip(gc.numpy(), genes.tolist(), strict=True):
+            numbers.setdefault(gene_of.get(value, "of a dry run"), set()).add(number)
+    numbers.pop("of a dry run", None)
+    assert numbers == {f"gene{number}": {number} for number in range(5)}
+    model = prixfixe.load(cached / "run", device="cpu")
+    sequences, gc = data.sequence.tolist(), data.gc.to_numpy()
+    whole = model.predict(sequences, columns={"gc": gc, "gene": data.gene.to_numpy()})
+    some = np.flatnonzero(data.gene == "gene3")
+    alone = model.predict(
+        [sequences[row] for row in some], columns={"gc": gc[some], "gene": data.gene.to_numpy()[some]}
+    )
+    np.testing.assert_allclose(alone, whole[some], rtol=1e-5)
+    with pytest.raises(InputError, match="column gene holds gene9, which no training row has"):
+        model.predict(sequences[:2], columns={"gc": gc[:2], "gene": np.array(["gene1", "gene9"])})
 
 
 def test_a_column_that_nobody_has_is_named(cached: Path) -> None:

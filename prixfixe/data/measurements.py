@@ -63,7 +63,7 @@ class Measurements:
         )
 
     def column_specs(self) -> dict[str, Spec]:
-        """The shapes and dtypes in which parts are given the columns; words are numbers of groups then."""
+        """The shapes and dtypes in which parts are given the columns, and the words of each column of groups."""
         import torch
 
         from prixfixe.contract import Spec
@@ -73,8 +73,10 @@ class Measurements:
         for name, column in self.columns.items():
             if isinstance(column, Sequences):
                 specs[name] = Spec((column.longest,), torch.uint8)
+            elif column.dtype.kind in kinds:
+                specs[name] = Spec(tuple(column.shape[1:]), kinds[column.dtype.kind])
             else:
-                specs[name] = Spec(tuple(column.shape[1:]), kinds.get(column.dtype.kind, torch.int64))
+                specs[name] = Spec((), torch.int64, names=tuple(np.unique(column).tolist()))
         return specs
 
 

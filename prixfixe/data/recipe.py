@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from prixfixe.common.errors import InputError
+from prixfixe.common.text import printable
 from prixfixe.contract import AuxiliaryHead, Batch, InputSpec, Spec
 from prixfixe.data.columns import RowSource, is_source
 from prixfixe.data.encoding import place
@@ -238,7 +239,7 @@ class Recipe(ABC):
             codes[chunk], lengths[chunk] = part_codes, part_lengths
         loaded: dict[str, Column] = {}
         for name, value in columns.items():
-            loaded[name] = _column(value, device, given, specs.get(name))
+            loaded[name] = _column(name, value, device, given, specs.get(name))
         if expression is not None:
             loaded["expression"] = torch.from_numpy(np.asarray(expression, dtype=np.float32)).to(device)
             for name, values in self.derived(expression).items():
@@ -327,7 +328,7 @@ def _tensor(array: np.ndarray) -> Tensor:
     return torch.from_numpy(np.array(array))  # a copy: the array may be a read-only memory map
 
 
-def _column(values: Any, device: torch.device, rows: np.ndarray | None, spec: Spec | None) -> Column:
+def _column(name: str, values: Any, device: torch.device, rows: np.ndarray | None, spec: Spec | None) -> Column:
     """A dataset's column on the device, or where it is if it is mapped."""
     if isinstance(values, Sequences):
         chosen = values if rows is None else values[rows]
@@ -338,9 +339,21 @@ def _column(values: Any, device: torch.device, rows: np.ndarray | None, spec: Sp
     if is_source(values):
         return OnDisk(values if rows is None else values.take(rows), device)
     array = np.asarray(values)
-    if array.dtype.kind not in "biuf":  # words: groups by name
-        array = np.unique(array, return_inverse=True)[1]
+    if array.dtype.kind not in "biuf":
+        array = _numbers_of(array, name, spec)
     return _as_given(_tensor(array if rows is None else array[rows]).to(device))
+
+
+def _numbers_of(words: np.ndarray, name: str, spec: Spec | None) -> np.ndarray:
+    """Words as the numbers of those of the training rows: int64 (n,). InputError for one that none of these has."""
+    known = np.unique(words) if spec is None or not spec.names else np.array(spec.names)
+    found = np.searchsorted(known, words).clip(max=len(known) - 1)
+    if len(strange := np.flatnonzero(known[found] != words)):
+        raise InputError(
+            f"column {name} holds {printable(words[strange[0]])}, which no training row has: a part of the network "
+            f"asks for it, and has learned only what the training rows hold ({len(known):,} different ones)"
+        )
+    return found
 
 
 def _as_given(values: Tensor) -> Tensor:

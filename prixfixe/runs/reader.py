@@ -186,10 +186,12 @@ class BinsOfTask(_Schema):
     high: Finite | list[Finite]
 
 
-ColumnShape = Annotated[  # as JSON has it: a list of two
-    tuple[Annotated[list[Count], Field(max_length=8)], Literal["bool", "uint8", "int64", "float32"]],
-    Field(strict=False),
-]
+Shape = Annotated[list[Count], Field(max_length=8)]
+Kind = Literal["bool", "uint8", "int64", "float32"]
+GroupNames = Annotated[list[Annotated[str, Field(max_length=100)]], Field(min_length=1)]
+ColumnShape = (  # a list in JSON
+    Annotated[tuple[Shape, Kind], Field(strict=False)] | Annotated[tuple[Shape, Kind, GroupNames], Field(strict=False)]
+)
 
 
 class Targets(_Schema):

@@ -23,7 +23,9 @@ def save_targets(folder: RunFolder, task: Task) -> None:
     of them selects, so that results need none of its code. `residual_sd` is null where none is known, and so is one
     that is not finite."""
     spec = task.spec
-    columns = {name: [list(one.shape), str(one.dtype).removeprefix("torch.")] for name, one in spec.columns.items()}
+    columns = {}
+    for name, one in spec.columns.items():
+        columns[name] = [list(one.shape), str(one.dtype).removeprefix("torch."), *([one.names] if one.names else [])]
     content = {
         "task": task.name,
         "select": task.select.name,
@@ -45,8 +47,8 @@ def load_targets(folder: RunFolder) -> TargetSpec:
     content = read_targets(folder.targets_file)
     sds, bins = content.get("residual_sd"), content.get("bins")
     columns = {}
-    for name, (shape, dtype) in (content.get("columns") or {}).items():
-        columns[name] = Spec(tuple(shape), getattr(torch, dtype))
+    for name, (shape, dtype, *names) in (content.get("columns") or {}).items():
+        columns[name] = Spec(tuple(shape), getattr(torch, dtype), names=tuple(*names))
     try:
         return TargetSpec(
             tuple(content["tasks"]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -50,6 +50,12 @@ class Task(ABC):
         """The task with the constants of a training set, or of some rows of it. InputError where there is nothing to
         learn."""
         return self.with_spec(replace(self.find(train, rows), columns=train.column_specs()))
+
+    def with_names_of(self, columns: Collection[str]) -> Task:
+        """The task with the words of groups of these columns alone: those that parts are given as numbers."""
+        specs = self.spec.columns.items()
+        trimmed = {name: spec if name in columns else spec._replace(names=()) for name, spec in specs}
+        return self.with_spec(replace(self.spec, columns=trimmed))
 
     def with_spec(self, spec: TargetSpec) -> Task:
         """The task with constants that were found before, as targets.json holds them."""

@@ -70,6 +70,7 @@ def run(config: Mapping[str, Any], path: Path, *, show_progress: bool, origin: O
         task.check(held_out)
     torch.manual_seed(config["seed"])
     network = build(recipe, config, task, origin=origin)
+    task = task.with_names_of({*network.columns, *recipe.takes})
     loaded = prepare(network, config, sources)
     seen = check_unseen(config, split, allowed=bool(settings.get("allow_seen")), origin=origin)
     steps_per_epoch = recipe.steps(split.train[taken], settings["batch_size"])
