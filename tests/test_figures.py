@@ -12,9 +12,8 @@ from fabricated_runs import make_grid
 from prixfixe import figures
 from prixfixe.analysis.effects import interactions, part_effects, variance_shares
 from prixfixe.analysis.grid import SYMBOLS, lay_out
-from prixfixe.analysis.history import Curve
 from prixfixe.analysis.ranks import bootstrap_ranks, cd_groups
-from prixfixe.analysis.results import collect
+from prixfixe.analysis.results import Curve, collect
 from prixfixe.figures.heat_map import colour_scale
 from prixfixe.figures.style import OKABE_ITO, ink, short
 from prixfixe.runs.folder import RunFolder

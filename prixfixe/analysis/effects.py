@@ -220,7 +220,9 @@ def interactions(rows: Sequence[Row], score: Score) -> list[InteractionCell]:
     model = _model(table, slots, [])
     table["excess"] = model.endog - model.exog @ np.linalg.lstsq(model.exog, model.endog, rcond=None)[0]
     cells = [
-        InteractionCell(pair, parts, float(some["excess"].mean()), float(some["score"].mean()), len(some))
+        InteractionCell(
+            pair, (str(parts[0]), str(parts[1])), float(some["excess"].mean()), float(some["score"].mean()), len(some)
+        )
         for pair in itertools.combinations(slots, 2)
         for parts, some in table.groupby(list(pair))
     ]
@@ -549,7 +551,7 @@ def _table(rows: Sequence[Row], score: Score) -> pd.DataFrame:
         within = (both - both.groupby([cells[slot] for slot in SLOTS]).transform("mean")).to_numpy()
         of_setting = np.linalg.lstsq(within[:, :-1], within[:, -1], rcond=None)[0]
         cells["score"] -= both.to_numpy()[:, :-1] @ of_setting
-    return cells.groupby(list(SLOTS), sort=False, as_index=False)["score"].mean()
+    return cells.groupby(list(SLOTS), sort=False)["score"].mean().reset_index()
 
 
 def _model(table: pd.DataFrame, factors: Sequence[str], pairs: Sequence[tuple[str, str]]) -> Any:

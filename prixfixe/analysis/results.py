@@ -226,23 +226,24 @@ def _scores(row: Row, metrics: Mapping[str, Any]) -> ScoreColumns:
     `<score>_<task>`, and those of test parts as `test_<score>`, or `<part>_<score>`."""
     own = declared(metrics)
     columns: ScoreColumns = {"scores": by_name(own), "tasks": {}, "tests": {}}
+    row |= {score.name: metrics.get(score.name) for score in own}
 
-    def put(kind: str, scores: Mapping[str, Any], before: str, after: str, about: str) -> None:
+    def put(kind: str, scores: Mapping[str, Any], part: str = "", task: str = "") -> None:
         for score in own:
             if score.name in scores:
-                column = f"{before}{score.name}{after}"
-                columns[kind][column] = replace(score, name=column, label=f"{score.label}{about}")
+                column = "_".join(filter(None, (part, score.name, task)))
+                label = score.label + (f" of {task}" if task else "") + (f" ({part})" if part else "")
+                columns[kind][column] = replace(score, name=column, label=label)
                 row[column] = scores[score.name]
 
-    row |= {score.name: metrics.get(score.name) for score in own}
     for name, scores in (metrics.get("tasks") or {}).items():
-        put("tasks", scores, "", f"_{printable(name, 100)}", f" of {printable(name, 100)}")
+        put("tasks", scores, task=printable(name, 100))
     tests = {"test": metrics["test"]} if metrics.get("test") else {}
     for part, scores in {**tests, **(metrics.get("tests") or {})}.items():
-        put("tests", scores, f"{part}_", "", f" ({part})")
+        put("tests", scores, part)
         row[f"{part}_n"] = scores.get("n")
         for name, of_task in (metrics.get(f"{part}_tasks") or {}).items():
-            put("tests", of_task, f"{part}_", f"_{printable(name, 100)}", f" of {printable(name, 100)} ({part})")
+            put("tests", of_task, part, printable(name, 100))
     return columns
 
 
@@ -359,6 +360,15 @@ def mean_row(rows: Sequence[Row], scores: Collection[str] = ()) -> Row:
         if (column in COUNTS or column.endswith("_n")) and mean[column] is not None:
             mean[column] = round(mean[column])
     return mean
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One run's history: its row, and the values of each column of history.csv, one an epoch, NaN where there is
+    none."""
+
+    row: Mapping[str, Any]
+    history: Mapping[str, Sequence[float]]
 
 
 def read_plan(folder: Path, damaged: list[str]) -> Plan:

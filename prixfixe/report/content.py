@@ -11,7 +11,6 @@ from typing import Any
 
 from prixfixe.analysis.comparable import remarks
 from prixfixe.analysis.effects import Analysis, analyse
-from prixfixe.analysis.history import Curve
 from prixfixe.analysis.ranks import (
     CriticalDifference,
     Ranks,
@@ -21,7 +20,7 @@ from prixfixe.analysis.ranks import (
     ranked_scores,
     read_predictions,
 )
-from prixfixe.analysis.results import Results, Row, averaged, collect, labels
+from prixfixe.analysis.results import Curve, Results, Row, averaged, collect, labels
 from prixfixe.analysis.views import group_name
 from prixfixe.common.errors import InputError
 from prixfixe.common.text import printable
