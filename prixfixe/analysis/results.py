@@ -189,15 +189,11 @@ def read_row(folder: RunFolder, plan: Plan, damaged: list[str]) -> tuple[Row, Sc
     unread = is_missing(folder.config_file)
     head = _from_plan(folder.name, plan) if unread else read_head(folder.config_file)
     settings = head.pop("settings", None)
-    folds = {} if settings is None else {key: settings.get(key) for key in ("fold", "test_fold")}
+    folds = {key: (settings or {}).get(key) for key in ("fold", "test_fold")}
     row: Row = dict.fromkeys(COLUMNS) | {key: value for key, value in folds.items() if value is not None} | head
-    row |= {
-        "state": state,
-        "reason": status.get("reason"),
-        "run": str(folder.path),
-        "sweep": folder.path.absolute().parent.name,
-        "settings": None if settings is None else dataset_settings(settings),
-    }
+    row |= {"state": state, "reason": status.get("reason"), "run": str(folder.path)}
+    row["sweep"] = folder.path.absolute().parent.name
+    row["settings"] = None if settings is None else dataset_settings(settings)
     row["command"] = command(folder, plan)
     columns: ScoreColumns = {"scores": by_name(TASKS.get(str(row["task"]), ()))}
     if state == "done":
@@ -207,15 +203,13 @@ def read_row(folder: RunFolder, plan: Plan, damaged: list[str]) -> tuple[Row, Sc
         row |= {column: metrics[column] for column in (*OF_METRICS, LEAK_COLUMN) if column in metrics}
         row["select"] = metrics.get("select", "pearson_r")
         columns = _scores(row, metrics)
-        try:
+    try:
+        if state == "done":
             _evaluation(row, columns, folder)
-        except InputError as error:
-            damaged.append(printable(error))
-    elif state != "missing":
-        try:
+        elif state != "missing":
             columns["scores"] = _so_far(row, folder)
-        except InputError as error:
-            damaged.append(printable(error))
+    except InputError as error:
+        damaged.append(printable(error))
     if state != "missing" and has_kl_of_version_0_1(folder):
         row |= dict.fromkeys(row.keys() & {"kl", f"kl{SO_FAR}"})
     return row, columns
@@ -417,21 +411,19 @@ def _evaluation(row: Row, columns: ScoreColumns, folder: RunFolder) -> None:
         columns["weighted"] = by_name(WEIGHTED)
         row |= {score.name: content[score.name]["value"] for score in WEIGHTED}
     subsets = columns.setdefault("subsets", {})
+    own, single = declared(content), tasks is not None and len(tasks) == 1
     for part in content["subsets"] if tasks is None else tasks:
-        single = tasks is not None and len(tasks) == 1
-        for score in declared(content):
-            if score.name not in part:
-                continue
-            if declared(content) != EXPRESSION:
-                column = f"evaluation_{score.name}" + ("" if single else f"_{part['name']}")
-                label = f"{score.label} (evaluation)" if single else f"{score.label} of {part['name']} (evaluation)"
-            elif score.short:
-                column = f"{score.short}_{'all' if single else part['name']}"
+        for score in own:
+            name = part["name"]
+            if own == EXPRESSION:
+                column = f"{score.short}_{'all' if single else name}" if score.short else ""
                 label = column.replace("_", " ")
             else:
-                continue
-            subsets[column] = replace(score, name=column, label=label)
-            row[column] = part[score.name]["value"] if tasks is None else part[score.name]
+                column = f"evaluation_{score.name}" + ("" if single else f"_{name}")
+                label = score.label + ("" if single else f" of {name}") + " (evaluation)"
+            if column and score.name in part:
+                subsets[column] = replace(score, name=column, label=label)
+                row[column] = part[score.name]["value"] if tasks is None else part[score.name]
 
 
 def is_of_evaluation(column: str) -> bool:

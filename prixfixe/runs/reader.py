@@ -496,23 +496,14 @@ def read_predictions(file: Path) -> dict[str, Any]:
         raise InputError(f"{printable(file.parent.name)}: no {file.name}")
     arrays = load_arrays(file)
     measured, predicted = arrays.get("measured"), arrays.get("predicted")
-    if (
-        measured is None
-        or predicted is None
-        or measured.shape != predicted.shape
-        or measured.ndim not in (1, 2)
-        or not measured.size
-        or measured.dtype.kind not in NUMERIC
-        or predicted.dtype.kind not in NUMERIC
-    ):
+    if measured is None or predicted is None or measured.shape != predicted.shape or measured.ndim not in (1, 2):
+        raise damaged(file, "it needs arrays measured and predicted of one shape")
+    if not measured.size or not {measured.dtype.kind, predicted.dtype.kind} <= NUMERIC:
         raise damaged(file, "it needs arrays measured and predicted of one shape")
     found = {"measured": measured.astype("float64"), "predicted": predicted.astype("float64")}
     known = found["measured"] == found["measured"]  # NaN: a task of several that was not measured in a row
-    if (
-        not (abs(found["measured"][known]) <= 1e100).all()
-        or not known.any()
-        or (measured.ndim == 1 and not known.all())
-    ):
+    enough = known.all() if measured.ndim == 1 else known.any()
+    if not enough or not (abs(found["measured"][known]) <= 1e100).all():
         raise damaged(file, "a measured value in it is no finite number")
     if "test_set" in arrays:
         found["test_set"] = str(arrays["test_set"])[:1000]
