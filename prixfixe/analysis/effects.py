@@ -221,10 +221,10 @@ def interactions(rows: Sequence[Row], score: Score) -> list[InteractionCell]:
     table["excess"] = model.endog - model.exog @ np.linalg.lstsq(model.exog, model.endog, rcond=None)[0]
     cells = [
         InteractionCell(
-            pair, (str(one), str(other)), float(some["excess"].mean()), float(some["score"].mean()), len(some)
+            pair, (str(parts[0]), str(parts[1])), float(some["excess"].mean()), float(some["score"].mean()), len(some)
         )
         for pair in itertools.combinations(slots, 2)
-        for (one, other), some in table.groupby(list(pair))
+        for parts, some in table.groupby(list(pair))
     ]
     return sorted(cells, key=lambda cell: -abs(cell.excess))
 
@@ -250,21 +250,16 @@ def _findings(
     if not scored:
         return [no_score(score)]
     best = min(scored, key=lambda name: score.loss(statistics.fmean(scored[name])))
-    done = _scored(rows, score)
+    done, value = _scored(rows, score), f"{statistics.fmean(scored[best]):.3f}: {best}."
     combinations = len(_by_combination(rows, score))
     apart = f" ({len(scored)} with variants and sweeps apart)" if len(scored) > combinations else ""
+    sentences = [f"The best {label} of {counted(combinations, 'finished combination')}{apart} is {value}"]
     if len(scored) == 1:
-        sentences = [f"The only finished combination has a {label} of {statistics.fmean(scored[best]):.3f}: {best}."]
-    else:
-        sentences = [
-            f"The best {label} of {counted(combinations, 'finished combination')}{apart} is "
-            f"{statistics.fmean(scored[best]):.3f}: {best}."
-        ]
+        sentences = [f"The only finished combination has a {label} of {value}"]
     if without := len(set(planned)) - len(scored):
         sentences.append(
-            f"{without} of {counted(len(set(planned)), 'combination')} {'is' if without == 1 else 'are'} not "
-            f"done, or without a {label}: "
-            "every comparison is over those that have one."
+            f"{without} of {counted(len(set(planned)), 'combination')} {'is' if without == 1 else 'are'} not done, or "
+            f"without a {label}: every comparison is over those that have one."
         )
     for slot in SLOTS:
         if unscored := sorted({row[slot] for row in rows if row["state"] == "done"} - {row[slot] for row in done}):
@@ -313,37 +308,36 @@ def _about_slot(slot: str, effects: Sequence[PartEffect], label: str) -> list[st
     for some in (against_others, [effect for effect in effects if effect.other != OTHERS]):
         if clear := [effect for effect in some if effect.p_adjusted is not None and effect.p_adjusted < SIGNIFICANT]:
             return [_sentence(effect, label) for effect in sorted(clear, key=_merit, reverse=True)]
-    pairs = max(effect.pairs for effect in effects)
+    pairs, name = max(effect.pairs for effect in effects), slot.capitalize()
     if pairs < MIN_PAIRS:
-        return [
-            f"{slot.capitalize()}: {counted(pairs, 'pair')} with all else equal, too few to tell parts from chance."
-        ]
+        return [f"{name}: {counted(pairs, 'pair')} with all else equal, too few to tell parts from chance."]
     largest = max(effects, key=lambda effect: abs(effect.mean))
-    room = _amounts(largest)
     return [
-        f"{slot.capitalize()}: no part is shown to differ from the others, which does not show that they are equal; "
-        f"the largest difference in {label} is {abs(largest.mean):.{_digits(largest)}f}, of {largest.part} against "
-        f"{_rest(largest)} ({f'95 % interval {room}; ' if room else ''}{counted(largest.pairs, 'pair')})."
+        f"{name}: no part is shown to differ from the others, which does not show that they are equal; the largest "
+        f"difference in {label} is {_amount(largest)}, of {largest.part} against {_rest(largest)} "
+        f"({_room(largest)}{counted(largest.pairs, 'pair')})."
     ]
 
 
 def _sentence(effect: PartEffect, label: str) -> str:
-    assert effect.p_adjusted is not None
-    verb, room = "raises" if effect.mean > 0 else "lowers", _amounts(effect)
+    verb = "raises" if effect.mean > 0 else "lowers"
     return (
-        f"{effect.slot.capitalize()} {effect.part} {verb} {label} by {abs(effect.mean):.{_digits(effect)}f} against "
-        f"{_rest(effect)}, with all else "
-        f"equal ({f'95 % interval {room}; ' if room else ''}better in {effect.better} of {effect.pairs} pairs; "
+        f"{effect.slot.capitalize()} {effect.part} {verb} {label} by {_amount(effect)} against {_rest(effect)}, with "
+        f"all else equal ({_room(effect)}better in {effect.better} of {effect.pairs} pairs; "
         f"{p_text(effect.p_adjusted)} after correction)."
     )
 
 
-def _amounts(effect: PartEffect) -> str:
+def _amount(effect: PartEffect) -> str:
+    return f"{abs(effect.mean):.{_digits(effect)}f}"
+
+
+def _room(effect: PartEffect) -> str:
     """The interval of the amount, not of the difference; '' where there is none."""
     if effect.low is None or effect.high is None:
         return ""
     low, high = sorted(math.copysign(1.0, effect.mean) * limit for limit in (effect.low, effect.high))
-    return f"{low:.{_digits(effect)}f} to {high:.{_digits(effect)}f}"
+    return f"95 % interval {low:.{_digits(effect)}f} to {high:.{_digits(effect)}f}; "
 
 
 def _about_variance(shares: Sequence[VarianceShare], label: str) -> list[str]:
@@ -551,7 +545,7 @@ def _table(rows: Sequence[Row], score: Score) -> pd.DataFrame:
         within = (both - both.groupby([cells[slot] for slot in SLOTS]).transform("mean")).to_numpy()
         of_setting = np.linalg.lstsq(within[:, :-1], within[:, -1], rcond=None)[0]
         cells["score"] -= both.to_numpy()[:, :-1] @ of_setting
-    return cells.groupby(list(SLOTS), sort=False, as_index=False)[["score"]].mean()
+    return cells.groupby(list(SLOTS), sort=False)["score"].mean().reset_index()
 
 
 def _model(table: pd.DataFrame, factors: Sequence[str], pairs: Sequence[tuple[str, str]]) -> Any:

@@ -183,18 +183,10 @@ def evaluate(
     for column, (name, rows) in enumerate(test_set.subsets.items()):
         truth, guess = subset_values(test_set.expression, rows), subset_values(predicted, rows)
         r, rho = metrics.pearson_r(truth, guess), metrics.spearman_rho(truth, guess)
-        subsets.append(
-            SubsetScores(
-                name=name,
-                pairs=rows.ndim == 2,
-                n=len(rows),
-                weight=test_set.weights[name],
-                pearson_r=Score(r, _interval(resampled[:, column, 0]) if enough[column] else None),
-                r_squared=r**2,
-                spearman_rho=Score(rho, _interval(resampled[:, column, 1]) if enough[column] else None),
-                mse=metrics.mse(truth, guess) if same_scale else None,
-            )
-        )
+        limits = [_interval(resampled[:, column, place]) if enough[column] else None for place in (0, 1)]
+        error = metrics.mse(truth, guess) if same_scale else None
+        about = name, rows.ndim == 2, len(rows), test_set.weights[name]
+        subsets.append(SubsetScores(*about, Score(r, limits[0]), r**2, Score(rho, limits[1]), error))
     correlations = np.array([[subset.pearson_r.value, subset.spearman_rho.value] for subset in subsets])
     pearson, spearman = _weighted_scores(correlations, weights)
     samples = _weighted_scores(resampled if all(enough) else resampled[:0], weights)

@@ -22,7 +22,6 @@ class Cell:
     row: Row
     value: float | None
     state: str
-    count: int
     digits: int = 3
 
     @property
@@ -76,10 +75,10 @@ def _cell(group: Sequence[Row], score: Score) -> Cell:
     scored = [row for row in group if row["state"] == "done" and _finite(row.get(score.name))]
     if scored:
         best = min(scored, key=lambda row: score.loss(row[score.name]))
-        return Cell(best, float(best[score.name]), "done", len(group), score.digits)
+        return Cell(best, float(best[score.name]), "done", score.digits)
     row = group[0]
     state = row["state"] if row["state"] in SYMBOLS else "no score"
-    return Cell(row, None, state, len(group), score.digits)
+    return Cell(row, None, state, score.digits)
 
 
 def _finite(value: Any) -> bool:

@@ -189,15 +189,11 @@ def read_row(folder: RunFolder, plan: Plan, damaged: list[str]) -> tuple[Row, Sc
     unread = is_missing(folder.config_file)
     head = _from_plan(folder.name, plan) if unread else read_head(folder.config_file)
     settings = head.pop("settings", None)
-    folds = {} if settings is None else {key: settings.get(key) for key in ("fold", "test_fold")}
+    folds = {key: (settings or {}).get(key) for key in ("fold", "test_fold")}
     row: Row = dict.fromkeys(COLUMNS) | {key: value for key, value in folds.items() if value is not None} | head
-    row |= {
-        "state": state,
-        "reason": status.get("reason"),
-        "run": str(folder.path),
-        "sweep": folder.path.absolute().parent.name,
-        "settings": None if settings is None else dataset_settings(settings),
-    }
+    row |= {"state": state, "reason": status.get("reason"), "run": str(folder.path)}
+    row["sweep"] = folder.path.absolute().parent.name
+    row["settings"] = None if settings is None else dataset_settings(settings)
     row["command"] = command(folder, plan)
     columns: ScoreColumns = {"scores": by_name(TASKS.get(str(row["task"]), ()))}
     if state == "done":
@@ -207,15 +203,13 @@ def read_row(folder: RunFolder, plan: Plan, damaged: list[str]) -> tuple[Row, Sc
         row |= {column: metrics[column] for column in (*OF_METRICS, LEAK_COLUMN) if column in metrics}
         row["select"] = metrics.get("select", "pearson_r")
         columns = _scores(row, metrics)
-        try:
+    try:
+        if state == "done":
             _evaluation(row, columns, folder)
-        except InputError as error:
-            damaged.append(printable(error))
-    elif state != "missing":
-        try:
+        elif state != "missing":
             columns["scores"] = _so_far(row, folder)
-        except InputError as error:
-            damaged.append(printable(error))
+    except InputError as error:
+        damaged.append(printable(error))
     if state != "missing" and has_kl_of_version_0_1(folder):
         row |= dict.fromkeys(row.keys() & {"kl", f"kl{SO_FAR}"})
     return row, columns
@@ -226,23 +220,24 @@ def _scores(row: Row, metrics: Mapping[str, Any]) -> ScoreColumns:
     `<score>_<task>`, and those of test parts as `test_<score>`, or `<part>_<score>`."""
     own = declared(metrics)
     columns: ScoreColumns = {"scores": by_name(own), "tasks": {}, "tests": {}}
+    row |= {score.name: metrics.get(score.name) for score in own}
 
-    def put(kind: str, scores: Mapping[str, Any], before: str, after: str, about: str) -> None:
+    def put(kind: str, scores: Mapping[str, Any], part: str = "", task: str = "") -> None:
         for score in own:
             if score.name in scores:
-                column = f"{before}{score.name}{after}"
-                columns[kind][column] = replace(score, name=column, label=f"{score.label}{about}")
+                column = "_".join(filter(None, (part, score.name, task)))
+                label = score.label + (f" of {task}" if task else "") + (f" ({part})" if part else "")
+                columns[kind][column] = replace(score, name=column, label=label)
                 row[column] = scores[score.name]
 
-    row |= {score.name: metrics.get(score.name) for score in own}
     for name, scores in (metrics.get("tasks") or {}).items():
-        put("tasks", scores, "", f"_{printable(name, 100)}", f" of {printable(name, 100)}")
+        put("tasks", scores, task=printable(name, 100))
     tests = {"test": metrics["test"]} if metrics.get("test") else {}
     for part, scores in {**tests, **(metrics.get("tests") or {})}.items():
-        put("tests", scores, f"{part}_", "", f" ({part})")
+        put("tests", scores, part)
         row[f"{part}_n"] = scores.get("n")
         for name, of_task in (metrics.get(f"{part}_tasks") or {}).items():
-            put("tests", of_task, f"{part}_", f"_{printable(name, 100)}", f" of {printable(name, 100)} ({part})")
+            put("tests", of_task, part, printable(name, 100))
     return columns
 
 
@@ -361,6 +356,15 @@ def mean_row(rows: Sequence[Row], scores: Collection[str] = ()) -> Row:
     return mean
 
 
+@dataclass(frozen=True)
+class Curve:
+    """One run's history: its row, and the values of each column of history.csv, one an epoch, NaN where there is
+    none."""
+
+    row: Mapping[str, Any]
+    history: Mapping[str, Sequence[float]]
+
+
 def read_plan(folder: Path, damaged: list[str]) -> Plan:
     """The plan in a sweep's folder; an empty one where it is damaged, which is added to `damaged`."""
     try:
@@ -407,21 +411,19 @@ def _evaluation(row: Row, columns: ScoreColumns, folder: RunFolder) -> None:
         columns["weighted"] = by_name(WEIGHTED)
         row |= {score.name: content[score.name]["value"] for score in WEIGHTED}
     subsets = columns.setdefault("subsets", {})
+    own, single = declared(content), tasks is not None and len(tasks) == 1
     for part in content["subsets"] if tasks is None else tasks:
-        single = tasks is not None and len(tasks) == 1
-        for score in declared(content):
-            if score.name not in part:
-                continue
-            if declared(content) != EXPRESSION:
-                column = f"evaluation_{score.name}" + ("" if single else f"_{part['name']}")
-                label = f"{score.label} (evaluation)" if single else f"{score.label} of {part['name']} (evaluation)"
-            elif score.short:
-                column = f"{score.short}_{'all' if single else part['name']}"
+        for score in own:
+            name = part["name"]
+            if own == EXPRESSION:
+                column = f"{score.short}_{'all' if single else name}" if score.short else ""
                 label = column.replace("_", " ")
             else:
-                continue
-            subsets[column] = replace(score, name=column, label=label)
-            row[column] = part[score.name]["value"] if tasks is None else part[score.name]
+                column = f"evaluation_{score.name}" + ("" if single else f"_{name}")
+                label = score.label + ("" if single else f" of {name}") + " (evaluation)"
+            if column and score.name in part:
+                subsets[column] = replace(score, name=column, label=label)
+                row[column] = part[score.name]["value"] if tasks is None else part[score.name]
 
 
 def is_of_evaluation(column: str) -> bool:

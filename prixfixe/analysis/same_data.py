@@ -84,10 +84,10 @@ def frozen(settings: Settings) -> Hashable:
     return tuple(sorted((key, str(value)) for key, value in settings.items()))
 
 
-def some_of(texts: Sequence[str], last: str) -> str:
+def some_of(texts: Sequence[str], last: str, most: int = MOST_NAMED) -> str:
     """a, b and c; a, b, c and 5 more. last: what stands before the last one where all are named."""
-    if len(texts) > MOST_NAMED:
-        return f"{', '.join(texts[:MOST_NAMED])} and {len(texts) - MOST_NAMED} more"
+    if len(texts) > most:
+        return f"{', '.join(texts[:most])} and {len(texts) - most} more"
     return last.join(filter(None, (", ".join(texts[:-1]), *texts[-1:])))
 
 

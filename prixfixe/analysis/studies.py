@@ -25,7 +25,7 @@ from prixfixe.analysis.comparable import settings_of, unlike_data, where_data_li
 from prixfixe.analysis.effects import MIN_PAIRS, holm, no_score, paired_test
 from prixfixe.analysis.grid import SYMBOLS
 from prixfixe.analysis.results import Results, Row, collect
-from prixfixe.analysis.same_data import differing
+from prixfixe.analysis.same_data import differing, some_of
 from prixfixe.analysis.tables import Table
 from prixfixe.analysis.views import any_simulated, commands, labelled, title
 from prixfixe.common.errors import InputError
@@ -34,7 +34,6 @@ from prixfixe.tasks.scores import Score
 
 TESTS = {"wilcoxon": "signed-rank", "mann_whitney": "rank-sum"}  # how the tests are called in the table
 MIN_GROUP = 4  # with fewer on either side, a rank-sum test cannot give p < 0.05
-MOST_NAMES = 3  # of runs that are not done, for each state
 
 NEEDED = object()  # the value of a factor whose key every run of the study must have
 
@@ -128,11 +127,8 @@ class StudyRuns:
 
     def occurring(self, study: Study, labels: Sequence[str]) -> list[Levels]:
         """All combinations of the levels that occur, in order."""
-        return list(
-            itertools.product(
-                *(study.factors[label].sorted({levels[label] for levels in self.levels}) for label in labels)
-            )
-        )
+        factors = [(study.factors[label], {levels[label] for levels in self.levels}) for label in labels]
+        return list(itertools.product(*(factor.sorted(levels) for factor, levels in factors)))
 
 
 def read_study(study: Study, folders: Sequence[Path]) -> StudyRuns:
@@ -152,20 +148,17 @@ def read_study(study: Study, folders: Sequence[Path]) -> StudyRuns:
         else:
             kept.append((row, levels, config))
     if not kept:
-        needed = [
-            *(f"{key}={value}" for key, value in study.holds.items()),
-            *(factor.key for factor in study.factors.values() if factor.default is NEEDED),
-        ]
+        needed = [f"{key}={value}" for key, value in study.holds.items()]
+        needed += [factor.key for factor in study.factors.values() if factor.default is NEEDED]
         raise InputError(
             f"{', '.join(map(str, folders))}: none of {counted(len(found.rows), 'run')} belongs to the study "
-            f"{study.name}, whose runs have "
-            f"{', '.join(needed)}; to make them: prixfixe train -m experiment={study.name}"
+            f"{study.name}, whose runs have {', '.join(needed)}; to make them: "
+            f"prixfixe train -m experiment={study.name}"
         )
-    remarks = (
-        [f"left out: {counted(len(strangers), 'run')} not of this study, such as {Path(strangers[0]['run']).name}"]
-        if strangers
-        else []
-    )
+    remarks = []
+    if strangers:
+        example = Path(strangers[0]["run"]).name
+        remarks.append(f"left out: {counted(len(strangers), 'run')} not of this study, such as {example}")
     remarks += _beware(study, [(row, config) for row, _, config in kept if row["state"] == "done"])
     return StudyRuns(
         replace(found, rows=[row for row, _, _ in kept], damaged=damaged),
@@ -184,10 +177,11 @@ def score_table(study: Study, runs: StudyRuns, score: Score) -> Table:
     for index, row in enumerate(runs.results.rows):
         cells[runs.of(labels, index), runs.of(study.columns, index)].append(row)
     factors = [study.factors[label] for label in study.columns]
-    names = {
-        levels: "+".join(factor.name(level) for factor, level in zip(factors, levels, strict=True))
-        for levels in columns
-    }
+    names, short = {}, {}
+    for levels in columns:
+        each = [(factor, factor.name(level), level) for factor, level in zip(factors, levels, strict=True)]
+        names[levels] = name = "+".join(full for _, full, _ in each)
+        short[name] = "+".join(factor.short.get(level) or full for factor, full, level in each)
     rows = []
     for levels in runs.occurring(study, labels):
         shown: Row = {label: study.factors[label].name(level) for label, level in zip(labels, levels, strict=True)}
@@ -196,17 +190,10 @@ def score_table(study: Study, runs: StudyRuns, score: Score) -> Table:
             values = [row[score.name] for row in group if row["state"] == "done" and row.get(score.name) is not None]
             shown[name] = statistics.fmean(values) if values else None
             shown[f"{name}_sd"] = statistics.stdev(values) if len(values) > 1 else None
-            shown[f"{name}_state"] = next(
-                (row["state"] for row in group if row["state"] in SYMBOLS), "no score" if group else None
-            )
+            states = [row["state"] for row in group if row["state"] in SYMBOLS]
+            shown[f"{name}_state"] = states[0] if states else "no score" if group else None
         every = [shown[name] for name in names.values()]
         rows.append(shown | {"mean over columns": statistics.fmean(every) if None not in every else None})
-    short = {
-        name: "+".join(
-            factor.short.get(level) or factor.name(level) for factor, level in zip(factors, levels, strict=True)
-        )
-        for levels, name in names.items()
-    }
     return Table(
         f"{study.about}: {score.label}. {title(runs.results)}",
         [*labels, *names.values(), "mean over columns"],
@@ -228,12 +215,11 @@ def panels(study: Study, table: Table) -> list[Table]:
     meaning = [f"{symbol} {state}" for state, symbol in SYMBOLS.items() if state in used]
     titles = [", ".join(panel).capitalize() for panel in groups]
     titles[0] = "\n\n".join(filter(None, (table.title, titles[0])))
-    notes: list[list[str]] = [[] for _ in titles]
-    notes[-1] = [*([", ".join(meaning) + "."] if meaning else []), *table.notes]
-    return [
-        Table(*content, labels=table.labels)
-        for content in zip(titles, itertools.repeat(columns), groups.values(), notes)
+    found = [
+        Table(title, columns, rows, labels=table.labels) for title, rows in zip(titles, groups.values(), strict=True)
     ]
+    found[-1] = replace(found[-1], notes=[*([", ".join(meaning) + "."] if meaning else []), *table.notes])
+    return found
 
 
 def answer_table(study: Study, runs: StudyRuns, score: Score) -> Table:
@@ -250,26 +236,19 @@ def answer_table(study: Study, runs: StudyRuns, score: Score) -> Table:
         rows += [row | {"p_adjusted": p} for row, p in zip(answers, corrected, strict=True)]
     columns = ("test", "term", "part", "other", "difference", "low", "high", "better", "n", "p", "p_adjusted")
     labels = {"term": "factor", "part": "this", "other": "against", "low": "from", "high": "to", "better": "better in"}
+    table = Table(no_score(score), columns, rows, labels=labels, simulated=any_simulated(runs.results))
     if not rows:
-        return Table(no_score(score), columns, [], labels=labels, simulated=any_simulated(runs.results))
-    return Table(
-        labelled(runs.results, f"{score.label} of this minus that of the other, and whether it is chance"),
-        columns,
-        rows,
-        [
-            "signed-rank: Wilcoxon's signed-rank test over runs paired in all other factors; from, to: 95 % bootstrap "
-            "interval of the mean difference. rank-sum: Wilcoxon's rank-sum test (Mann-Whitney U) of two groups.",
-            "n: pairs, or runs in each group, seeds averaged. p corrected: by Holm's method, over the tests of "
-            "one question (the rows of one test and factor).",
-            *(
-                [f"p is - with fewer than {MIN_PAIRS} pairs or {MIN_GROUP} runs in a group."]
-                if any(r["p"] is None for r in rows)
-                else []
-            ),
-        ],
-        labels=labels,
-        simulated=any_simulated(runs.results),
-    )
+        return table
+    notes = [
+        "signed-rank: Wilcoxon's signed-rank test over runs paired in all other factors; from, to: 95 % bootstrap "
+        "interval of the mean difference. rank-sum: Wilcoxon's rank-sum test (Mann-Whitney U) of two groups.",
+        "n: pairs, or runs in each group, seeds averaged. p corrected: by Holm's method, over the tests of "
+        "one question (the rows of one test and factor).",
+    ]
+    if any(row["p"] is None for row in rows):
+        notes.append(f"p is - with fewer than {MIN_PAIRS} pairs or {MIN_GROUP} runs in a group.")
+    title = labelled(runs.results, f"{score.label} of this minus that of the other, and whether it is chance")
+    return replace(table, title=title, notes=notes)
 
 
 def _as_level(value: Any) -> Any:
@@ -302,12 +281,9 @@ def _not_done(runs: StudyRuns) -> list[str]:
         states[row["state"]].append(row)
     lines = []
     for state, rows in states.items():
-        names = [
-            Path(row["run"]).name + (f" ({str(row['reason']).partition(chr(10))[0]})" if row["reason"] else "")
-            for row in rows
-        ]
-        more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-        lines.append(f"{len(rows)} {state}: {', '.join(names[:MOST_NAMES])}{more}")
+        reasons = [f" ({str(row['reason']).partition(chr(10))[0]})" if row["reason"] else "" for row in rows]
+        names = [Path(row["run"]).name + reason for row, reason in zip(rows, reasons, strict=True)]
+        lines.append(f"{len(rows)} {state}: {some_of(names, ', ')}")
     again = commands([row for row in runs.results.others if row["state"] != "running"])
     lines += [f"damaged: {message}" for message in runs.results.damaged]
     return [*lines, *(["To run just these:"] if again else []), *(f"  {line}" for line in again)]
@@ -365,11 +341,9 @@ def _at(units: Units, places: Sequence[int], chosen: Levels) -> Units:
 
 def _paired(here: Units, there: Units, score: Score) -> Row:
     means = []
-    for key in here:
-        other = there.get(key, {})
-        paired = [here[key][repeat] - other[repeat] for repeat in here[key] if repeat in other]
-        if paired:
-            means.append(statistics.fmean(paired))
+    for key, repeats in here.items():
+        if shared := repeats.keys() & there.get(key, {}):
+            means.append(statistics.fmean(repeats[repeat] - there[key][repeat] for repeat in shared))
     if not means:
         return _nothing("0")
     found = paired_test(np.array(means), score)

@@ -62,8 +62,9 @@ def comparison(results: Results, columns: str | None, sort: str | None, *, by_ru
     started = [row for row in shown.rows if row["state"] == "done" or row.get(f"{select.name}{SO_FAR}") is not None]
     names = chosen_columns(columns, shown) if columns else default_columns(replace(shown, rows=started or shown.rows))
     rows = shown.rows if columns and set(names) & {"state", "reason", "command", "run"} else started
-    unfinished = any(row.get(name) is None and row.get(f"{name}{SO_FAR}") is not None for row in rows for name in names)
-    footnote = ["~ not done yet: the scores of the last epoch so far."] if unfinished else []
+    footnote = []
+    if any(row.get(name) is None and row.get(f"{name}{SO_FAR}") is not None for row in rows for name in names):
+        footnote.append("~ not done yet: the scores of the last epoch so far.")
     footnote += [chosen_by(results)] if results.done and not results.of_kind("scores").keys().isdisjoint(names) else []
     footnote += notes(results, reasons="reason" not in names)
     return Table(title(results), names, rows, footnote, numbered=True, scores=results.scores)

@@ -6,6 +6,7 @@ import argparse
 import functools
 import json
 import math
+import statistics
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from prixfixe.common.files import format_by_ending, keep_inputs, output_file
 from prixfixe.common.inputs import is_missing
 from prixfixe.common.options import whole_number
 from prixfixe.common.simulated import SIMULATED
-from prixfixe.common.text import printable
+from prixfixe.common.text import counted, printable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,15 +47,10 @@ ENDINGS = {".txt": "table", ".csv": "csv", ".json": "json"}
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
-    parser.add_argument(
-        "predictions",
-        metavar="RUN-or-PREDICTIONS",
-        type=Path,
-        help="run folder, sweep folder (all its runs), or a table",
-    )
-    parser.add_argument(
-        "test_set", metavar="TESTSET", type=Path, help="a table (TSV, CSV, Parquet), or a test set's folder"
-    )
+    what = "run folder, sweep folder (all its runs), or a table"
+    parser.add_argument("predictions", metavar="RUN-or-PREDICTIONS", type=Path, help=what)
+    what = "a table (TSV, CSV, Parquet), or a test set's folder"
+    parser.add_argument("test_set", metavar="TESTSET", type=Path, help=what)
     parser.add_argument("--sequence", metavar="COLUMN", help="TESTSET is a table: its column of sequences")
     parser.add_argument(
         "--expression", metavar="COLUMN", action="append", help="its column of expression; again for further tasks"
@@ -64,24 +60,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--column", metavar="NAME", help="column of predictions, where the table has several")
     task = "what they are: probabilities of the label 1 with binary (default: expression)"
     parser.add_argument("--task", choices=("expression", "binary"), help=f"of a table of predictions, {task}")
-    parser.add_argument(
-        "--config-dir",
-        type=Path,
-        metavar="DIR",
-        help="a conf folder of your own, whose packages a run's classes may be of; default: conf/ in this folder",
-    )
-    parser.add_argument(
-        "--without-leaderboard", action="store_true", help="leave out what the public leaderboard showed"
-    )
-    parser.add_argument(
-        "--same-scale", action="store_true", help="predictions are in TESTSET's own units: report MSE (and KL), too"
-    )
-    parser.add_argument(
-        "--bootstrap",
-        metavar="N",
-        type=whole_number("--bootstrap", "0 for none, or how many samples, such as 1000"),
-        help="bootstrap samples (10,000; of a table 1,000); 0: none",
-    )
+    conf = "a conf folder of your own, whose packages a run's classes may be of; default: conf/ in this folder"
+    parser.add_argument("--config-dir", type=Path, metavar="DIR", help=conf)
+    leaderboard = "leave out what the public leaderboard showed"
+    parser.add_argument("--without-leaderboard", action="store_true", help=leaderboard)
+    units = "predictions are in TESTSET's own units: report MSE (and KL), too"
+    parser.add_argument("--same-scale", action="store_true", help=units)
+    samples = whole_number("--bootstrap", "0 for none, or how many samples, such as 1000")
+    what = "bootstrap samples (10,000; of a table 1,000); 0: none"
+    parser.add_argument("--bootstrap", metavar="N", type=samples, help=what)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -131,11 +118,11 @@ def reader(args: argparse.Namespace) -> Reader:
         raise InputError(
             f"{printable(path)}: no such test set; give a table of sequence and expression, or a test set's folder"
         )
+    if path.is_dir() and (args.sequence or args.expression):
+        raise InputError(
+            f"--sequence and --expression choose columns of a plain table: leave them out, since {path} is a folder"
+        )
     if path.is_dir():
-        if args.sequence or args.expression:
-            raise InputError(
-                f"--sequence and --expression choose columns of a plain table: leave them out, since {path} is a folder"
-            )
         test_set = read_test_set(path, without_leaderboard=args.without_leaderboard)
         return lambda columns, others: test_set
     if args.without_leaderboard:
@@ -147,8 +134,8 @@ def reader(args: argparse.Namespace) -> Reader:
     def read_table(columns: tuple[str, ...] | None, others: tuple[ColumnSource, ...]) -> TestSet:
         try:
             test_set = read_test_table(path, sequence=args.sequence, expression=columns, columns=others)
-        except InputError as error:
-            raise TestSetError(str(error)) from error
+        except InputError as error:  # what is wrong with further columns concerns the runs alone that take them
+            raise (InputError if others else TestSetError)(str(error)) from error
         for remark in test_set.remarks:
             print(f"warning: {printable(path)}: {remark}", file=sys.stderr)
         return test_set
@@ -210,7 +197,6 @@ def evaluate_sweep(args: argparse.Namespace, read: Reader, form: str) -> tuple[s
     """
     from prixfixe.analysis.evaluation_views import format_models, headline, one_line
     from prixfixe.analysis.tables import csv_lines
-    from prixfixe.common.text import counted
     from prixfixe.runs.folder import RunFolder
 
     folders = sorted(path for path in args.predictions.iterdir() if not is_missing(path / "status.json"))
@@ -253,8 +239,8 @@ def evaluate_sweep(args: argparse.Namespace, read: Reader, form: str) -> tuple[s
     first = next(iter(titles.values()))
 
     def mean_loss(group: list[dict[str, Any]]) -> float:
-        values = [row.get(first.name, math.nan) for row in group]
-        mean = sum(math.nan if value is None else value for value in values) / len(values)
+        values = (row.get(first.name) for row in group)
+        mean = statistics.fmean(math.nan if value is None else value for value in values)
         return math.inf if math.isnan(mean) else first.loss(mean)
 
     rows = [row for group in sorted(groups, key=mean_loss) for row in group]
@@ -273,36 +259,26 @@ def _expression_columns(args: argparse.Namespace, path: Path, tasks: tuple[str, 
     """
     from prixfixe.data.tables import first_row
 
-    asked, named = tuple(args.expression or ()), ", ".join(tasks)
+    asked, named, several = tuple(args.expression or ()), ", ".join(tasks), len(tasks) > 1
     if not asked:
         names, has_header = first_row(args.test_set)
         if tasks and set(tasks) <= set(names):
             return tasks
-        if len(tasks) > 1:
-            has = (
-                f"the columns {', '.join(names)}: say which are meant, --expression COLUMN for each task"
-                if has_header
-                else "no header to find them by"
-            )
-            raise InputError(f"{path}: the run predicts {len(tasks)} tasks ({named}), and {args.test_set} has {has}")
-        return None
-    if len(tasks) > 1 and set(asked) == set(tasks):
+        if not several:
+            return None
+        has = f"the columns {', '.join(names)}: say which are meant, --expression COLUMN for each task"
+        has = has if has_header else "no header to find them by"
+        raise InputError(f"{path}: the run predicts {len(tasks)} tasks ({named}), and {args.test_set} has {has}")
+    if several and set(asked) == set(tasks):
         return tasks
     if len(asked) != max(1, len(tasks)):
-        what = (
-            f"the run predicts {len(tasks)} task{'s' * (len(tasks) > 1)} ({named})"
-            if tasks
-            else "a table of predictions holds one task"
-        )
-        several = len(asked) > 1
-        columns = f"{len(asked)} column{'s' * several} of expression {'are' if several else 'is'} given"
-        given = f"{columns} ({', '.join(asked)})"
+        what = f"the run predicts {counted(len(tasks), 'task')} ({named})"
+        what = what if tasks else "a table of predictions holds one task"
+        columns = "1 column of expression is" if len(asked) == 1 else f"{len(asked)} columns of expression are"
+        given = f"{columns} given ({', '.join(asked)})"
         raise InputError(f"{path}: {what}, and {given}: give --expression COLUMN once for each task")
-    if wrong := [
-        column
-        for column, task in zip(asked, tasks, strict=False)
-        if len(tasks) > 1 and column in tasks and column != task
-    ]:
+    wrong = [column for column, task in zip(asked, tasks, strict=False) if column in tasks and column != task]
+    if several and wrong:
         raise InputError(
             f"{path}: {wrong[0]} is the name of another task; give --expression in the order of the run's tasks, "
             f"{named}"

@@ -15,17 +15,10 @@ FORMATS = ("svg", "pdf", "png")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "runs", nargs="+", type=Path, metavar="RUNS", help="sweep folders, such as runs/demo, or run folders"
-    )
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=output_file,
-        default="report.html",
-        metavar="FILE",
-        help="- is standard output; default: %(default)s",
-    )
+    folders = "sweep folders, such as runs/demo, or run folders"
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help=folders)
+    where, default = "- is standard output; default: %(default)s", "report.html"
+    parser.add_argument("-o", "--output", type=output_file, default=default, metavar="FILE", help=where)
     about = "column that effects, costs and curves are about; heat maps show all (default: what chose the epochs)"
     parser.add_argument("--score", metavar="COLUMN", help=about)
     samples = "bootstrap samples for the ranks, 0 for no ranks (default: %(default)s)"

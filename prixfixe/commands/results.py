@@ -31,39 +31,27 @@ SUFFIXES = {".txt": "table", ".csv": "csv", ".md": "md", ".tex": "latex", ".parq
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description, parser.epilog = DESCRIPTION, EPILOG
-    parser.add_argument(
-        "runs", nargs="+", type=Path, metavar="RUNS", help="sweep folders, such as runs/demo, or run folders"
-    )
+    folders = "sweep folders, such as runs/demo, or run folders"
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help=folders)
     parser.add_argument("--format", choices=(*SUFFIXES.values(),), help="default: by FILE's ending, or else table")
     parser.add_argument("-o", "--output", type=output_file, metavar="FILE", help="write there, not to standard output")
     table = parser.add_argument_group("which rows and columns")
     table.add_argument("--sort", metavar="COLUMN", help="best or least first (default: what chose the epochs)")
-    table.add_argument(
-        "--where",
-        metavar="CONDITION",
-        action="append",
-        default=[],
-        help="only runs such as core=bilstm or 'pearson_r>0.5'",
-    )
-    table.add_argument(
-        "--columns", metavar="A,B,...", help="these; slots, scores, tasks, tests, weighted, subsets, costs name several"
-    )
-    table.add_argument(
-        "--seeds", action="store_true", help="one row a run, seeds apart; CSV and Parquet always have it so"
-    )
+    where = "only runs such as core=bilstm or 'pearson_r>0.5'"
+    table.add_argument("--where", metavar="CONDITION", action="append", default=[], help=where)
+    columns = "these; slots, scores, tasks, tests, weighted, subsets, costs name several"
+    table.add_argument("--columns", metavar="A,B,...", help=columns)
+    seeds = "one row a run, seeds apart; CSV and Parquet always have it so"
+    table.add_argument("--seeds", action="store_true", help=seeds)
     analyses = parser.add_argument_group("what can be learnt")
-    analyses.add_argument(
-        "--effects", action="store_true", help="what each part is worth with all else equal; interactions"
-    )
-    analyses.add_argument(
-        "--ranks", action="store_true", help="ranks over 10,000 bootstrap samples; who cannot be told apart"
-    )
-    analyses.add_argument(
-        "--pareto", action="store_true", help="what no other combination beats in both score and cost"
-    )
-    analyses.add_argument(
-        "--against", nargs="+", type=Path, metavar="RUNS", help="what changed from these runs, beyond the noise"
-    )
+    for name, what in (
+        ("--effects", "what each part is worth with all else equal; interactions"),
+        ("--ranks", "ranks over 10,000 bootstrap samples; who cannot be told apart"),
+        ("--pareto", "what no other combination beats in both score and cost"),
+    ):
+        analyses.add_argument(name, action="store_true", help=what)
+    against = "what changed from these runs, beyond the noise"
+    analyses.add_argument("--against", nargs="+", type=Path, metavar="RUNS", help=against)
     analyses.add_argument("--score", metavar="COLUMN", help="that these ask about (default: what chose the epochs)")
 
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from prixfixe.analysis.history import Curve
+from prixfixe.analysis.results import Curve
 from prixfixe.figures.style import colours, legend, log_ticks, mark_simulated, new_figure, styled
 from prixfixe.runs.folder import SLOTS
 from prixfixe.tasks.scores import Score

@@ -32,8 +32,8 @@ def heat_map(rows: Sequence[Row], score: Score) -> Figure:
     figure = new_figure(width + 3.2, height + 1.9)
     axes = figure.subplots()
     values = np.full((down, across), np.nan)
-    for (i, j), cell in grid.cells.items():
-        values[i, j] = math.nan if cell.value is None else cell.value
+    for place, cell in grid.cells.items():
+        values[place] = math.nan if cell.value is None else cell.value
     colour_map, norm = colour_scale(values[np.isfinite(values)], score)
     image = axes.imshow(np.ma.masked_invalid(values), cmap=colour_map, norm=norm, aspect="auto")
     # points: five characters fit into a cell's width

@@ -65,9 +65,9 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 
 @contextmanager
-def in_style(**settings: Any) -> Iterator[None]:
-    chosen: Any = {**STYLE, **settings}
-    with matplotlib.rc_context(chosen), warnings.catch_warnings():
+def in_style(salt: str | None = None) -> Iterator[None]:
+    """salt: of the ids in an SVG, so that the same figure gives the same file."""
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": salt}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph|constrained_layout")  # of names in strange letters, or very long
         yield
 
@@ -87,18 +87,17 @@ def markers(names: Iterable[str]) -> dict[str, str]:
 
 
 def legend(
-    figure: Figure, colour_of: Mapping[str, str], further: Iterable[Artist] = (), title: str = "", **settings: Any
+    figure: Figure,
+    colour_of: Mapping[str, str],
+    further: Iterable[Artist] = (),
+    title: str | None = None,
+    **settings: Any,
 ) -> None:
     """What the colours mean, above the figure, and further handles beside them."""
-    colours_shown = (Line2D([], [], color=colour, label=name, **settings) for name, colour in colour_of.items())
-    handles: list[Artist] = [*colours_shown, *further]
+    handles: list[Artist] = [Line2D([], [], color=colour, label=name, **settings) for name, colour in colour_of.items()]
+    handles += further
     figure.legend(
-        handles=handles,
-        ncols=len(handles),
-        fontsize=7,
-        title=title or None,
-        loc="outside upper left",
-        alignment="left",
+        handles=handles, loc="outside upper left", ncols=len(handles), fontsize=7, title=title, alignment="left"
     )
 
 
@@ -146,7 +145,7 @@ def save(figure: Figure, path: Path) -> None:
     """Writes the figure atomically, in the format that the name's ending says; the same figure gives the same bytes."""
     kind = path.suffix.removeprefix(".")
     metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind, {})
-    with in_style(**{"svg.hashsalt": path.stem}), atomic_path(path) as temporary:
+    with in_style(path.stem), atomic_path(path) as temporary:
         figure.savefig(temporary, format=kind, dpi=200, metadata=metadata)
     figure.set_layout_engine("none")  # the places of all things are found once: the next format costs half
 
@@ -157,7 +156,7 @@ def as_svg(figure: Figure, name: str, alt: str) -> str:
     from html import escape
 
     text = io.StringIO()
-    with in_style(**{"svg.hashsalt": name}):
+    with in_style(name):
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     svg = text.getvalue()
     svg = svg[svg.index("<svg") :]

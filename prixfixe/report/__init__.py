@@ -33,10 +33,8 @@ def write_report(
     contents = gather(folders, score, samples)
     drawings = [list(draw(content)) for content in contents]
     command = ["prixfixe", "report", *map(str, folders), "-o", str(output)]
-    command += [
-        *(["--score", score] if score is not None else []),
-        *(["--samples", str(samples)] if samples != SAMPLES else []),
-    ]
+    command += ["--score", score] if score is not None else []
+    command += ["--samples", str(samples)] if samples != SAMPLES else []
     title = "Prix Fixe: " + ", ".join(dict.fromkeys(printable(folder.resolve().name) for folder in folders))
     write_text(output, page(contents, drawings, title, shlex.join(command)))
     written = [output]

@@ -9,19 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from prixfixe.analysis import ranks as of_models
 from prixfixe.analysis.comparable import remarks
 from prixfixe.analysis.effects import Analysis, analyse
-from prixfixe.analysis.history import Curve
-from prixfixe.analysis.ranks import (
-    CriticalDifference,
-    Ranks,
-    bootstrap_ranks,
-    model_cd,
-    part_cd,
-    ranked_scores,
-    read_predictions,
-)
-from prixfixe.analysis.results import Results, Row, averaged, collect, labels
+from prixfixe.analysis.evaluation import BOOTSTRAP_FRACTION
+from prixfixe.analysis.ranks import CriticalDifference, Ranks
+from prixfixe.analysis.results import Curve, Results, Row, averaged, collect, labels
 from prixfixe.analysis.views import group_name
 from prixfixe.common.errors import InputError
 from prixfixe.common.text import printable
@@ -29,6 +22,7 @@ from prixfixe.runs.folder import SLOTS, RunFolder
 from prixfixe.runs.reader import read_history
 from prixfixe.tasks.scores import Score
 
+FACTS = ("n", "epochs", "device", "ended")  # of metrics.json and status.json
 MOST_IN_DIAGRAM = 20  # models in a critical-difference diagram; more cannot be read
 
 
@@ -117,17 +111,16 @@ def _ranks(
     folders = [RunFolder(Path(row["run"])) for row in done]
     ranks, no_ranks, differences = None, "", {}
     for slot in SLOTS:
-        if difference := part_cd(done, slot, score):
+        if difference := of_models.part_cd(done, slot, score):
             differences[f"{slot}: over {difference.over}"] = difference
     if samples:
         try:
-            by = ranked_scores(results.of_kind("scores"))
-            ranks = bootstrap_ranks(folders, samples, names=names, scores=by)
+            by = of_models.ranked_scores(results.of_kind("scores"))
+            kept = of_models.read_predictions(folders, names, by)
+            ranks = of_models.rank_models(kept, samples, BOOTSTRAP_FRACTION)
             if len(ranks.names) <= MOST_IN_DIAGRAM:
-                differences = {
-                    "combinations: over parts of the sequences": model_cd(read_predictions(folders, names, by)),
-                    **differences,
-                }
+                of_all = {"combinations: over parts of the sequences": of_models.model_cd(kept)}
+                differences = {**of_all, **differences}
         except InputError as error:
             no_ranks = str(error)
     return ranks, no_ranks, cores, differences
@@ -148,11 +141,7 @@ def _circumstances(rows: Sequence[Row], problems: list[str]) -> tuple[dict[str, 
             continue
         for name, version in status.get("versions", {}).items():
             versions[printable(name, 100)].add(printable(version, 100))
-        for name in ("n", "epochs", "steps", "left_out", "device", "processes"):
-            if (value := metrics.get(name)) is not None:
-                facts[name].add(value)
-        if ended := status.get("ended"):
-            facts["ended"].add(ended)
-    return {name: sorted(values) for name, values in versions.items()}, {
-        name: sorted(values) for name, values in facts.items()
-    }
+        for name in FACTS:
+            facts[name].update(filter(None, [status.get(name) if name == "ended" else metrics.get(name)]))
+    known = [{name: sorted(values) for name, values in found.items() if values} for found in (versions, facts)]
+    return known[0], known[1]

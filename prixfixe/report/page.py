@@ -20,6 +20,7 @@ from prixfixe.analysis.effects import holm, p_text
 from prixfixe.analysis.filter import MORE_IS_BETTER
 from prixfixe.analysis.grid import SYMBOLS, lay_out
 from prixfixe.analysis.results import COSTS, Results, Row, combination
+from prixfixe.analysis.same_data import some_of
 from prixfixe.analysis.tables import Table
 from prixfixe.analysis.views import chosen_by, effect_table
 from prixfixe.common.text import counted
@@ -28,7 +29,7 @@ from prixfixe.figures.costs import AXES
 from prixfixe.figures.heat_map import NO_SCORE, colour_scale
 from prixfixe.figures.ranks import sampled
 from prixfixe.figures.style import as_svg, ink
-from prixfixe.report.content import Content
+from prixfixe.report.content import FACTS, Content
 from prixfixe.report.drawings import Drawing
 from prixfixe.runs.folder import SLOTS
 from prixfixe.tasks.scores import EXPRESSION, Score, by_name
@@ -40,7 +41,6 @@ STATES = {
     "stopped": "stopped",
     "missing": "never started",
 }
-FACTS = ("n", "epochs", "device")
 MOST_PAIRS = 12  # pairs of models named in a sentence
 
 
@@ -235,16 +235,15 @@ def _rank_sentences(content: Content) -> list[str]:
     names, pairs = ranks.names, ranks.indistinguishable
     beside_first = [names[j] for i, j in pairs if i == 0]
     total = len(names) * (len(names) - 1) // 2
-    ahead = "It is ahead of every other one in more than 97.5 % of the samples."
     sentences = [
         f"{names[0]} has the best average rank, {ranks.average_rank[0]:.2f} of {len(names)} "
         f"(in 95 % of the samples {ranks.low[0]:g} to {ranks.high[0]:g}).",
-        _beside(beside_first, len(names)) if beside_first else ahead,
+        _beside(beside_first, len(names)),
         f"{len(pairs):,} of {total:,} pairs cannot be told apart: neither is ahead in 97.5 % of the samples.",
     ]
     if len(pairs) <= MOST_PAIRS and len(pairs) > len(beside_first):
         sentences.append("These are " + "; ".join(f"{names[i]} and {names[j]}" for i, j in pairs) + ".")
-    sentences += [f"Not ranked: {_listed(ranks.left_out)}."] if ranks.left_out else []
+    sentences += [f"Not ranked: {some_of(ranks.left_out, ' and ', MOST_PAIRS)}."] if ranks.left_out else []
     slots = {slot: one for slot, one in content.differences.items() if not slot.startswith("combinations")}
     for (slot, one), p in zip(slots.items(), holm([one.p for one in slots.values()]), strict=True):
         if p is not None and p < 0.05:
@@ -256,16 +255,13 @@ def _rank_sentences(content: Content) -> list[str]:
 
 
 def _beside(names: Sequence[str], total: int) -> str:
-    if len(names) > MOST_PAIRS:
-        return f"{len(names)} of the other {total - 1} cannot be told apart from it."
-    return f"{_listed(names)} cannot be told apart from it."
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = list(names[:MOST_PAIRS])
-    rest = [f"{len(names) - len(shown)} more"] if len(names) > len(shown) else []
-    *head, last = [*shown, *rest]
-    return f"{', '.join(head)} and {last}" if head else last
+    """Who cannot be told apart from the first of so many."""
+    if not names:
+        return "It is ahead of every other one in more than 97.5 % of the samples."
+    several = f"{len(names)} of the other {total - 1}"
+    return (
+        f"{several if len(names) > MOST_PAIRS else some_of(names, ' and ', MOST_PAIRS)} cannot be told apart from it."
+    )
 
 
 def _front(rows: Sequence[Row], score: Score, cost: str, name: str) -> Table:
@@ -311,7 +307,7 @@ def _problems(content: Content) -> list[str]:
             reason = f": {row['reason']}" if row["reason"] else ""
             lines.append(f"{_name(row)}: {STATES.get(row['state'], row['state'])}{epoch}{reason}")
     missing = [_name(row) for row in content.results.others if row["state"] == "missing"]
-    lines += [f"never started: {_listed(missing)}"] if missing else []
+    lines += [f"never started: {some_of(missing, ' and ', MOST_PAIRS)}"] if missing else []
     return [*lines, *(f"damaged: {problem}" for problem in content.problems)]
 
 

@@ -53,6 +53,7 @@ def _finite_or_none(value: Any) -> Any:
 
 
 Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_shown)]
+TaskName = Annotated[str, Field(min_length=1, max_length=1000)]
 ColumnNames = re.compile(r"^[A-Za-z][A-Za-z0-9_]{0,59}$")
 ColumnName = Annotated[str, Field(pattern=ColumnNames.pattern)]
 FileName = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_file_name)]
@@ -107,6 +108,16 @@ class SourceFacts(_Schema):
     tensors: Count
 
 
+DeclaredScores = Annotated[list[ScoreFacts], Field(min_length=1, max_length=100)]
+
+
+class TaskFacts(_Schema):
+    """What each file says of the run's task. The defaults are those of version 0.1."""
+
+    task: ColumnName = "expression"
+    scores: DeclaredScores | None = None
+
+
 class TestScores(_Schema):
     kl: Number = None
     pearson_r: Correlation = None
@@ -115,12 +126,7 @@ class TestScores(_Schema):
     n: Count | None = None
 
 
-class Metrics(_Schema):
-    kl: Number = None
-    pearson_r: Correlation = None
-    spearman_rho: Correlation = None
-    mse: Number = None
-    n: Count | None = None
+class Metrics(TestScores, TaskFacts):
     best_epoch: Count | None = None
     parameters: Count | None = None
     samples_per_second: Amount = None
@@ -134,9 +140,7 @@ class Metrics(_Schema):
     micro_batch: Count | None = None
     precision: Name | None = None
     device: Name | None = None
-    task: ColumnName = "expression"
     select: ColumnName = "pearson_r"
-    scores: Annotated[list[ScoreFacts], Field(min_length=1, max_length=100)] | None = None
     simulated: bool = False
     validation_near_duplicates: Annotated[float, Field(ge=0, le=1)] | None = None
     test: TestScores | None = None
@@ -161,17 +165,15 @@ class TaskScores(_Schema):
     """Of a plain table, one of the run's tasks: besides the name its scores, each a number, or a value with its
     interval."""
 
-    name: Annotated[str, Field(min_length=1, max_length=1000)]
+    name: TaskName
     pearson_r: Correlated | None = None
     spearman_rho: Correlated | None = None
 
 
-class Evaluation(_Schema):
+class Evaluation(TaskFacts):
     """Of a test set: the weighted scores and those of subsets; of a plain table: those of tasks."""
 
     simulated: bool = False
-    task: ColumnName = "expression"
-    scores: Annotated[list[ScoreFacts], Field(min_length=1, max_length=100)] | None = None
     pearson_score: Score | None = None
     spearman_score: Score | None = None
     subsets: Annotated[list[SubsetScores], Field(max_length=1000)] | None = None
@@ -194,11 +196,9 @@ ColumnShape = (  # a list in JSON
 )
 
 
-class Targets(_Schema):
-    task: ColumnName = "expression"
+class Targets(TaskFacts):
     select: ColumnName = "pearson_r"
-    scores: Annotated[list[ScoreFacts], Field(min_length=1, max_length=100)] | None = None
-    tasks: Annotated[list[Annotated[str, Field(min_length=1, max_length=1000)]], Field(min_length=1, max_length=10_000)]
+    tasks: Annotated[list[TaskName], Field(min_length=1, max_length=10_000)]
     mean: list[Finite]
     std: list[Annotated[float, Field(gt=0, allow_inf_nan=False)]]
     bins: BinsOfTask | None = None
@@ -498,23 +498,14 @@ def read_predictions(file: Path) -> dict[str, Any]:
         raise InputError(f"{printable(file.parent.name)}: no {file.name}")
     arrays = load_arrays(file)
     measured, predicted = arrays.get("measured"), arrays.get("predicted")
-    if (
-        measured is None
-        or predicted is None
-        or measured.shape != predicted.shape
-        or measured.ndim not in (1, 2)
-        or not measured.size
-        or measured.dtype.kind not in NUMERIC
-        or predicted.dtype.kind not in NUMERIC
-    ):
+    if measured is None or predicted is None or measured.shape != predicted.shape or measured.ndim not in (1, 2):
+        raise damaged(file, "it needs arrays measured and predicted of one shape")
+    if not measured.size or not {measured.dtype.kind, predicted.dtype.kind} <= NUMERIC:
         raise damaged(file, "it needs arrays measured and predicted of one shape")
     found = {"measured": measured.astype("float64"), "predicted": predicted.astype("float64")}
     known = found["measured"] == found["measured"]  # NaN: a task of several that was not measured in a row
-    if (
-        not (abs(found["measured"][known]) <= 1e100).all()
-        or not known.any()
-        or (measured.ndim == 1 and not known.all())
-    ):
+    enough = known.all() if measured.ndim == 1 else known.any()
+    if not enough or not (abs(found["measured"][known]) <= 1e100).all():
         raise damaged(file, "a measured value in it is no finite number")
     if "test_set" in arrays:
         found["test_set"] = str(arrays["test_set"])[:1000]
