@@ -26,6 +26,11 @@ PUBLISHED_PARTS = (
     *("efficientnet", "bilstm", "proformer"),
     *("soft_bins", "mlp", "expression_heads"),
 )
+ONE_OF_EACH = [  # every part of the published grid once
+    ("autosome", "conv", "efficientnet", "soft_bins"),
+    ("bhi", "parallel_conv", "bilstm", "mlp"),
+    ("unlockdna", "kmer", "proformer", "expression_heads"),
+]
 COMPLEMENT = str.maketrans("ACGTN", "TGCAN")
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -54,6 +59,22 @@ def demo(recipe: str, first: str, core: str, final: str, *overrides: str) -> dic
     return compose(
         "experiment=demo", f"recipe={recipe}", f"first={first}", f"core={core}", f"final={final}", *overrides
     )
+
+
+def table_dataset(path: Path, **settings: Any) -> dict[str, Any]:
+    """A table as a configuration has it, a fifth of it to validate on."""
+    return {
+        "_target_": "prixfixe.data.datasets.Table",
+        "path": str(path),
+        "validation": None,
+        "validation_fraction": 0.2,
+        "split_seed": 0,
+        "sequence": None,
+        "expression": None,
+        "fold": None,
+        "folds": None,
+        **settings,
+    }
 
 
 @pytest.fixture

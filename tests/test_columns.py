@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import compose, random_strings, reverse_complement
+from conftest import compose, random_strings, reverse_complement, table_dataset
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import multinomial, pearsonr, spearmanr
 from sklearn.metrics import r2_score
@@ -201,18 +201,7 @@ def write(path: Path, data: pd.DataFrame) -> Path:
 
 
 def dataset(path: Path, **columns: Any) -> dict[str, Any]:
-    return {
-        "_target_": "prixfixe.data.datasets.Table",
-        "path": str(path),
-        "validation": None,
-        "validation_fraction": 0.2,
-        "split_seed": 0,
-        "sequence": None,
-        "expression": "expression",
-        "fold": None,
-        "folds": None,
-        "columns": columns or COLUMNS,
-    }
+    return table_dataset(path, expression="expression", columns=columns or COLUMNS)
 
 
 def config(path: Path, *overrides: str, final: str, task: str = "expression", **training: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import demo
+from conftest import ONE_OF_EACH, demo, table_dataset
 from scipy.stats import entropy, norm
 from torch import Tensor
 
@@ -34,27 +34,12 @@ from prixfixe.training.settings import training_settings
 
 def table(config: dict[str, Any], path: Path, **training: Any) -> dict[str, Any]:
     """The combination on a table, on the CPU."""
-    dataset = {
-        "_target_": "prixfixe.data.datasets.Table",
-        "path": str(path),
-        "validation": None,
-        "validation_fraction": 0.2,
-        "split_seed": 0,
-        "sequence": None,
-        "expression": None,
-        "fold": None,
-        "folds": None,
-    }
-    return {**config, "dataset": dataset, "training": {**config["training"], "device": "cpu", **training}}
+    return {**config, "dataset": table_dataset(path), "training": {**config["training"], "device": "cpu", **training}}
 
 
 @pytest.mark.parametrize(
     "choices",
-    [
-        ("autosome", "conv", "efficientnet", "soft_bins"),
-        ("bhi", "parallel_conv", "bilstm", "mlp"),
-        ("unlockdna", "kmer", "proformer", "expression_heads"),
-    ],
+    ONE_OF_EACH,
     ids="+".join,
 )
 def test_one_combination_of_each_recipe_overfits(choices: tuple[str, ...], promoters: Path, tmp_path: Path) -> None:

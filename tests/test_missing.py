@@ -298,7 +298,8 @@ def test_kl_and_residuals_are_of_what_was_measured() -> None:
         bins = task.spec.bins.of_task(t)
         single = task.with_spec(TargetSpec(TASKS[t : t + 1], (0.0,), (1.0,), bins, residual_sd=sds[t : t + 1]))
         own.append(single.score(alone, {"expression": predicted[rows, t]})["kl"])
-    calibrated = task.calibrated({"expression": torch.tensor(data.expression)}, {"expression": predicted})  # type: ignore[arg-type]
+    training: Any = {"expression": torch.tensor(data.expression)}
+    calibrated = task.calibrated(training, {"expression": predicted})
     assert calibrated.spec == replace(task.spec, residual_sd=sds)
     found = calibrated.score(data, {"expression": predicted})
     assert np.isfinite(own).all() and found["kl"] == pytest.approx(np.mean(own))

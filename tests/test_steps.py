@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import demo
+from conftest import ONE_OF_EACH, demo
 from safetensors.numpy import load_file
 from torch import nn
 
@@ -55,11 +55,7 @@ def gradients(network: Network) -> list[torch.Tensor]:
 @pytest.mark.parametrize("missing", [False, True], ids=["measured", "some missing"])
 @pytest.mark.parametrize(
     "choices",
-    [
-        ("autosome", "conv", "efficientnet", "soft_bins"),
-        ("bhi", "parallel_conv", "bilstm", "mlp"),
-        ("unlockdna", "kmer", "proformer", "expression_heads"),
-    ],
+    ONE_OF_EACH,
     ids="+".join,
 )
 def test_any_number_of_parts_and_processes_gives_the_gradient_of_one_step(
@@ -113,7 +109,8 @@ def test_the_order_of_what_is_left_is_that_of_the_whole() -> None:
         epochs, batch_size, seed = 3, 5, 7
 
     nothing: Any = None
-    job = Job(nothing, recipe, Data(samples, samples, rows, task), nothing, nothing, Loop(), *[nothing] * 5)  # type: ignore[arg-type]
+    loop: Any = Loop()
+    job = Job(nothing, recipe, Data(samples, samples, rows, task), nothing, nothing, loop, *[nothing] * 5)
     generator = torch.Generator()
     every = [chosen.tolist() for chosen in remaining_steps(job, 0, generator)]
     assert len(every) == 3 * recipe.steps(samples, 5) == job.total_steps
