@@ -15,7 +15,10 @@ if sys.argv[:1] == ["-m"] and not sys.flags.safe_path:
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from prixfixe.inference.model import Model
+    from collections.abc import Sequence
+
+    from prixfixe.inference.load import Name
+    from prixfixe.inference.predictor import Predictor
 
 __all__ = ["__version__", "load"]
 
@@ -29,14 +32,15 @@ def __getattr__(name: str) -> str:
 
 
 def load(
-    run: "str | os.PathLike[str]", *, device: str = "auto", config_dir: "str | os.PathLike[str] | None" = None
-) -> "Model":
-    """The trained model of a run folder: `prixfixe.load("runs/demo/...").predict(["ACGT..."])` gives a numpy array.
+    runs: "Name | Sequence[Name]", *, device: str = "auto", config_dir: "str | os.PathLike[str] | None" = None
+) -> "Predictor":
+    """The trained model of a run folder: `prixfixe.load("runs/demo/...").predict(["ACGT..."])` gives a numpy array. Of
+    several run folders, or a sweep's, their ensemble.
 
     device: auto (a GPU where there is one), cpu, cuda or cuda:N. config_dir: your own conf folder, whose YAMLs name the
-    packages that the run's classes may come from beside `prixfixe` and `blocks`; None is `conf/` in the current folder.
-    Raises InputError where the folder cannot be used. Nothing that it names from elsewhere is imported.
+    packages that a run's classes may come from beside `prixfixe` and `blocks`; None is `conf/` in the current folder.
+    Raises InputError where a folder cannot be used. Nothing that it names from elsewhere is imported.
     """
-    from prixfixe.inference.model import load as load_model
+    from prixfixe.inference.load import load as load_model
 
-    return load_model(run, device=device, config_dir=config_dir)
+    return load_model(runs, device=device, config_dir=config_dir)

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from prixfixe.data.encoding import place as place
     from prixfixe.data.encoding import reverse_complement as reverse_complement
     from prixfixe.data.encoding import strands as strands
+    from prixfixe.data.flanks import Construct
     from prixfixe.data.measurements import Measurements as Measurements
     from prixfixe.data.recipe import GroupedRecipe as GroupedRecipe
     from prixfixe.data.recipe import Recipe as Recipe
@@ -154,6 +155,7 @@ class TargetSpec:
     needed.
     constants: what else a task has found in the training rows: numbers, by name.
     columns: the columns of the dataset that blocks may ask for.
+    construct: how the training sequences are built; None where a run of version 0.1 has kept nothing of it.
     """
 
     tasks: tuple[str, ...]
@@ -163,6 +165,7 @@ class TargetSpec:
     residual_sd: tuple[float, ...] | None = None
     constants: Mapping[str, float] = field(default_factory=dict)
     columns: Mapping[str, Spec] = field(default_factory=dict)
+    construct: Construct | None = None
 
     def of_tasks(self, *shape: int) -> tuple[int, ...]:
         """The shape of a row's numbers: one task has no axis of its own, several have the first."""

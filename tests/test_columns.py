@@ -344,8 +344,8 @@ def test_a_block_is_given_exactly_its_rows_and_predict_takes_the_same_columns(
     with pytest.raises(InputError, match="column protein: sequence 1, position 1"):
         model.predict(data.sequence.tolist(), columns={**given, "protein": ["*"] * ROWS})
 
-    monkeypatch.setattr("prixfixe.inference.model.ROWS", 16)
-    monkeypatch.setattr("prixfixe.inference.model.BATCHES", 1)
+    monkeypatch.setattr("prixfixe.inference.predictor.ROWS", 16)
+    monkeypatch.setattr("prixfixe.inference.predictor.BATCHES", 1)
     data.drop(columns="expression").to_csv(cached / "new.tsv", sep="\t", index=False)
     assert main(["predict", str(cached / "run"), str(cached / "new.tsv"), "--device", "cpu", "--batch-size", "16"]) == 0
     written = list(csv.DictReader(capsys.readouterr().out.splitlines(), delimiter="\t"))

@@ -22,8 +22,8 @@ from safetensors.torch import save_file
 
 import prixfixe
 from prixfixe.cli import main
-from prixfixe.commands.predict import rows_of_text
 from prixfixe.common.errors import InputError
+from prixfixe.common.table_writer import as_text
 from prixfixe.contract import TargetSpec
 from prixfixe.data import fasta, streams
 from prixfixe.data.sequences import Sequences
@@ -215,8 +215,10 @@ def test_no_sequences(one_task, two_tasks):
 
 @pytest.mark.parametrize("value", [0.0, -0.0, 1e-5, 123456.5, 1234567.0, 1e300, float("nan"), float("-inf"), 2 / 3])
 def test_numbers_are_written_as_python_does(value):
-    text = rows_of_text(["a %s", "b"], Sequences.from_strings(["ACGTN", "A"]), np.array([[value, 1.0], [2.0, value]]))
-    assert text == f"a %s\tACGTN\t{value:.6g}\t1\nb\tA\t2\t{value:.6g}\n"
+    columns = {"name": "name", "sequence": "letters", "a": "number", "b": "number"}
+    text = as_text("tsv", columns, [["a %s", "b"], ["ACGTN", "A"], np.array([value, 2.0]), np.array([1.0, value])])
+    shown = "NA" if np.isnan(value) else f"{value:.6g}"
+    assert text == f"a %s\tACGTN\t{shown}\t1\nb\tA\t2\t{shown}\n"
 
 
 @pytest.mark.parametrize("to_file", [False, True])
@@ -311,7 +313,7 @@ def test_one_long_record_takes_no_more_memory_than_its_letters(one_task: Path, t
 def test_predictions_that_are_not_finite_are_refused(one_task: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     names = write_table(tmp_path / "input")
     values = np.where(np.arange(len(names)) == 3, np.nan, 1.0)
-    monkeypatch.setattr(Model, "predict_chunks", lambda *args, **options: (values for _ in args[1]))
+    monkeypatch.setattr(Model, "predict_member_chunks", lambda *args, **options: (values[None] for _ in args[1]))
     output = tmp_path / "out.tsv"
     assert main(["predict", str(one_task), str(tmp_path / "input"), "--device=cpu", "-o", str(output)]) == 2
     assert "values that are not finite, the first for 3" in capsys.readouterr().err

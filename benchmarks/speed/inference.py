@@ -18,7 +18,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import prixfixe
-from prixfixe.commands.predict import predict_file, rows_of_text
+from prixfixe.commands.predict import predict_file
+from prixfixe.common.table_writer import as_text
 from prixfixe.common.files import write_json
 from prixfixe.contract import Batch, Prediction, TargetSpec
 from prixfixe.inference.model import Model
@@ -102,10 +103,11 @@ def outside_network(model: Model, path: Path, rows: int, forward: float, options
     output = path.with_suffix(".predictions.tsv")
     sequences = promoters(1024).sequences
     names, values = [str(row) for row in range(1024)], promoters(1024).expression
+    columns = {"name": "name", "sequence": "letters", "prediction": "number"}
 
     def written() -> None:
         for _ in range(rows // 1024):
-            rows_of_text(names, sequences, values)
+            as_text("tsv", columns, [names, sequences.to_strings(), values])
 
     times = in_turns(
         {"all": lambda: predict_file(idle_model, path, output), "text": written}, options.repeats, model.device

@@ -148,9 +148,9 @@ def evaluate_one(
 ) -> tuple[dict[str, Any], Evaluation | TableEvaluation]:
     """Scores one run or table; a run's scores and predictions are kept in its folder. Returns evaluation.json's
     content, too."""
-    import prixfixe
     from prixfixe.analysis.evaluation import BOOTSTRAP_SAMPLES, evaluate
     from prixfixe.common.files import write_arrays, write_json
+    from prixfixe.inference.model import load_run
     from prixfixe.runs.folder import RunFolder
     from prixfixe.tasks.scores import EXPRESSION, TASKS
 
@@ -158,7 +158,7 @@ def evaluate_one(
         raise InputError(
             f"--task says what a table of predictions holds: leave it out, since {printable(path)} is a run"
         )
-    model = prixfixe.load(path, config_dir=args.config_dir) if path.is_dir() else None
+    model = load_run(path, config_dir=args.config_dir) if path.is_dir() else None
     tasks = model.tasks if model else ()
     of_expression = (model.task.scores if model else TASKS[args.task or "expression"]) == EXPRESSION
     about: dict[str, Any] = {"model": str(path), "test_set": str(args.test_set)}
@@ -336,15 +336,15 @@ def _divergences(path: Path, model: Model, measured: Measurements, outputs: dict
 
 
 def _warn_of_longer(model: Model, sequences: Sequences) -> None:
-    if longer := int((sequences.lengths > model.recipe.longest).sum()):
-        print(f"warning: {model.recipe.cut_off(longer, len(sequences))}", file=sys.stderr)
+    if longer := int((sequences.lengths > model.longest).sum()):
+        print(f"warning: {model.cut_off(longer, len(sequences))}", file=sys.stderr)
 
 
 def _outputs(model: Model, measured: Measurements) -> dict[str, np.ndarray]:
     """All outputs of a run for every sequence, a chunk at a time."""
     import numpy as np
 
-    from prixfixe.training.scoring import predict
+    from prixfixe.training.scoring import to_host
 
     predicted = model.predicted  # InputError of a task that predicts nothing a sequence
     _warn_of_longer(model, measured.sequences)
@@ -352,11 +352,8 @@ def _outputs(model: Model, measured: Measurements) -> dict[str, np.ndarray]:
     parts: dict[str, list[np.ndarray]] = {}
     for start in range(0, len(measured), rows):
         part = measured[start : start + rows]
-        columns = {name: part.columns[name] for name in model.needs}
-        samples = model.recipe.load(part.sequences, model.device, columns=columns, specs=model.task.spec.columns)
-        outputs = predict(model.network, model.recipe, model.task, samples, batch_size=model.at_once)
-        for name, output in outputs.items():
-            parts.setdefault(name, []).append(output)
+        for name, output in model.launch(part).items():
+            parts.setdefault(name, []).append(to_host(output))
     found = {name: np.concatenate(some) for name, some in parts.items()}
     if not np.isfinite(found[predicted]).all():
         raise InputError(f"{model.name}: the run predicts values that are not finite")

@@ -14,6 +14,7 @@ from annotated_types import Ge, Le
 
 from prixfixe.common.errors import InputError
 from prixfixe.common.text import counted, printable
+from prixfixe.data.flanks import add_flanks, checked_flanks
 from prixfixe.data.measurements import Measurements, check_expression
 
 if TYPE_CHECKING:
@@ -61,7 +62,8 @@ class Table(Dataset):
 
     fold, test_fold: one of the folds, or a list of them. fold_column: of folds, such as chromosomes; null: found by its
     name. block: nucleotides; what is drawn, or dealt into `folds`, is whole blocks of the genome. columns: what parts
-    may ask for beside sequence and measurements, see `prixfixe.data.columns`.
+    may ask for beside sequence and measurements, see `prixfixe.data.columns`. flanks: the construct around the inserts
+    that the table holds, left and right: it is put there in training, and wherever the model is used.
     """
 
     simulated = False
@@ -83,11 +85,13 @@ class Table(Dataset):
         fold_column: str | None = None,
         block: Annotated[int, Ge(1), Le(10**12)] | None = None,
         columns: dict[str, str | list[str] | dict[str, str]] | None = None,
+        flanks: list[str] | None = None,
     ) -> None:
         from prixfixe.data.columns import column_sources
         from prixfixe.data.splits import fold_text
 
         column_sources(columns)
+        self.flanks = checked_flanks(flanks)
         if fold_column is not None and folds is not None:
             raise InputError(
                 f"dataset.fold_column={fold_column} and dataset.folds={folds} both say what the folds are: leave "
@@ -177,7 +181,18 @@ class Table(Dataset):
         tests = {} if test is None else {TEST: test}
         warnings = tuple(dict.fromkeys(said))
         split = Split(train, validation, content, simulated=self.simulated, warnings=warnings, tests=tests)
-        return self._with_leaks(split)
+        return self._between_flanks(self._with_leaks(split))
+
+    def _between_flanks(self, split: Split) -> Split:
+        """The split with the construct around every sequence, of which its leaks need know nothing."""
+        if not any(self.flanks):
+            return split
+
+        def flanked(rows: Measurements) -> Measurements:
+            return replace(rows, sequences=add_flanks(rows.sequences, *self.flanks))
+
+        tests = {name: flanked(rows) for name, rows in split.tests.items()}
+        return replace(split, train=flanked(split.train), validation=flanked(split.validation), tests=tests)
 
     def _measured(self) -> tuple[Measurements, str]:
         """All rows of `path`, with their own folds where these are asked for; and a hash of their content."""

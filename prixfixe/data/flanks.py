@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 
+from prixfixe.common.errors import InputError
 from prixfixe.data.sequences import N, Sequences, padded_chunks
 
 SAMPLE = 10_000  # sequences looked at
@@ -19,6 +23,64 @@ SHORTEST_INSERT = 16  # between the ends; less is the same by chance
 LETTERS_PER_ERROR = 12  # of a flank: a longer one may differ in a letter for each so many
 MOST_ENDS = 3  # ways to end a flank that are tried for one sequence
 CHUNK_LETTERS, CHUNK_ROWS = 1 << 23, 1 << 18
+COMPOSED = 1000  # inserts whose letters are counted
+
+Flanks = tuple[str, str]
+NO_FLANKS: Flanks = ("", "")
+
+
+@dataclass(frozen=True)
+class Construct:
+    """How the sequences of a table are built: an insert between constant ends.
+
+    left, right: the ends, empty where there are none. insert: the median length of what stands between them.
+    composition: the shares of A, C, G and T in it.
+    """
+
+    left: str
+    right: str
+    insert: int
+    composition: tuple[float, float, float, float]
+
+
+def construct(sequences: Sequences) -> Construct:
+    """The construct of sequences, of a sample of them where they are many."""
+    sample = _sample(sequences, None)
+    left, right = flanks(sample)
+    rest = sample.lengths.astype(np.int64) - len(left) - len(right)
+    taken = np.flatnonzero((rest > 0) & starts_with(sample, left) & ends_with(sample, right))[:COMPOSED]
+    cut = sample.cut(np.full(len(taken), len(left)), rest[taken], taken)
+    counts = np.bincount(cut.letters, minlength=N + 1)[:N] + 1e-9
+    return Construct(left, right, int(np.median(rest.clip(min=1))), tuple((counts / counts.sum()).tolist()))
+
+
+def add_flanks(sequences: Sequences, left: str, right: str) -> Sequences:
+    """Each sequence with the same letters in front of it and behind it."""
+    if not left and not right:
+        return sequences
+    before, after = (Sequences.from_strings([flank]).letters for flank in (left, right))
+    lengths = sequences.lengths + np.int32(len(left) + len(right))
+    whole = Sequences(np.empty(int(lengths.sum(dtype=np.int64)), dtype=np.uint8), lengths)
+    inside = np.ones(len(whole.letters), dtype=bool)
+    ends = whole.starts + lengths
+    for start, letters in ((whole.starts, before), (ends - len(right), after)):
+        places = start[:, None] + np.arange(len(letters))
+        whole.letters[places] = letters
+        inside[places] = False
+    whole.letters[inside] = sequences.letters
+    return whole
+
+
+def checked_flanks(given: Any) -> Flanks:
+    """`dataset.flanks`, or what an option says, as left and right end in upper case; InputError for anything else."""
+    if given is None:
+        return NO_FLANKS
+    pair = given.split(",") if isinstance(given, str) else list(given)
+    if len(pair) != 2 or not all(isinstance(end, str) and not end.upper().strip("ACGTN") for end in pair):
+        raise InputError(
+            f"flanks {given!r}: give the left and the right end, LEFT,RIGHT, in A C G T N; one may be empty"
+        )
+    return pair[0].upper(), pair[1].upper()
 
 
 def flanks(sequences: Sequences) -> tuple[str, str]:

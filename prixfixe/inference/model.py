@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,11 +15,14 @@ from torch import Tensor
 from prixfixe.common.errors import InputError
 from prixfixe.common.files import atomic_path
 from prixfixe.common.inputs import is_missing
+from prixfixe.common.simulated import is_simulated
 from prixfixe.common.text import printable
 from prixfixe.data.columns import ColumnSource, column_sources, is_source
+from prixfixe.data.flanks import NO_FLANKS, Flanks, add_flanks, checked_flanks
 from prixfixe.data.measurements import Measurements
-from prixfixe.data.recipe import Recipe
+from prixfixe.data.recipe import Recipe, Samples
 from prixfixe.data.sequences import Sequences
+from prixfixe.inference.predictor import Predictor
 from prixfixe.networks.network import Network, build
 from prixfixe.networks.parts import Origin, judge_all
 from prixfixe.networks.weights import load_own_state, own_state, plain_state, prepare
@@ -30,22 +31,16 @@ from prixfixe.runs.sources import BLOCKS, find_sources, read_tensors
 from prixfixe.runs.targets import load_targets
 from prixfixe.tasks.task import Task
 from prixfixe.training.build import build_recipe, build_task
-from prixfixe.training.scoring import AT_ONCE, AtOnce, predict_on_device, to_host
+from prixfixe.training.scoring import AT_ONCE, AtOnce, predict_on_device
 from prixfixe.training.settings import check_training, find_device
 
-NO_COLUMNS: Mapping[str, Any] = MappingProxyType({})
-ROWS, BATCHES = (
-    1024,
-    4,
-)  # at least; launched at a time, so that a GPU has work while the host reads and writes, and no more than it queues
 
-
-class Model:
-    """A run's network, recipe and fitted task. `predict` takes strings and gives what the task predicts: expression in
-    the measurement's own units, or a probability.
+class Model(Predictor):
+    """A run's network, recipe and fitted task.
 
     name: what a message calls it. columns: where the columns of its training data came from, as `dataset.columns` says.
-    needs: the names of those that predictions need.
+    flanks: the construct around every sequence that it is given, `dataset.flanks` of its training data. simulated:
+    whether it was trained on a simulated assay.
     """
 
     def __init__(
@@ -56,98 +51,52 @@ class Model:
         device: torch.device,
         name: str = "the model",
         columns: Sequence[ColumnSource] = (),
+        flanks: Flanks = NO_FLANKS,
+        simulated: bool = False,
     ) -> None:
         self.network, self.recipe, self.task, self.device = network.to(device).eval(), recipe, task, device
-        self.tasks = task.spec.tasks
+        self.name, self.flanks, self.simulated = name, flanks, simulated
         self.at_once = AtOnce(AT_ONCE[device.type])  # what suits the device, and fits into its memory
-        self.name = name
         self.needs = tuple(dict.fromkeys((*network.columns, *recipe.takes)))
         self._sources = {source.name: source for source in columns}
 
-    def predict(
-        self,
-        sequences: Sequence[str],
-        *,
-        columns: Mapping[str, Any] = NO_COLUMNS,
-        batch_size: int | None = None,
-    ) -> np.ndarray:
-        """sequences: n strings over A C G T N, either case, of any lengths: the recipe pads and trims as it must.
-        columns: what else the model needs (`needs`), a value a sequence each: numbers, strings of a further sequence,
-        arrays (n, ...) or row sources. batch_size: how many enter the network at a time, or fewer where memory does not
-        hold as many; None is what suits the device.
+    @property
+    def members(self) -> tuple[Model, ...]:
+        return (self,)
 
-        Returns float64 (n,), or (n, tasks) for several tasks. Raises InputError for any other character, for an empty
-        string, for a column that is missing or does not fit, and where a prediction is not finite.
-        """
-        if isinstance(sequences, str) or hasattr(sequences, "columns"):
+    @property
+    def longest(self) -> int:
+        return max(self.recipe.longest - sum(map(len, self.flanks)), 0)
+
+    def cut_off(self, longer: int, total: int) -> str:
+        return self.recipe.cut_off(longer, total)
+
+    @property
+    def predicted(self) -> str:
+        """The output that is predicted for every sequence; InputError where the task has none."""
+        if self.task.predicts is None:
             raise InputError(
-                "predict takes a list of sequences: give [sequence] for a single one, or one column of a data frame"
+                f"{self.name} was trained for task {self.task.name}, which predicts nothing a sequence: train another "
+                "run from its weights, with first.train.weights and core.train.weights"
             )
-        strings = list(sequences)
-        if wrong := next((number for number, string in enumerate(strings, 1) if not isinstance(string, str)), None):
-            raise InputError(f"sequence {wrong} is {strings[wrong - 1]!r}, which is no string")
-        if "" in strings:
-            raise InputError(f"sequence {strings.index('') + 1} is empty")
-        try:
-            encoded = Sequences.from_strings(strings)
-        except ValueError as error:
-            raise InputError(str(error)) from error
-        if longer := int((encoded.lengths > self.recipe.longest).sum()):
-            warnings.warn(self.recipe.cut_off(longer, len(encoded)), stacklevel=2)
-        return self.predict_sequences(encoded, columns=columns, batch_size=batch_size)
+        return self.task.predicts
 
     def __repr__(self) -> str:
         parts = "+".join(type(getattr(self.network, slot)).__name__ for slot in ("first", "core", "final"))
         return f"<Model {type(self.recipe).__name__}+{parts}, predicts {', '.join(self.tasks)}, on {self.device}>"
 
-    def predict_sequences(
-        self,
-        sequences: Sequences,
-        *,
-        columns: Mapping[str, Any] = NO_COLUMNS,
-        batch_size: int | None = None,
-    ) -> np.ndarray:
-        """The same for sequences that are encoded already. Only one chunk of them is on the device at a time."""
-        rows = self.chunk_rows(batch_size)
-        self._check_given(columns)
-        given = {name: self._column(name, columns[name], len(sequences)) for name in self.needs}
-        whole = Measurements(sequences, np.empty((len(sequences), 0)), (), columns=given)
-        chunks = (whole[start : start + rows] for start in range(0, len(sequences), rows))
-        none = np.empty((0,) if len(self.tasks) == 1 else (0, len(self.tasks)))
-        return np.concatenate([none, *self.predict_chunks(chunks, batch_size=batch_size)])
+    def source(self, column: str) -> ColumnSource:
+        spec = self.task.spec.columns.get(column)
+        if column in self._sources:
+            return self._sources[column]
+        if spec is not None and spec.shape == ():
+            return ColumnSource(column, "number", (column,))
+        raise InputError(
+            f"{self.name} needs the column {column}, which no table holds: give it to Model.predict as "
+            f"columns={{'{column}': ...}}"
+        )
 
-    def chunk_rows(self, batch_size: int | None = None) -> int:
-        """How many sequences to give to `predict_chunks` at a time: whole batches, so that only the last of all is
-        smaller."""
-        size = batch_size or self.at_once.size
-        return size * max(BATCHES, ROWS // size)
-
-    def sources(self, further: Sequence[str] = ()) -> tuple[ColumnSource, ...]:
-        """Where a table has the columns that predictions need, and further ones: as the training data had them, or by
-        their names."""
-        found = []
-        for name in dict.fromkeys((*self.needs, *further)):
-            spec = self.task.spec.columns.get(name)
-            if name in self._sources:
-                found.append(self._sources[name])
-            elif spec is not None and spec.shape == ():
-                found.append(ColumnSource(name, "number", (name,)))
-            else:
-                raise InputError(
-                    f"{self.name} needs the column {name}, which no table holds: give it to Model.predict as "
-                    f"columns={{'{name}': ...}}"
-                )
-        return tuple(found)
-
-    def _check_given(self, columns: Mapping[str, Any]) -> None:
-        if missing := [name for name in self.needs if name not in columns]:
-            raise InputError(
-                f"{self.name} needs the columns {', '.join(self.needs)} beside the sequences: {', '.join(missing)} "
-                f"{'is' if len(missing) == 1 else 'are'} missing; Model.predict takes them as columns={{NAME: VALUES}}"
-            )
-
-    def _column(self, name: str, values: Any, rows: int) -> Any:
-        """A column that was given, in the shape and kind of the training data's. InputError where it has another."""
+    def as_column(self, name: str, values: Any, rows: int) -> Any:
         spec, source = self.task.spec.columns[name], self._sources.get(name)
         if source is not None and source.alphabet is not None and not isinstance(values, Sequences):
             try:
@@ -165,31 +114,16 @@ class Model:
             raise InputError(f"column {name} is not finite for sequence {wrong[0] + 1}: a number is needed for each")
         return values
 
-    def predict_chunks(
-        self, chunks: Iterable[Sequences | Measurements], *, batch_size: int | None = None
-    ) -> Iterator[np.ndarray]:
-        """The predictions of one chunk after the other, each as from `predict_sequences`, in memory that does not grow
-        with their number. A chunk brings the columns that are needed.
+    def samples(self, chunk: Measurements) -> Samples:
+        """The rows of a chunk on the device, with the construct around them and the columns that are needed."""
+        sequences = add_flanks(chunk.sequences, *self.flanks)
+        columns = {name: chunk.columns[name] for name in self.needs}
+        return self.recipe.load(sequences, self.device, columns=columns, specs=self.task.spec.columns)
 
-        A chunk's predictions are given out once the next chunk has been launched, so that a GPU computes while they are
-        used.
-        """
+    def launch(self, chunk: Measurements, batch_size: int | None = None) -> dict[str, Tensor]:
+        """All outputs of a chunk by name, (n, ...), on the device, which may still be at work on them."""
         at_once = self.at_once if batch_size is None else AtOnce(batch_size)
-        launched: Tensor | None = None
-        for chunk in chunks:
-            rows = chunk.sequences if isinstance(chunk, Measurements) else chunk
-            given = chunk.columns if isinstance(chunk, Measurements) else NO_COLUMNS
-            self._check_given(given)
-            columns = {name: given[name] for name in self.needs}
-            samples = self.recipe.load(rows, self.device, columns=columns, specs=self.task.spec.columns)
-            # fetched before the next launch: after it, a GPU would have to finish both first
-            ready = None if launched is None else to_host(launched)
-            outputs = predict_on_device(self.network, self.recipe, self.task, samples, batch_size=at_once)
-            launched = outputs[self.predicted]
-            if ready is not None:
-                yield self._finite(ready)
-        if launched is not None:
-            yield self._finite(to_host(launched))
+        return predict_on_device(self.network, self.recipe, self.task, self.samples(chunk), batch_size=at_once)
 
     def save_weights(self, file: str | os.PathLike[str]) -> None:
         """Writes all weights of the network as one safetensors file, from which parts of other runs can start:
@@ -198,24 +132,8 @@ class Model:
         with atomic_path(file) as temporary:
             temporary.write_bytes(save(tensors))
 
-    @property
-    def predicted(self) -> str:
-        """The output that is predicted for every sequence; InputError where the task has none."""
-        if self.task.predicts is None:
-            raise InputError(
-                f"{self.name} was trained for task {self.task.name}, which predicts nothing a sequence: train another "
-                "run from its weights, with first.train.weights and core.train.weights"
-            )
-        return self.task.predicts
 
-    def _finite(self, predictions: np.ndarray) -> np.ndarray:
-        """The predictions themselves; InputError where one is not finite, as of weights that are damaged."""
-        if not np.isfinite(predictions).all():
-            raise InputError(f"{self.name} predicts values that are not finite: its weights are not usable")
-        return predictions
-
-
-def load(
+def load_run(
     run: str | os.PathLike[str], *, device: str = "auto", config_dir: str | os.PathLike[str] | None = None
 ) -> Model:
     """The model of a run folder, with the weights of its best epoch.
@@ -247,8 +165,10 @@ def load(
         raise InputError(f"{printable(folder.config_file)} describes no network: {printable(reason, 300)}") from error
     check_weights(weights, network, folder.weights_file)
     load_own_state(network, weights)
-    columns = column_sources((config.get("dataset") or {}).get("columns"))
-    return Model(network, recipe, task, find_device(device), printable(folder.path), columns)
+    dataset = config.get("dataset") or {}
+    columns, flanks = column_sources(dataset.get("columns")), checked_flanks(dataset.get("flanks"))
+    name, simulated = printable(folder.path), is_simulated(config)
+    return Model(network, recipe, task, find_device(device), name, columns, flanks, simulated)
 
 
 def check_weights(weights: Mapping[str, Tensor], network: Network, file: Path) -> None:

@@ -196,6 +196,20 @@ ColumnShape = (  # a list in JSON
 )
 
 
+Nucleotides = Annotated[str, Field(pattern=r"^[ACGTN]*$", max_length=100_000)]
+Composition = Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=4, max_length=4)]
+
+
+class ConstructFacts(_Schema):
+    """How the training sequences are built; see `prixfixe.data.flanks.Construct`."""
+
+    model_config = ConfigDict(extra="forbid")
+    left: Nucleotides
+    right: Nucleotides
+    insert: Annotated[int, Field(ge=1, le=10**9)]
+    composition: Composition
+
+
 class Targets(TaskFacts):
     select: ColumnName = "pearson_r"
     tasks: Annotated[list[TaskName], Field(min_length=1, max_length=10_000)]
@@ -204,6 +218,7 @@ class Targets(TaskFacts):
     bins: BinsOfTask | None = None
     constants: Annotated[dict[ColumnName, Finite], Field(max_length=1000)] = Field(default_factory=dict)
     columns: Annotated[dict[str, ColumnShape], Field(max_length=1000)] = Field(default_factory=dict)
+    sequences: ConstructFacts | None = None
     residual_sd: list[Annotated[float, Field(ge=0, allow_inf_nan=False)] | None] | None = None
 
 

@@ -9,6 +9,7 @@ import torch
 
 from prixfixe.common.files import json_values, write_json
 from prixfixe.contract import Spec, TargetSpec
+from prixfixe.data.flanks import Construct
 from prixfixe.runs.bounded import damaged
 from prixfixe.runs.folder import RunFolder
 from prixfixe.runs.lock import check_held
@@ -37,6 +38,7 @@ def save_targets(folder: RunFolder, task: Task) -> None:
         "residual_sd": spec.residual_sd,
         "constants": spec.constants,
         "columns": columns,
+        "sequences": None if spec.construct is None else asdict(spec.construct),
     }
     check_held(folder.path)
     write_json(folder.targets_file, json_values(content), follow=False)
@@ -45,7 +47,7 @@ def save_targets(folder: RunFolder, task: Task) -> None:
 def load_targets(folder: RunFolder) -> TargetSpec:
     """The constants that `save_targets` wrote. A run of version 0.1 has no `residual_sd`."""
     content = read_targets(folder.targets_file)
-    sds, bins = content.get("residual_sd"), content.get("bins")
+    sds, bins, construct = content.get("residual_sd"), content.get("bins"), content.get("sequences")
     columns = {}
     for name, (shape, dtype, *names) in (content.get("columns") or {}).items():
         columns[name] = Spec(tuple(shape), getattr(torch, dtype), names=tuple(*names))
@@ -58,6 +60,7 @@ def load_targets(folder: RunFolder) -> TargetSpec:
             None if sds is None else tuple(math.nan if sd is None else float(sd) for sd in sds),
             content.get("constants") or {},
             columns,
+            None if construct is None else Construct(**{**construct, "composition": tuple(construct["composition"])}),
         )
     except ValueError as error:
         raise damaged(folder.targets_file, str(error)) from error

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from prixfixe.common.errors import InputError
 from prixfixe.contract import Batch, InputSpec, Prediction, Spec, TargetSpec
+from prixfixe.data.flanks import construct
 from prixfixe.tasks.scores import Score, by_name
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ class Task(ABC):
     def fitted(self, train: Measurements, rows: np.ndarray | None = None) -> Task:
         """The task with the constants of a training set, or of some rows of it. InputError where there is nothing to
         learn."""
-        return self.with_spec(replace(self.find(train, rows), columns=train.column_specs()))
+        found = self.find(train, rows)
+        return self.with_spec(replace(found, columns=train.column_specs(), construct=construct(train.sequences)))
 
     def with_names_of(self, columns: Collection[str]) -> Task:
         """The task with the words of groups of these columns alone: those that parts are given as numbers."""

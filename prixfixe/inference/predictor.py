@@ -1,0 +1,235 @@
+"""What can be asked of a trained model, of one run or of several (an ensemble): sequences in, numbers out."""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from prixfixe.common.errors import InputError
+from prixfixe.data.columns import ColumnSource
+from prixfixe.data.flanks import Construct, Flanks
+from prixfixe.data.measurements import Measurements
+from prixfixe.data.sequences import Sequences
+from prixfixe.training.scoring import to_host
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from prixfixe.inference.model import Model
+    from prixfixe.inference.mutagenesis import Mutagenesis
+
+NO_COLUMNS: Mapping[str, Any] = MappingProxyType({})
+ROWS, BATCHES = (
+    1024,
+    4,
+)  # at least; launched at a time, so that a GPU has work while the host reads and writes, and no more than it queues
+
+
+class Predictor(ABC):
+    """`predict` takes strings and gives what the task predicts: expression in the measurement's own units, a
+    probability, log counts.
+
+    Of an ensemble that is the mean over its members; `predict_members` gives each one's.
+    name: what a message calls it. device: where it computes. needs: the columns that predictions need beside the
+    sequences. flanks: what is put around every sequence that is given, left and right.
+    simulated: whether a simulated assay had any part in the training.
+    """
+
+    name: str
+    device: torch.device
+    needs: tuple[str, ...]
+    flanks: Flanks
+    simulated: bool
+
+    @property
+    @abstractmethod
+    def members(self) -> tuple[Model, ...]:
+        """The runs: one, or those of an ensemble."""
+
+    @property
+    @abstractmethod
+    def longest(self) -> int:
+        """The longest sequence, in nucleotides, that reaches every member's network whole."""
+
+    @abstractmethod
+    def cut_off(self, longer: int, total: int) -> str:
+        """What to say where so many sequences are longer than that."""
+
+    @abstractmethod
+    def source(self, column: str) -> ColumnSource:
+        """Where a table has a column of `needs`; InputError where none holds it."""
+
+    @abstractmethod
+    def as_column(self, name: str, values: Any, rows: int) -> Any:
+        """A column that was given, in the shape and kind of the training data's; InputError where it has another."""
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return self.members[0].task.spec.tasks
+
+    @property
+    def construct(self) -> Construct | None:
+        """How the training sequences were built; None of a run of version 0.1, which kept nothing of it."""
+        return self.members[0].task.spec.construct
+
+    def predict(
+        self,
+        sequences: Sequence[str],
+        *,
+        columns: Mapping[str, Any] = NO_COLUMNS,
+        batch_size: int | None = None,
+    ) -> np.ndarray:
+        """sequences: n strings over A C G T N, either case, of any lengths: the recipe pads and trims as it must.
+        columns: what else the model needs (`needs`), a value a sequence each: numbers, strings of a further sequence,
+        arrays (n, ...) or row sources. batch_size: how many enter the network at a time, or fewer where memory does not
+        hold as many; None is what suits the device.
+
+        Returns float64 (n,), or (n, tasks) for several tasks. Raises InputError for any other character, for an empty
+        string, for a column that is missing or does not fit, and where a prediction is not finite.
+        """
+        return self.predict_members(sequences, columns=columns, batch_size=batch_size).mean(axis=0)
+
+    def predict_members(
+        self,
+        sequences: Sequence[str],
+        *,
+        columns: Mapping[str, Any] = NO_COLUMNS,
+        batch_size: int | None = None,
+    ) -> np.ndarray:
+        """The same of each member by itself: float64 (members, n), or (members, n, tasks)."""
+        rows = self.rows_of(sequences, columns)
+        self.warn_of_longer(rows.sequences)
+        return self._of_rows(rows, batch_size)
+
+    def predict_sequences(
+        self,
+        sequences: Sequences,
+        *,
+        columns: Mapping[str, Any] = NO_COLUMNS,
+        batch_size: int | None = None,
+    ) -> np.ndarray:
+        """`predict` of sequences that are encoded already. Only one chunk of them is on the device at a time."""
+        return self._of_rows(self._with_columns(sequences, columns), batch_size).mean(axis=0)
+
+    def mutate(
+        self,
+        sequences: Sequence[str],
+        *,
+        columns: Mapping[str, Any] = NO_COLUMNS,
+        batch_size: int | None = None,
+    ) -> pd.DataFrame:
+        """What every single substitution does: name (the row's number), position, reference, alternative, task (of
+        several), effect, and of an ensemble spread. Three rows a position and task; `mutagenesis` gives arrays."""
+        from prixfixe.inference.mutagenesis import mutate
+
+        return mutate(self, sequences, columns, batch_size)
+
+    def mutagenesis(
+        self,
+        sequences: Sequence[str],
+        *,
+        columns: Mapping[str, Any] = NO_COLUMNS,
+        batch_size: int | None = None,
+    ) -> Iterator[Mutagenesis]:
+        """The same as arrays, one object a sequence: `effects`, (L, 4, tasks), and so on."""
+        from prixfixe.inference.mutagenesis import mutagenesis
+
+        return mutagenesis(self, sequences, columns, batch_size)
+
+    def rows_of(self, sequences: Sequence[str], columns: Mapping[str, Any] = NO_COLUMNS) -> Measurements:
+        """Strings and further columns as rows, of which nothing is measured. InputError as `predict`."""
+        if isinstance(sequences, str) or hasattr(sequences, "columns"):
+            raise InputError(
+                "predict takes a list of sequences: give [sequence] for a single one, or one column of a data frame"
+            )
+        strings = list(sequences)
+        if wrong := next((number for number, string in enumerate(strings, 1) if not isinstance(string, str)), None):
+            raise InputError(f"sequence {wrong} is {strings[wrong - 1]!r}, which is no string")
+        if "" in strings:
+            raise InputError(f"sequence {strings.index('') + 1} is empty")
+        try:
+            encoded = Sequences.from_strings(strings)
+        except ValueError as error:
+            raise InputError(str(error)) from error
+        return self._with_columns(encoded, columns)
+
+    def warn_of_longer(self, sequences: Sequences) -> None:
+        """A warning where sequences are cut off."""
+        if longer := int((sequences.lengths > self.longest).sum()):
+            warnings.warn(self.cut_off(longer, len(sequences)), stacklevel=3)
+
+    def _with_columns(self, sequences: Sequences, columns: Mapping[str, Any]) -> Measurements:
+        self._check_given(columns)
+        given = {name: self.as_column(name, columns[name], len(sequences)) for name in self.needs}
+        return Measurements(sequences, np.empty((len(sequences), 0)), (), columns=given)
+
+    def _of_rows(self, rows: Measurements, batch_size: int | None) -> np.ndarray:
+        size = self.chunk_rows(batch_size)
+        chunks = (rows[start : start + size] for start in range(0, len(rows), size))
+        none = np.empty((len(self.members), 0) if len(self.tasks) == 1 else (len(self.members), 0, len(self.tasks)))
+        return np.concatenate([none, *self.predict_member_chunks(chunks, batch_size=batch_size)], axis=1)
+
+    def chunk_rows(self, batch_size: int | None = None) -> int:
+        """How many sequences to give to `predict_chunks` at a time: whole batches, so that only the last of all is
+        smaller."""
+        size = batch_size or min(member.at_once.size for member in self.members)
+        return size * max(BATCHES, ROWS // size)
+
+    def sources(self, further: Sequence[str] = ()) -> tuple[ColumnSource, ...]:
+        """Where a table has the columns that predictions need, and further ones: as the training data had them, or by
+        their names."""
+        return tuple(self.source(name) for name in dict.fromkeys((*self.needs, *further)))
+
+    def _check_given(self, columns: Mapping[str, Any]) -> None:
+        if missing := [name for name in self.needs if name not in columns]:
+            raise InputError(
+                f"{self.name} needs the columns {', '.join(self.needs)} beside the sequences: {', '.join(missing)} "
+                f"{'is' if len(missing) == 1 else 'are'} missing; Model.predict takes them as columns={{NAME: VALUES}}"
+            )
+
+    def predict_chunks(
+        self, chunks: Iterable[Sequences | Measurements], *, batch_size: int | None = None
+    ) -> Iterator[np.ndarray]:
+        """The predictions of one chunk after the other, each as from `predict_sequences`, in memory that does not grow
+        with their number. A chunk brings the columns that are needed.
+
+        A chunk's predictions are given out once the next chunk has been launched, so that a GPU computes while they are
+        used.
+        """
+        for predictions in self.predict_member_chunks(chunks, batch_size=batch_size):
+            yield predictions.mean(axis=0)
+
+    def predict_member_chunks(
+        self, chunks: Iterable[Sequences | Measurements], *, batch_size: int | None = None
+    ) -> Iterator[np.ndarray]:
+        """The same of each member: float64 (members, n), or (members, n, tasks)."""
+        wanted = [member.predicted for member in self.members]
+        launched: list[Tensor] = []
+        for chunk in chunks:
+            rows = chunk if isinstance(chunk, Measurements) else self._with_columns(chunk, NO_COLUMNS)
+            self._check_given(rows.columns)
+            # fetched before the next launch: after it, a GPU would have to finish both first
+            ready = [to_host(predictions) for predictions in launched]
+            launched = []
+            for member, name in zip(self.members, wanted, strict=True):
+                launched.append(member.launch(rows, batch_size)[name])
+            if ready:
+                yield self._finite(np.stack(ready))
+        if launched:
+            yield self._finite(np.stack([to_host(predictions) for predictions in launched]))
+
+    def _finite(self, predictions: np.ndarray) -> np.ndarray:
+        """The predictions themselves; InputError where one is not finite, as of weights that are damaged."""
+        if not np.isfinite(predictions).all():
+            wrong = np.flatnonzero(~np.isfinite(predictions).reshape(len(self.members), -1).all(axis=1))[0]
+            raise InputError(
+                f"{self.members[wrong].name} predicts values that are not finite: its weights are not usable"
+            )
+        return predictions
