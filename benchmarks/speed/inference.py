@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 import prixfixe
 from prixfixe.commands.predict import predict_file
-from prixfixe.common.table_writer import as_text
 from prixfixe.common.files import write_json
+from prixfixe.common.table_writer import as_text
 from prixfixe.contract import Batch, Prediction, TargetSpec
 from prixfixe.inference.model import Model
 from prixfixe.networks.network import build

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 
+from prixfixe.common.extras import extra_module
 from prixfixe.common.text import printable
 from prixfixe.data.sequences import NUCLEOTIDES, N
 from prixfixe.figures.style import GREY, mark_simulated, new_figure, styled
@@ -53,13 +54,13 @@ def draw_mutagenesis(
 
 def draw_logo(axes: Axes, letters: np.ndarray, heights: np.ndarray) -> None:
     """The letters of a sequence, uint8 (L,), as high as `heights`, (L,), says; nothing where N stands."""
-    import logomaker
     import pandas as pd
 
     matrix = np.zeros((len(letters), 4))
     known = np.flatnonzero(letters < N)
     matrix[known, letters[known]] = heights[known]
     frame = pd.DataFrame(matrix, columns=list(NUCLEOTIDES[:4]))
+    logomaker = extra_module("logomaker", "logos", "a logo")
     logomaker.Logo(frame, ax=axes, color_scheme=BASE_COLOURS, baseline_width=0.4, font_name="DejaVu Sans")
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelbottom=False)
