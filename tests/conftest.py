@@ -5,13 +5,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from omegaconf import OmegaConf, open_dict
+from safetensors.torch import save_file
 
 from prixfixe.common.paths import conf_folder
-from prixfixe.runs.folder import SLOTS
+from prixfixe.contract import TargetSpec
+from prixfixe.menu.check import example_task
+from prixfixe.networks.network import build
+from prixfixe.runs.folder import SLOTS, RunFolder
+from prixfixe.runs.targets import save_targets
 from prixfixe.simulation import simulate
+from prixfixe.tasks.bins import Bins
+from prixfixe.training.build import build_recipe
 
 for _number in (
     signal.SIGINT,
@@ -75,6 +84,21 @@ def table_dataset(path: Path, **settings: Any) -> dict[str, Any]:
         "folds": None,
         **settings,
     }
+
+
+def untrained_run(
+    path: Path, config: dict[str, Any], tasks: tuple[str, ...] = ("expression",), *, seed: int = 0, **facts: Any
+) -> Path:
+    """A run folder with random weights, as training would leave it. facts: of its `TargetSpec`."""
+    task = example_task(TargetSpec(tasks, (8.0,) * len(tasks), (3.0,) * len(tasks), Bins(), **facts))
+    torch.manual_seed(seed)
+    network = build(build_recipe(config), config, task)
+    folder = RunFolder(path)
+    folder.path.mkdir(parents=True)
+    folder.config_file.write_text(yaml.safe_dump(config))
+    save_targets(folder, task)
+    save_file(network.state_dict(), folder.weights_file)
+    return path
 
 
 @pytest.fixture

@@ -15,52 +15,32 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
-import yaml
-from conftest import demo, random_strings
-from safetensors.torch import save_file
+from conftest import demo, random_strings, untrained_run
 
 import prixfixe
 from prixfixe.cli import main
 from prixfixe.common.errors import InputError
 from prixfixe.common.table_writer import as_text
-from prixfixe.contract import TargetSpec
 from prixfixe.data import fasta, streams
 from prixfixe.data.sequences import Sequences
 from prixfixe.inference.model import Model
-from prixfixe.menu.check import example_task
-from prixfixe.networks.network import build
-from prixfixe.runs.folder import RunFolder
-from prixfixe.runs.targets import save_targets
-from prixfixe.tasks.bins import Bins
-from prixfixe.training.build import build_recipe
 
 STRINGS = [string[: 60 + row % 21] for row, string in enumerate(random_strings(100))]
+SIZES = ("first.channels=8", "core.widths=[8]")
+SMALL = demo("autosome", "conv", "efficientnet", "soft_bins", *SIZES)
 NAMES = [f"promoter {row} é" for row in range(len(STRINGS))]
-
-
-def make_run(path: Path, tasks: tuple[str, ...], final: str) -> Path:
-    """A run folder with weights, as training would leave it."""
-    config = demo("autosome", "conv", "efficientnet", final, "first.channels=8", "core.widths=[8]")
-    task = example_task(TargetSpec(tasks, (8.0,) * len(tasks), (3.0,) * len(tasks), Bins()))
-    torch.manual_seed(0)
-    network = build(build_recipe(config), config, task)
-    folder = RunFolder(path)
-    folder.path.mkdir()
-    folder.config_file.write_text(yaml.safe_dump(config))
-    save_targets(folder, task)
-    save_file(network.state_dict(), folder.weights_file)
-    return path
 
 
 @pytest.fixture(scope="module")
 def one_task(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_run(tmp_path_factory.mktemp("runs") / "one", ("expression",), "soft_bins")
+    return untrained_run(tmp_path_factory.mktemp("runs") / "one", SMALL)
 
 
 @pytest.fixture(scope="module")
 def two_tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_run(tmp_path_factory.mktemp("runs") / "two", ("Dev", "Hk"), "mlp")
+    return untrained_run(
+        tmp_path_factory.mktemp("runs") / "two", demo("autosome", "conv", "efficientnet", "mlp", *SIZES), ("Dev", "Hk")
+    )
 
 
 def expected_text(run: Path, names: list[str], batch_size: int) -> str:

@@ -38,6 +38,7 @@ HELP = "in-silico mutagenesis: the effect of every single substitution"
 ENDINGS = {**FORMATS, ".npz": "npz"}
 KINDS = {"name": "name", "position": "integer", "reference": "letters", "alternative": "letters", "task": "name"}
 MOST_DRAWN = 12  # sequences in one picture
+READ_AT_ONCE = 64  # sequences
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -80,18 +81,28 @@ def mutate_file(
 ) -> Iterator[Named]:
     """The name and the mutagenesis of one sequence of a file after the other, in memory that does not grow with it. All
     of the file is checked first. InputError as `prixfixe.commands.predict.predict_file`."""
+    from prixfixe.data.tables import count_sequences
+
+    for member in model.members:
+        member.predicted  # noqa: B018 - InputError of a task that predicts nothing a sequence
+    total = count_sequences(path, sequence=sequence, columns=model.sources())
+    return _mutated(model, path, total, sequence=sequence, batch_size=batch_size)
+
+
+def _mutated(
+    model: Predictor, path: Path, total: int, *, sequence: str | None, batch_size: int | None
+) -> Iterator[Named]:
     from prixfixe.common.progress import slow_work
-    from prixfixe.data.tables import count_sequences, read_row_chunks
+    from prixfixe.data.tables import read_row_chunks
     from prixfixe.inference.mutagenesis import mutate_rows
 
-    needed = model.sources()
-    total = count_sequences(path, sequence=sequence, columns=needed)
     names: deque[str] = deque()
     longer = 0
 
     def chunks() -> Iterator[Measurements]:
         nonlocal longer
-        for chunk, chunk_names in read_ahead(read_row_chunks(path, 64, sequence=sequence, columns=needed)):
+        reader = read_row_chunks(path, READ_AT_ONCE, sequence=sequence, columns=model.sources())
+        for chunk, chunk_names in read_ahead(reader):
             names.extend(chunk_names)
             longer += int((chunk.sequences.lengths > model.longest).sum())
             yield chunk
