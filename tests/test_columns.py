@@ -457,6 +457,43 @@ def test_profiles_are_trained_and_scored_and_read_backwards_on_the_other_strand(
     np.testing.assert_allclose(kept["measured"], np.log1p(totals))
     np.testing.assert_allclose(kept["predicted"], predicted, rtol=1e-4)
     assert metrics["count_pearson_r"] == pytest.approx(pearsonr(np.log1p(totals), predicted).statistic, rel=1e-3)
+    check_tracks(cached / "run", strings[:6], predicted[:6], cached)
+
+
+def check_tracks(run: Path, strings: list[str], predicted: np.ndarray, folder: Path) -> None:
+    """Expected counts as arrays and as a bigWig; where windows overlap, their mean."""
+    import pybigtools
+
+    width, windows = len(strings[0]), folder / "windows.fa"
+    starts = [1000, 1000 + width // 2, 5000, 9000, 9000 + 2 * width, 20000]
+    names = [f"chr{1 + row // 3}:{start}-{start + width}" for row, start in enumerate(starts)]
+    windows.write_text("".join(f">{name}\n{string}\n" for name, string in zip(names, strings, strict=True)))
+    command = ["predict", str(run), str(windows), "--device=cpu", "-o"]
+    assert main([*command, str(folder / "p.npz")]) == 0
+    arrays = np.load(folder / "p.npz")
+    track = arrays["track"]
+    assert arrays["names"].tolist() == names and track.shape[0] == 6
+    np.testing.assert_allclose(arrays["predictions"], predicted, rtol=1e-4)
+    np.testing.assert_allclose(track.sum(axis=1), np.expm1(predicted), rtol=1e-4)
+    assert main([*command, str(folder / "p.bw")]) == 0
+    bigwig = pybigtools.open(str(folder / "p.bw"))
+    offset = (width - track.shape[1]) // 2
+    expected: dict[tuple[str, int], list[float]] = {}
+    for name, values in zip(names, track, strict=True):
+        chrom, _, place = name.partition(":")
+        for position, value in enumerate(values, int(place.split("-")[0]) + offset):
+            expected.setdefault((chrom, position), []).append(value)
+    assert max(map(len, expected.values())) == 2
+    found = {}
+    for chrom in bigwig.chroms():
+        for start, stop, value in bigwig.records(chrom):
+            found |= dict.fromkeys(((chrom, position) for position in range(start, stop)), value)
+    assert found.keys() == expected.keys()
+    for at, value in found.items():
+        assert value == pytest.approx(np.mean(expected[at]), rel=1e-5)
+    assert [path.name for path in folder.iterdir() if ".bw." in path.name] == []
+    windows.write_text(f">enhancer\n{strings[0]}\n")
+    assert main([*command, str(folder / "q.bw")]) == 2 and not (folder / "q.bw").exists()
 
 
 def profile_task(counts: np.ndarray, weight: float | None = None) -> tuple[Profile, Measurements]:

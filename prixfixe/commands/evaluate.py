@@ -344,17 +344,12 @@ def _outputs(model: Model, measured: Measurements) -> dict[str, np.ndarray]:
     """All outputs of a run for every sequence, a chunk at a time."""
     import numpy as np
 
-    from prixfixe.training.scoring import to_host
-
-    predicted = model.predicted  # InputError of a task that predicts nothing a sequence
+    model.predicted  # noqa: B018 - InputError of a task that predicts nothing a sequence
     _warn_of_longer(model, measured.sequences)
     rows = model.chunk_rows()
     parts: dict[str, list[np.ndarray]] = {}
-    for start in range(0, len(measured), rows):
-        part = measured[start : start + rows]
-        for name, output in model.launch(part).items():
-            parts.setdefault(name, []).append(to_host(output))
-    found = {name: np.concatenate(some) for name, some in parts.items()}
-    if not np.isfinite(found[predicted]).all():
-        raise InputError(f"{model.name}: the run predicts values that are not finite")
-    return found
+    chunks = (measured[start : start + rows] for start in range(0, len(measured), rows))
+    for each in model.output_chunks(chunks):
+        for name, output in model.combined(each).items():
+            parts.setdefault(name, []).append(output)
+    return {name: np.concatenate(some) for name, some in parts.items()}

@@ -7,7 +7,7 @@ import sys
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prixfixe.commands.model_options import (
     add_output,
@@ -18,12 +18,17 @@ from prixfixe.commands.model_options import (
     readable_twice,
     show_progress,
 )
+from prixfixe.common.files import format_by_ending
 from prixfixe.common.table_writer import FORMATS, check_different, table_writer
 from prixfixe.common.text import printable
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from prixfixe.data.measurements import Measurements
     from prixfixe.inference.predictor import Predictor
+
+ENDINGS = {**FORMATS, ".npz": "npz", ".bw": "bigwig", ".bigwig": "bigwig"}
 
 HELP = "predict the expression of the sequences in a table or FASTA file"
 
@@ -31,13 +36,15 @@ HELP = "predict the expression of the sequences in a table or FASTA file"
 def configure(parser: argparse.ArgumentParser) -> None:
     add_runs(parser)
     add_sequences(parser)
-    add_output(parser, FORMATS)
+    add_output(parser, ENDINGS)
 
 
 def run(args: argparse.Namespace) -> int:
-    model = load_model(args, FORMATS, args.sequences)
+    model = load_model(args, ENDINGS, args.sequences)
+    kind = format_by_ending(args.output, ENDINGS, "tsv")
+    work = {"npz": predict_arrays, "bigwig": predict_track}.get(kind, predict_file)
     with readable_twice(args.sequences) as path:
-        count = predict_file(model, path, args.output, sequence=args.sequence, batch_size=args.batch_size)
+        count = work(model, path, args.output, sequence=args.sequence, batch_size=args.batch_size)
     if args.output is not None:
         print(f"{count:,} predictions in {args.output}", file=sys.stderr)
     return 0
@@ -105,6 +112,72 @@ def predict_file(
     if several and agreement.n > 1:
         print(f"{len(model.members)} members: {agreement.text(model.tasks)}", file=sys.stderr)
     return total
+
+
+def predict_arrays(
+    model: Predictor, path: Path, output: Path, *, sequence: str | None = None, batch_size: int | None = None
+) -> int:
+    """Writes an .npz file: `names`, `predictions` (n,) or (n, tasks), of an ensemble `spread` beside it, and what is
+    predicted at every position, where there is such a thing, as `track`, (n, positions). Returns n."""
+    import numpy as np
+
+    from prixfixe.common.files import write_arrays
+    from prixfixe.inference.ensemble import spread
+
+    arrays: dict[str, list[np.ndarray]] = {}
+    names: list[str] = []
+    for rows, _, members, track in outputs_of(model, path, sequence, batch_size):
+        names += rows
+        found = {"predictions": members.mean(axis=0), "track": track}
+        found |= {"spread": spread(members)} if len(members) > 1 else {}
+        for name, array in found.items():
+            if array is not None:
+                arrays.setdefault(name, []).append(array)
+    joined: dict[str, Any] = {name: np.concatenate(some) for name, some in arrays.items()}
+    write_arrays(output, names=np.array(names), **joined)
+    return len(names)
+
+
+def predict_track(
+    model: Predictor, path: Path, output: Path, *, sequence: str | None = None, batch_size: int | None = None
+) -> int:
+    """Writes what is predicted at every position as a bigWig; names tell where in a genome each sequence lies, as
+    `chr1:1000-3114`. The mean where windows overlap. Returns how many windows there are."""
+    from prixfixe.common.errors import InputError
+    from prixfixe.inference.tracks import Window, window_of, write_bigwig
+
+    windows: list[Window] = []
+    for names, lengths, _, track in outputs_of(model, path, sequence, batch_size):
+        if track is None:
+            raise InputError(
+                f"{model.name} predicts nothing at every position, of which a bigWig is made: write a table"
+            )
+        windows += map(window_of, names, lengths.tolist(), track)
+    write_bigwig(output, windows)
+    return len(windows)
+
+
+def outputs_of(
+    model: Predictor, path: Path, sequence: str | None, batch_size: int | None
+) -> Iterator[tuple[list[str], np.ndarray, np.ndarray, np.ndarray | None]]:
+    """Of a file's sequences, a chunk at a time: names, lengths, each member's predictions, and the track. All of the
+    file is checked first."""
+    import numpy as np
+
+    from prixfixe.common.progress import slow_work
+    from prixfixe.data.tables import count_sequences, read_row_chunks
+
+    needed = model.sources()
+    total = count_sequences(path, sequence=sequence, columns=needed)
+    task = model.members[0].task
+    with slow_work("predicting", total) as advance:
+        for chunk, names in read_row_chunks(path, model.chunk_rows(batch_size), sequence=sequence, columns=needed):
+            for each in model.output_chunks([chunk], batch_size=batch_size):
+                members = np.stack(
+                    [outputs[member.predicted] for outputs, member in zip(each, model.members, strict=True)]
+                )
+                yield names, chunk.sequences.lengths, members, task.track(model.combined(each))
+            advance(len(names))
 
 
 def prediction_columns(what: str, tasks: tuple[str, ...]) -> list[str]:

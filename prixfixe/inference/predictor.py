@@ -225,11 +225,29 @@ class Predictor(ABC):
         if launched:
             yield self._finite(np.stack([to_host(predictions) for predictions in launched]))
 
+    def output_chunks(
+        self, chunks: Iterable[Measurements], *, batch_size: int | None = None
+    ) -> Iterator[list[dict[str, np.ndarray]]]:
+        """All outputs of one chunk after the other, of each member by name, (n, ...); `combined` makes one of them."""
+        for chunk in chunks:
+            self._check_given(chunk.columns)
+            each = []
+            for member in self.members:
+                launched = member.launch(chunk, batch_size)
+                each.append({name: to_host(output) for name, output in launched.items()})
+                self._finite_outputs(each[-1][member.predicted], member)
+            yield each
+
+    def combined(self, each: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        """The outputs of an ensemble from those of its members, as the task says."""
+        return dict(each[0]) if len(each) == 1 else self.members[0].task.ensemble(each)
+
     def _finite(self, predictions: np.ndarray) -> np.ndarray:
-        """The predictions themselves; InputError where one is not finite, as of weights that are damaged."""
-        if not np.isfinite(predictions).all():
-            wrong = np.flatnonzero(~np.isfinite(predictions).reshape(len(self.members), -1).all(axis=1))[0]
-            raise InputError(
-                f"{self.members[wrong].name} predicts values that are not finite: its weights are not usable"
-            )
+        """The predictions themselves, (members, ...); InputError where one is not finite, as of damaged weights."""
+        for member, own in zip(self.members, predictions, strict=True):
+            self._finite_outputs(own, member)
         return predictions
+
+    def _finite_outputs(self, predictions: np.ndarray, member: Model) -> None:
+        if not np.isfinite(predictions).all():
+            raise InputError(f"{member.name} predicts values that are not finite: its weights are not usable")

@@ -93,6 +93,10 @@ class Profile(Task):
         mixture = np.logaddexp.reduce(profiles, axis=0) - np.log(len(members))
         return {"profile": mixture, "log_counts": np.mean([member["log_counts"] for member in members], axis=0)}
 
+    def track(self, outputs: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The expected counts: the total that `log_counts` tells, shared out as the profile's probabilities."""
+        return np.exp(outputs["profile"]) * np.expm1(outputs["log_counts"]).clip(min=0)[:, None]
+
     def check(self, held_out: Measurements) -> None:
         super().check(held_out)
         column = held_out.columns["profile"]

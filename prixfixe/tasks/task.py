@@ -97,6 +97,11 @@ class Task(ABC):
         """One output a row from those of several networks: their mean."""
         return {name: np.mean([member[name] for member in members], axis=0) for name in members[0]}
 
+    def track(self, outputs: Mapping[str, np.ndarray]) -> np.ndarray | None:
+        """What is predicted at every position of a window, (n, positions), from the outputs of n rows; None of a task
+        that predicts nothing there."""
+        return None
+
     def hold_out(self, recipe: Recipe, samples: Samples) -> Samples:
         """Held-out samples with what is drawn of them once, so that every epoch and every network is scored on the
         same."""
