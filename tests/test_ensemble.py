@@ -136,3 +136,43 @@ def test_the_construct_of_sequences() -> None:
     bare = construct(Sequences.from_strings(["AACC" * 10, "AATT" * 12]))
     assert (bare.left, bare.right, bare.insert) == ("", "", 44)
     assert isinstance(bare, Construct) and bare.composition[2] < 1e-6
+
+
+def test_evaluate_scores_the_mean(runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    from scipy.stats import pearsonr
+
+    model = prixfixe.load(runs, device="cpu")
+    measured = model.predict(STRINGS) + np.random.default_rng(0).normal(0, 1, len(STRINGS))
+    table = tmp_path / "t.tsv"
+    pd.DataFrame({"sequence": STRINGS, "expression": measured}).to_csv(table, sep="\t", index=False)
+    r = pearsonr(model.predict(STRINGS), measured).statistic
+    common = [str(table), "--format=json", "--bootstrap=0"]
+    for named in ([str(runs[0].parent)], list(map(str, runs))):
+        assert main(["evaluate", *named, *common, "--ensemble"]) == 0
+        content = json.loads(capsys.readouterr().out)
+        assert content["tasks"][0]["pearson_r"]["value"] == pytest.approx(r, abs=1e-6)
+        assert content["model"] == "an ensemble of 3 runs"
+        assert not any((run / "evaluation.json").exists() for run in runs)
+    assert main(["evaluate", *map(str, runs[:2]), *common]) == 0
+    each = json.loads(capsys.readouterr().out)
+    assert [one["run"] for one in each] == ["autosome", "bhi"]
+    for run in runs[:2]:
+        (run / "evaluation.json").unlink()
+        (run / "test.npz").unlink()
+    assert main(["evaluate", str(table), str(runs[0]), str(table)]) == 2
+    assert "is a table of predictions, which is scored by itself" in capsys.readouterr().err
+
+
+def test_coverage_of_intervals() -> None:
+    from prixfixe.tasks.coverage import LEVELS, added_deviation, coverage
+
+    generator = np.random.default_rng(0)
+    spread = generator.uniform(0.2, 1.0, 40_000)
+    measured = generator.normal(0, np.sqrt(spread**2 + 0.7**2))
+    mean = np.zeros(40_000)
+    assert added_deviation(measured, mean, spread) == pytest.approx(0.7, abs=0.02)
+    np.testing.assert_allclose(coverage(measured, mean, np.sqrt(spread**2 + 0.49)), LEVELS, atol=0.01)
+    measured[::2] = np.nan
+    np.testing.assert_allclose(coverage(measured, mean, np.sqrt(spread**2 + 0.49)), LEVELS, atol=0.01)
+    assert (coverage(measured, mean, spread) < LEVELS).all()
+    assert added_deviation(measured, mean, spread + 9) == 0

@@ -95,11 +95,11 @@ def report(
     models |= {f"distilled, seed {seed}": prixfixe.load(run, device="cpu") for seed, run in enumerate(distilled)}
     single = prixfixe.load(members[0], device="cpu")
     measured = test.expression.to_numpy()
-    lines = [
-        f"| | r, measured | {'r, truth | ' if truth is not None else ''}r, ensemble's mean | r, its spread | mean spread | noise | "
-        + " | ".join(f"{level:.0%} holds" for level in LEVELS)
-        + (" | 90% of spread alone holds the truth |" if truth is not None else " |"),
-    ]
+    titles = ["", "r, measured", *(["r, truth"] if truth is not None else [])]
+    titles += ["r, ensemble's mean", "r, its spread", "mean spread", "noise"]
+    titles += [f"{level:.0%} holds" for level in LEVELS]
+    titles += ["90% of spread alone holds the truth"] if truth is not None else []
+    lines = [f"| {' | '.join(titles)} |"]
     lines.append("|---" * (lines[0].count("|") - 1) + "|")
     reference: dict[str, np.ndarray] = {}
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from prixfixe.data.measurements import Measurements
     from prixfixe.data.sequences import Sequences
     from prixfixe.data.testset import TestSet
-    from prixfixe.inference.model import Model
+    from prixfixe.inference.predictor import Predictor
     from prixfixe.tasks.scores import Score
 
 HELP = "score a run, a sweep, or a table of predictions, on a test set or a plain table"
@@ -47,10 +47,12 @@ ENDINGS = {".txt": "table", ".csv": "csv", ".json": "json"}
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
-    what = "run folder, sweep folder (all its runs), or a table"
-    parser.add_argument("predictions", metavar="RUN-or-PREDICTIONS", type=Path, help=what)
+    what = "run folders, a sweep's folder (all its runs), a bundle, or a table"
+    parser.add_argument("predictions", metavar="RUN-or-PREDICTIONS", type=Path, nargs="+", help=what)
     what = "a table (TSV, CSV, Parquet), or a test set's folder"
     parser.add_argument("test_set", metavar="TESTSET", type=Path, help=what)
+    what = "score the mean of the runs, not each by itself; it is kept in none of their folders"
+    parser.add_argument("--ensemble", action="store_true", help=what)
     parser.add_argument("--sequence", metavar="COLUMN", help="TESTSET is a table: its column of sequences")
     parser.add_argument(
         "--expression", metavar="COLUMN", action="append", help="its column of expression; again for further tasks"
@@ -72,32 +74,45 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from prixfixe.analysis.evaluation_views import format_csv, format_table
     from prixfixe.common.files import write_text
 
-    path: Path = args.predictions
-    code = 0
-    if not path.exists():
-        raise InputError(f"{printable(path)}: no such run folder, sweep or table of predictions")
+    paths: list[Path] = args.predictions
+    for path in paths:
+        if not path.exists():
+            raise InputError(f"{printable(path)}: no such run folder, sweep or table of predictions")
+    tables = [path for path in paths if not path.is_dir()]
+    if tables and (len(paths) > 1 or args.ensemble):
+        raise InputError(
+            f"{printable(tables[0])} is a table of predictions, which is scored by itself, without --ensemble"
+        )
     read = reader(args)
-    keep_inputs(args.output, path, args.test_set)
+    keep_inputs(args.output, *paths, args.test_set)
     form = args.format or format_by_ending(args.output, ENDINGS, "table")
-    if path.is_dir() and is_missing(path / "config.yaml"):
-        text, failed = evaluate_sweep(args, read, form)
+    code = 0
+    if args.ensemble:
+        from prixfixe.inference.load import load
+
+        text = _text_of_one(*evaluate_one(args, paths[0], read, load(paths, config_dir=args.config_dir)), form)
+    elif len(paths) > 1 or (paths[0].is_dir() and is_missing(paths[0] / "config.yaml")):
+        text, failed = evaluate_several(args, read, form)
         code = 1 if failed else 0
     else:
-        content, evaluation = evaluate_one(args, path, read)
-        if form == "json":
-            text = json.dumps(content, indent=2, allow_nan=False) + "\n"
-        elif form == "csv":
-            text = format_csv(evaluation)
-        else:
-            text = (f"{SIMULATED}\n\n" if content["simulated"] else "") + format_table(evaluation)
+        text = _text_of_one(*evaluate_one(args, paths[0], read), form)
     if args.output:
         write_text(args.output, text)
     else:
         sys.stdout.write(text)
     return code
+
+
+def _text_of_one(content: dict[str, Any], evaluation: Evaluation | TableEvaluation, form: str) -> str:
+    from prixfixe.analysis.evaluation_views import format_csv, format_table
+
+    if form == "json":
+        return json.dumps(content, indent=2, allow_nan=False) + "\n"
+    if form == "csv":
+        return format_csv(evaluation)
+    return (f"{SIMULATED}\n\n" if content["simulated"] else "") + format_table(evaluation)
 
 
 class TestSetError(InputError):
@@ -144,10 +159,13 @@ def reader(args: argparse.Namespace) -> Reader:
 
 
 def evaluate_one(
-    args: argparse.Namespace, path: Path, read: Reader
+    args: argparse.Namespace, path: Path, read: Reader, ensemble: Predictor | None = None
 ) -> tuple[dict[str, Any], Evaluation | TableEvaluation]:
-    """Scores one run or table; a run's scores and predictions are kept in its folder. Returns evaluation.json's
-    content, too."""
+    """Scores one run or table, or an ensemble; a run's scores and predictions are kept in its folder. Returns
+    evaluation.json's content, too.
+
+    path: of the run or table; of an ensemble the first folder that was named.
+    """
     from prixfixe.analysis.evaluation import BOOTSTRAP_SAMPLES, evaluate
     from prixfixe.common.files import write_arrays, write_json
     from prixfixe.inference.model import load_run
@@ -158,10 +176,12 @@ def evaluate_one(
         raise InputError(
             f"--task says what a table of predictions holds: leave it out, since {printable(path)} is a run"
         )
-    model = load_run(path, config_dir=args.config_dir) if path.is_dir() else None
+    run = load_run(path, config_dir=args.config_dir) if path.is_dir() and ensemble is None else None
+    model = ensemble or run
     tasks = model.tasks if model else ()
     of_expression = (model.task.scores if model else TASKS[args.task or "expression"]) == EXPRESSION
-    about: dict[str, Any] = {"model": str(path), "test_set": str(args.test_set)}
+    name = str(path) if ensemble is None else ensemble.name
+    about: dict[str, Any] = {"model": name, "test_set": str(args.test_set)}
     evaluation: Evaluation | TableEvaluation
     if args.test_set.is_dir():
         if len(tasks) > 1 or not of_expression:
@@ -181,7 +201,7 @@ def evaluate_one(
         predictions, evaluation = _score_table(args, path, model, test_set, of_expression=of_expression)
         subsets = {}
     content = {**about, "simulated": test_set.simulated, **evaluation.to_dict()}
-    if model:
+    if run:
         folder, measured, name = RunFolder(path), test_set.expression, test_set.fingerprint()
         arrays = {"measured": measured, "predicted": predictions, "test_set": name, **subsets}
         write_arrays(folder.test_file, follow=False, **arrays)
@@ -189,9 +209,9 @@ def evaluate_one(
     return content, evaluation
 
 
-def evaluate_sweep(args: argparse.Namespace, read: Reader, form: str) -> tuple[str, int]:
-    """Scores every run of a sweep that is done, a line each on standard error; returns the table of scores, best
-    first, and how many runs could not be scored, each of which is named and passed over.
+def evaluate_several(args: argparse.Namespace, read: Reader, form: str) -> tuple[str, int]:
+    """Scores every run that is named, or that is done in a sweep, a line each on standard error; returns the table of
+    scores, best first, and how many runs could not be scored, each of which is named and passed over.
 
     Raises InputError where none could.
     """
@@ -199,7 +219,10 @@ def evaluate_sweep(args: argparse.Namespace, read: Reader, form: str) -> tuple[s
     from prixfixe.analysis.tables import csv_lines
     from prixfixe.runs.folder import RunFolder
 
-    folders = sorted(path for path in args.predictions.iterdir() if not is_missing(path / "status.json"))
+    folders: list[Path] = []
+    for path in args.predictions:
+        runs = [path] if not is_missing(path / "config.yaml") else sorted(path.iterdir())
+        folders += [run for run in runs if not is_missing(run / "status.json")]
     failed: list[InputError] = []
     done: list[RunFolder] = []
 
@@ -213,7 +236,7 @@ def evaluate_sweep(args: argparse.Namespace, read: Reader, form: str) -> tuple[s
         except InputError as error:
             passed_over(run, error)
     if not done and not failed:
-        raise InputError(f"{printable(args.predictions)}: no run folder, and no sweep with a run that is done")
+        raise InputError(f"{printable(args.predictions[0])}: no run folder, and no sweep with a run that is done")
     contents: list[dict[str, Any]] = []
     groups: list[list[dict[str, Any]]] = []  # each run's rows, one or, of a plain table, one a task
     titles: dict[str, Score] = {}
@@ -286,7 +309,7 @@ def _expression_columns(args: argparse.Namespace, path: Path, tasks: tuple[str, 
     return asked
 
 
-def _predictions(args: argparse.Namespace, path: Path, model: Model | None, test_set: TestSet) -> np.ndarray:
+def _predictions(args: argparse.Namespace, path: Path, model: Predictor | None, test_set: TestSet) -> np.ndarray:
     """Predictions of the shape of the measurements: a model's, or those that a table holds."""
     from prixfixe.analysis.evaluation import read_predictions
 
@@ -297,7 +320,7 @@ def _predictions(args: argparse.Namespace, path: Path, model: Model | None, test
 
 
 def _score_table(
-    args: argparse.Namespace, path: Path, model: Model | None, test_set: TestSet, *, of_expression: bool
+    args: argparse.Namespace, path: Path, model: Predictor | None, test_set: TestSet, *, of_expression: bool
 ) -> tuple[np.ndarray, TableEvaluation]:
     """What is predicted for a plain table, and its scores: of expression correlations, with --same-scale MSE and, of a
     run, KL as well; those of any other task as it computes them. Predictions of another program are probabilities."""
@@ -323,24 +346,26 @@ def _score_table(
     return predictions, evaluate_outputs(task, measured, outputs, columns=test_set.tasks, bootstrap=samples)
 
 
-def _divergences(path: Path, model: Model, measured: Measurements, outputs: dict[str, np.ndarray]) -> list[float]:
+def _divergences(path: Path, model: Predictor, measured: Measurements, outputs: dict[str, np.ndarray]) -> list[float]:
     """KL of each task, as training computes it. A scalar prediction of a run of version 0.1, whose residuals nobody has
     kept, has none: NaN."""
     from prixfixe.tasks.expression import Expression
 
     assert isinstance(model.task, Expression)
     if model.task.asks_for_training_rows(outputs) and model.task.spec.residual_sd is None:
-        why = "it predicts expression alone, and version 0.1, by which it was trained, kept no residuals"
+        kept = "version 0.1, by which it was trained, kept no residuals"
+        kept = "its members' residuals are not its own" if len(model.members) > 1 else kept
+        why = f"it predicts expression alone, and {kept}"
         print(f"warning: {printable(path)} has no KL: {why}", file=sys.stderr)
     return [divergence for divergence, _ in model.task.divergences(measured.expression, outputs)]
 
 
-def _warn_of_longer(model: Model, sequences: Sequences) -> None:
+def _warn_of_longer(model: Predictor, sequences: Sequences) -> None:
     if longer := int((sequences.lengths > model.longest).sum()):
         print(f"warning: {model.cut_off(longer, len(sequences))}", file=sys.stderr)
 
 
-def _outputs(model: Model, measured: Measurements) -> dict[str, np.ndarray]:
+def _outputs(model: Predictor, measured: Measurements) -> dict[str, np.ndarray]:
     """All outputs of a run for every sequence, a chunk at a time."""
     import numpy as np
 

@@ -83,8 +83,7 @@ def mutate_file(
     of the file is checked first. InputError as `prixfixe.commands.predict.predict_file`."""
     from prixfixe.data.tables import count_sequences
 
-    for member in model.members:
-        member.predicted  # noqa: B018 - InputError of a task that predicts nothing a sequence
+    model.predicted  # noqa: B018 - InputError of a task that predicts nothing a sequence
     total = count_sequences(path, sequence=sequence, columns=model.sources())
     return _mutated(model, path, total, sequence=sequence, batch_size=batch_size)
 

@@ -70,8 +70,7 @@ def predict_file(
     from prixfixe.data.tables import count_sequences, read_row_chunks
     from prixfixe.inference.ensemble import Agreement, spread
 
-    for member in model.members:
-        member.predicted  # noqa: B018 - InputError of a task that predicts nothing a sequence
+    model.predicted  # noqa: B018 - InputError of a task that predicts nothing a sequence
     needed, several = model.sources(), len(model.members) > 1
     total = count_sequences(path, sequence=sequence, columns=needed)
     longer, agreement = 0, Agreement()
@@ -169,14 +168,13 @@ def outputs_of(
 
     needed = model.sources()
     total = count_sequences(path, sequence=sequence, columns=needed)
-    task = model.members[0].task
     with slow_work("predicting", total) as advance:
         for chunk, names in read_row_chunks(path, model.chunk_rows(batch_size), sequence=sequence, columns=needed):
             for each in model.output_chunks([chunk], batch_size=batch_size):
                 members = np.stack(
                     [outputs[member.predicted] for outputs, member in zip(each, model.members, strict=True)]
                 )
-                yield names, chunk.sequences.lengths, members, task.track(model.combined(each))
+                yield names, chunk.sequences.lengths, members, model.task.track(model.combined(each))
             advance(len(names))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,8 @@ class Ensemble(Predictor):
         self._members = tuple(members)
         self.name = f"an ensemble of {counted(len(members), 'run')}"
         self.device, self.flanks = first.device, first.flanks
+        # without the spread of residuals: those of the mean are not any member's
+        self.task = first.task.with_spec(replace(first.task.spec, residual_sd=None))
         self.simulated = any(member.simulated for member in members)
         self.needs = tuple(dict.fromkeys(name for member in members for name in member.needs))
 
@@ -42,6 +45,10 @@ class Ensemble(Predictor):
 
     def cut_off(self, longer: int, total: int) -> str:
         return min(self.members, key=lambda member: member.longest).cut_off(longer, total)
+
+    @property
+    def predicted(self) -> str:
+        return self.members[0].predicted
 
     def _member_that_needs(self, column: str) -> Model:
         return next((member for member in self.members if column in member.needs), self.members[0])

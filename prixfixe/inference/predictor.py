@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from prixfixe.inference.model import Model
     from prixfixe.inference.mutagenesis import Mutagenesis
+    from prixfixe.tasks.task import Task
 
 NO_COLUMNS: Mapping[str, Any] = MappingProxyType({})
 ROWS, BATCHES = (
@@ -47,11 +48,17 @@ class Predictor(ABC):
     needs: tuple[str, ...]
     flanks: Flanks
     simulated: bool
+    task: Task
 
     @property
     @abstractmethod
     def members(self) -> tuple[Model, ...]:
         """The runs: one, or those of an ensemble."""
+
+    @property
+    @abstractmethod
+    def predicted(self) -> str:
+        """The output that is predicted for every sequence; InputError where the task has none."""
 
     @property
     @abstractmethod
@@ -72,12 +79,12 @@ class Predictor(ABC):
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        return self.members[0].task.spec.tasks
+        return self.task.spec.tasks
 
     @property
     def construct(self) -> Construct | None:
         """How the training sequences were built; None of a run of version 0.1, which kept nothing of it."""
-        return self.members[0].task.spec.construct
+        return self.task.spec.construct
 
     def predict(
         self,
@@ -240,7 +247,7 @@ class Predictor(ABC):
 
     def combined(self, each: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
         """The outputs of an ensemble from those of its members, as the task says."""
-        return dict(each[0]) if len(each) == 1 else self.members[0].task.ensemble(each)
+        return dict(each[0]) if len(each) == 1 else self.task.ensemble(each)
 
     def _finite(self, predictions: np.ndarray) -> np.ndarray:
         """The predictions themselves, (members, ...); InputError where one is not finite, as of damaged weights."""
