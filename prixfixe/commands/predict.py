@@ -66,7 +66,6 @@ def predict_file(
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    from prixfixe.common.errors import InputError
     from prixfixe.data.tables import count_sequences, read_row_chunks
     from prixfixe.inference.ensemble import Agreement, spread
 
@@ -93,11 +92,6 @@ def predict_file(
         task = progress.add_task("predicting", total=total)
         for members in model.predict_member_chunks(chunks(), batch_size=batch_size):
             chunk, rows = waiting.popleft()
-            if not np.isfinite(members).all():
-                row = int(
-                    np.flatnonzero(~np.isfinite(members).reshape(len(members), len(rows), -1).all(axis=(0, 2)))[0]
-                )
-                raise InputError(f"the run predicts values that are not finite, the first for {rows[row]}")
             values = [members.mean(axis=0)]
             if several:
                 agreement.add(members)
