@@ -468,7 +468,7 @@ def predicts_letter(position: int) -> SimpleNamespace:
         return np.asarray(sequences.padded()[:, position], dtype=np.float64)
 
     return SimpleNamespace(
-        recipe=SimpleNamespace(longest=10**6),
+        longest=10**6,
         task=SimpleNamespace(scores=EXPRESSION),
         tasks=("expression",),
         predict_sequences=predict,

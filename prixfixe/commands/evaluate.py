@@ -90,9 +90,10 @@ def run(args: argparse.Namespace) -> int:
     form = args.format or format_by_ending(args.output, ENDINGS, "table")
     code = 0
     if args.ensemble:
-        from prixfixe.inference.load import load
+        import prixfixe
 
-        text = _text_of_one(*evaluate_one(args, paths[0], read, load(paths, config_dir=args.config_dir)), form)
+        ensemble = prixfixe.load(paths, config_dir=args.config_dir)
+        text = _text_of_one(*evaluate_one(args, paths[0], read, ensemble), form)
     elif len(paths) > 1 or (paths[0].is_dir() and is_missing(paths[0] / "config.yaml")):
         text, failed = evaluate_several(args, read, form)
         code = 1 if failed else 0
@@ -166,9 +167,9 @@ def evaluate_one(
 
     path: of the run or table; of an ensemble the first folder that was named.
     """
+    import prixfixe
     from prixfixe.analysis.evaluation import BOOTSTRAP_SAMPLES, evaluate
     from prixfixe.common.files import write_arrays, write_json
-    from prixfixe.inference.model import load_run
     from prixfixe.runs.folder import RunFolder
     from prixfixe.tasks.scores import EXPRESSION, TASKS
 
@@ -176,7 +177,7 @@ def evaluate_one(
         raise InputError(
             f"--task says what a table of predictions holds: leave it out, since {printable(path)} is a run"
         )
-    run = load_run(path, config_dir=args.config_dir) if path.is_dir() and ensemble is None else None
+    run = prixfixe.load(path, config_dir=args.config_dir) if path.is_dir() and ensemble is None else None
     model = ensemble or run
     tasks = model.tasks if model else ()
     of_expression = (model.task.scores if model else TASKS[args.task or "expression"]) == EXPRESSION
