@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import shutil
 import tempfile
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from prixfixe.common.errors import InputError
 from prixfixe.common.files import json_values, writable, write_json, write_text
@@ -23,13 +25,23 @@ from prixfixe.common.version import version_of
 from prixfixe.inference.export import FILES, Exported, export
 from prixfixe.inference.load import load
 from prixfixe.inference.model import Model
+from prixfixe.inference.model_card import model_card
 from prixfixe.inference.predictor import Predictor
-from prixfixe.runs.bundle import CARD, FILE, FORMAT, OF_LARGEST, OF_SPREAD, digest, is_bundle
+from prixfixe.runs.bundle import (
+    CARD,
+    FILE,
+    FORMAT,
+    OF_LARGEST,
+    OF_SPREAD,
+    digest,
+    is_bundle,
+    last_name,
+    without_places,
+)
 from prixfixe.runs.folder import RunFolder, as_yaml
 from prixfixe.runs.sources import find_sources
 
 EXAMPLES = 8  # sequences
-PATHS = ("path", "validation", "test", "weights", "genome", "regions", "directory")  # settings that name files
 KEPT_OF_STATUS = ("state", "reason", "configuration_hash", "versions", "started", "ended")
 
 
@@ -79,14 +91,15 @@ def write_bundle(
             facts["members"].append({"folder": place, **about, **_encoding(one)})
             facts["members"][-1]["exports"] = _export(one, examples, exports, where)
             facts["code"] += _show_code(one, temporary, [code["name"] for code in facts["code"]])
-        from prixfixe.inference.model_card import model_card
-
+        if without_sources:
+            for member in facts["members"]:
+                files = (temporary / member["folder"]).glob("sources/*.safetensors")
+                member["sources_left_out"] = sorted(file.stem for file in files)
         write_text(temporary / CARD, model_card(model, folders, facts, license))
         _write_facts(temporary, facts)
         load([temporary], device="cpu", config_dir=config_dir)  # compares the examples, too
         if without_sources:
             remarks += _leave_out_sources(temporary, facts)
-            write_text(temporary / CARD, model_card(model, folders, facts, license))
             _write_facts(temporary, facts)
     remarks += [f"{one['file']} shows the source of {one['name']}, and nothing that it imports" for one in facts["code"]]
     return remarks
@@ -165,28 +178,6 @@ def _source_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
     return {**facts, "weights": last_name(facts["weights"]), "path": f"{path.parent.name}/{path.name}".lstrip("/")}
 
 
-def without_places(value: Any, key: str = "") -> Any:
-    """Settings with the last name alone of every path, so that nothing of this machine's folders is in them."""
-    if isinstance(value, Mapping):
-        return {name: without_places(item, str(name)) for name, item in value.items()}
-    if isinstance(value, list):
-        return [without_places(item, key) for item in value]
-    if isinstance(value, str) and is_place(value, key):
-        return last_name(value)
-    return value
-
-
-def is_place(text: str, key: str = "") -> bool:
-    """Whether a setting is a path of this machine: by its name, its form, or because it is there."""
-    if key in PATHS or text.startswith(("/", "~", "./", "../", "file:", "sqlite:")):
-        return True
-    return "/" in text and "://" not in text and not is_missing(text[:4096])
-
-
-def last_name(path: str) -> str:
-    return path if "://" in path and not path.startswith(("file:", "sqlite:")) else Path(path).name or "data"
-
-
 def _encoding(model: Model) -> dict[str, Any]:
     """How a row enters the network, for who feeds it without prixfixe."""
     inputs = model.recipe.inputs
@@ -251,17 +242,14 @@ def _export(model: Model, examples: Mapping[str, Any] | None, kinds: Sequence[st
 
 def _show_code(model: Model, folder: Path, shown: Sequence[str]) -> list[dict[str, str]]:
     """Puts the source of parts of the user's own into the bundle, as text that no Python imports."""
-    import inspect
-
     found = []
     network = model.network
+    frameworks = (FRAMEWORK / "prixfixe", FRAMEWORK / "blocks", Path(torch.__file__).resolve().parent)
     for part in (model.recipe, network.first, network.core, network.final, model.task):
         own = type(part)
         file = Path(inspect.getfile(own)).resolve()
         name = f"{own.__module__}.{own.__qualname__}"
-        if file.is_relative_to(FRAMEWORK / "prixfixe") or file.is_relative_to(FRAMEWORK / "blocks") or name in shown:
-            continue
-        if is_library(file):
+        if name in shown or any(file.is_relative_to(place) for place in frameworks):
             continue
         place = folder / "source" / f"{own.__module__}.py.txt"
         place.parent.mkdir(exist_ok=True)
@@ -270,27 +258,17 @@ def _show_code(model: Model, folder: Path, shown: Sequence[str]) -> list[dict[st
     return found
 
 
-def is_library(file: Path) -> bool:
-    """Whether a file is torch's, which anybody has."""
-    import torch
-
-    return file.is_relative_to(Path(torch.__file__).resolve().parent)
-
-
-def _leave_out_sources(folder: Path, facts: dict[str, Any]) -> list[str]:
+def _leave_out_sources(folder: Path, facts: Mapping[str, Any]) -> list[str]:
     """Removes what parts start from; what must be put back, a sentence a file."""
     remarks = []
     for member in facts["members"]:
         place = folder / member["folder"]
-        files = sorted(place.glob("sources/*.safetensors"))
-        member["sources_left_out"] = [file.stem for file in files]
         origins = {one["sha256"]: one["path"] for one in RunFolder(place).sources().values()}
-        for file in files:
-            name = file.relative_to(folder)
-            remarks.append(f"it needs {name} beside it, which is {printable(origins.get(file.stem, 'a file'))}")
+        for sha256 in member["sources_left_out"]:
+            file = place / "sources" / f"{sha256}.safetensors"
+            what = f"it needs {file.relative_to(folder)} beside it, which is"
+            remarks.append(f"{what} {printable(origins.get(sha256, 'a file of weights'))}")
             file.unlink()
-        if files:
+        if member["sources_left_out"]:
             (place / "sources").rmdir()
     return remarks
-
-

@@ -20,6 +20,7 @@ from prixfixe.data.measurements import Measurements
 from prixfixe.data.sequences import Sequences
 from prixfixe.inference.model import Model
 from prixfixe.inference.predictor import Predictor
+from prixfixe.runs.bundle import without_places
 from prixfixe.runs.folder import RunFolder, fold_name
 from prixfixe.runs.reader import read_evaluation, read_predictions
 
@@ -56,7 +57,7 @@ def model_card(model: Predictor, folders: Sequence[Path], facts: Mapping[str, An
         "flanks": " and ".join(flank or "nothing" for flank in model.flanks) if any(model.flanks) else "nothing",
         "construct": _construct(model),
         "strands": strand_rule(model),
-        "unknown": "all zeros, or as the recipe has it",
+        "unknown": " or ".join(dict.fromkeys(map(unknown_letter, model.members))),
         "members": members,
         "scores": scores,
         "data": _data(configs[0], model),
@@ -85,6 +86,16 @@ def strand_rule(model: Predictor) -> str:
     both = "both strands are predicted, and combined as the task combines them (expression: their mean)"
     one = "one input a sequence, which the recipe makes"
     return {(1,): one, (2,): both}.get(tuple(views), f"{both}; in some members {one}")
+
+
+def unknown_letter(model: Model) -> str:
+    """What stands in the four channels of A, C, G and T for an N."""
+    rows = model.rows_of(["N" * max(model.longest, 1)], {}) if not model.needs else None
+    if rows is None or not model.recipe.inputs.channels:
+        return "as the recipe has it"
+    x = next(iter(model.recipe.scoring_batches(model.samples(rows), 1)))[0]["x"]
+    values = x[0, :4, x.shape[2] // 2].tolist()
+    return "all zeros" if not any(values) else f"{', '.join(f'{value:g}' for value in values)}"
 
 
 def scores_of(model: Model, run: RunFolder) -> Iterator[Shown]:
@@ -160,8 +171,6 @@ def _choices(config: Mapping[str, Any], model: Model) -> dict[str, str]:
 
 def _data(config: Mapping[str, Any], model: Predictor) -> list[tuple[str, str]]:
     """What the configuration says of the data, without this machine's folders."""
-    from prixfixe.inference.bundle import without_places
-
     settings = without_places(config.get("dataset") or {})
     name = (config.get("choices") or {}).get("dataset") or str(settings.get("_target_")).rpartition(".")[2]
     found = [("dataset", f"{name}{' (SIMULATED)' if model.simulated else ''}")]

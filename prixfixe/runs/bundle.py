@@ -11,7 +11,7 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,7 @@ FORMAT = 1
 OF_SPREAD, OF_LARGEST = 1e-4, 1e-6
 MOST_FILES = 100_000
 FREE = {CARD, ".gitattributes"}  # for people, who may edit them: nothing reads them here
+PATHS = ("path", "validation", "test", "weights", "genome", "regions", "directory")  # settings that name files
 KEPT_BY_EVALUATE = re.compile(r"(members/[0-9]+/)?(evaluation\.json|test\.npz)")
 
 
@@ -185,3 +186,25 @@ def digest(file: Path) -> str:
     """The sha256 of a file, in hexadecimal digits."""
     with open_input(file) as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()  # type: ignore[arg-type]
+
+
+def without_places(value: Any, key: str = "") -> Any:
+    """Settings with the last name alone of every path, so that nothing of this machine's folders is in them."""
+    if isinstance(value, Mapping):
+        return {name: without_places(item, str(name)) for name, item in value.items()}
+    if isinstance(value, list):
+        return [without_places(item, key) for item in value]
+    if isinstance(value, str) and is_place(value, key):
+        return last_name(value)
+    return value
+
+
+def is_place(text: str, key: str = "") -> bool:
+    """Whether a setting is a path of this machine: by its name, its form, or because it is there."""
+    if key in PATHS or text.startswith(("/", "~", "./", "../", "file:", "sqlite:")):
+        return True
+    return "/" in text and "://" not in text and not is_missing(text[:4096])
+
+
+def last_name(path: str) -> str:
+    return path if "://" in path and not path.startswith(("file:", "sqlite:")) else Path(path).name or "data"
