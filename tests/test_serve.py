@@ -230,7 +230,9 @@ def test_requests_are_bounded(model: Predictor) -> None:
         with TestClient(make_app(replace(one, limits=limits))) as client:
             response = client.post("/predict", json=body(NAMED))
             chunked = client.post(
-                "/predict", content=iter([json.dumps(body(NAMED)).encode()]), headers={"Content-Type": "application/json"}
+                "/predict",
+                content=iter([json.dumps(body(NAMED)).encode()]),
+                headers={"Content-Type": "application/json"},
             )
         for answer in (response, chunked):
             assert answer.status_code == 400
@@ -241,7 +243,9 @@ def test_requests_are_bounded(model: Predictor) -> None:
         assert_error(response, "prediction_request_failed", "more than 0 s")
 
 
-def test_a_failure_inside_is_a_server_error_without_a_trace(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_inside_is_a_server_error_without_a_trace(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(*_: Any) -> None:
         raise RuntimeError("secret")
 

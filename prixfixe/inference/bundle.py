@@ -101,7 +101,9 @@ def write_bundle(
         if without_sources:
             remarks += _leave_out_sources(temporary, facts)
             _write_facts(temporary, facts)
-    remarks += [f"{one['file']} shows the source of {one['name']}, and nothing that it imports" for one in facts["code"]]
+    remarks += [
+        f"{one['file']} shows the source of {one['name']}, and nothing that it imports" for one in facts["code"]
+    ]
     return remarks
 
 
@@ -120,7 +122,9 @@ def _check_free(output: Path, force: bool) -> None:
     if not is_bundle(output):
         raise InputError(f"-o {printable(output)} is there and no bundle: give the name of a new folder")
     if not force:
-        raise InputError(f"-o {printable(output)} holds a bundle: give another folder, or have it replaced with --force")
+        raise InputError(
+            f"-o {printable(output)} holds a bundle: give another folder, or have it replaced with --force"
+        )
 
 
 @contextmanager

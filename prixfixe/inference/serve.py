@@ -211,9 +211,7 @@ async def _body(request: Request, limit: int) -> bytes:
     return bytes(body)
 
 
-def answer(
-    served: Served, name: str, body: bytes, content_type: str, go_on: Callable[[], None]
-) -> dict[str, Any]:
+def answer(served: Served, name: str, body: bytes, content_type: str, go_on: Callable[[], None]) -> dict[str, Any]:
     """The response to the body of a request, as plain values; in the worker thread. Refused, or InputError of the
     model, where there is none. go_on: raises TimeoutError once there is no more time."""
     go_on()
@@ -223,7 +221,9 @@ def answer(
     window = Window.of(served.model)
     ranges = asked.prediction_ranges or {}
     flanks = (asked.upstream_seq or "").upper(), (asked.downstream_seq or "").upper()
-    strings = [window.of_sequence(text.upper(), *flanks, ranges.get(key) or []) for key, text in asked.sequences.items()]
+    strings = [
+        window.of_sequence(text.upper(), *flanks, ranges.get(key) or []) for key, text in asked.sequences.items()
+    ]
     values = _predict(served, strings, go_on)
     tasks = []
     for task, column in zip(asked.prediction_tasks, chosen, strict=True):
