@@ -55,10 +55,10 @@ def handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
         def not_found(self, code: str) -> None:
             self.answer({"error": code}, 404, X_Error_Code=code, X_Error_Message=code)
 
-        def do_HEAD(self) -> None:  # noqa: N802
+        def do_HEAD(self) -> None:
             self.do_GET()
 
-        def do_GET(self) -> None:  # noqa: N802
+        def do_GET(self) -> None:
             path = self.path.partition("?")[0]
             hub.asked.append(f"{self.command} {path}")
             if found := re.fullmatch(r"/api/models/([^/]+/[^/]+?)(?:/revision/([^/]+))?", path):
@@ -86,7 +86,7 @@ def handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
                 return self.answer(body, ETag=tag, X_Repo_Commit=commit, Accept_Ranges="none")
             return self.not_found("NotFound")
 
-        def do_POST(self) -> None:  # noqa: N802
+        def do_POST(self) -> None:
             path = self.path.partition("?")[0]
             hub.asked.append(f"POST {path}")
             length = int(self.headers.get("Content-Length") or 0)

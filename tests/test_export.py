@@ -91,7 +91,7 @@ def test_a_file_that_predicts_otherwise_is_not_kept(
         return lambda tensors: run(tensors) * 1.001
 
     monkeypatch.setitem(exporting.WRITERS, kind, wrong)
-    with pytest.raises(InputError, match="differs by .* it is not kept"):
+    with pytest.raises(InputError, match=r"differs by .* it is not kept"):
         export(model, model.rows_of(STRINGS), kind, tmp_path)
     assert not [*tmp_path.iterdir()]
 
@@ -102,7 +102,7 @@ def test_a_network_that_does_not_export_says_why(
 ) -> None:
     forward = model.network.core.forward
     monkeypatch.setattr(model.network.core, "forward", lambda x: forward(x) if x.sum().item() > 0 else forward(-x))
-    with pytest.raises(InputError, match="does not export to .*: .*(data-dependent|guard)"):
+    with pytest.raises(InputError, match=r"does not export to .*: .*(data-dependent|guard)"):
         export(model, model.rows_of(STRINGS), kind, tmp_path)
     assert not [*tmp_path.iterdir()]
 

@@ -29,8 +29,9 @@ from prixfixe.cli import main
 from prixfixe.commands.serve import cell_types
 from prixfixe.common.errors import InputError
 from prixfixe.data.flanks import Construct
+from prixfixe.inference.game import Limits, Served, Window
 from prixfixe.inference.predictor import Predictor
-from prixfixe.inference.serve import Limits, Served, Window, make_app
+from prixfixe.inference.serve import make_app
 
 LEFT, RIGHT = "TGCATTTTTTTCACATC", "GGTTACGGCTGTT"
 CONSTRUCT = Construct(LEFT, RIGHT, 80, (0.25, 0.25, 0.25, 0.25))
@@ -148,7 +149,7 @@ def test_requested_ranges_and_flanks_reach_the_model(client: TestClient, model: 
 def test_tasks_are_chosen_by_name_or_cell_type(two_tasks: Predictor) -> None:
     wanted = two_tasks.predict(INSERTS)
     with TestClient(make_app(served(two_tasks, "Dev=S2", "Hk=OSC"))) as client:
-        for task, column in ((dict(name="hk"), 1), (dict(cell_type="s2"), 0), (dict(cell_type="OSC"), 1)):
+        for task, column in (({"name": "hk"}, 1), ({"cell_type": "s2"}, 0), ({"cell_type": "OSC"}, 1)):
             response = client.post("/predict", json=asked(NAMED, **task))
             np.testing.assert_allclose(numbers(response), wanted[:, column], rtol=1e-6)
             assert response.json()["prediction_tasks"][0]["cell_type_actual"] == ("S2", "OSC")[column]
@@ -249,7 +250,7 @@ def test_a_failure_inside_is_a_server_error_without_a_trace(
     def broken(*_: Any) -> None:
         raise RuntimeError("secret")
 
-    monkeypatch.setattr("prixfixe.inference.serve._predict", broken)
+    monkeypatch.setattr("prixfixe.inference.game._predict", broken)
     response = client.post("/predict", json=body(NAMED))
     assert response.status_code == 500 and "secret" not in response.text
     assert_error(response, "server_error", "RuntimeError")
@@ -259,7 +260,7 @@ def test_a_failure_inside_is_a_server_error_without_a_trace(
 def test_what_is_not_finite_is_an_error_and_never_a_number(
     client: TestClient, monkeypatch: pytest.MonkeyPatch, value: float
 ) -> None:
-    monkeypatch.setattr("prixfixe.inference.serve._predict", lambda *_: np.full((len(NAMED), 1), value))
+    monkeypatch.setattr("prixfixe.inference.game._predict", lambda *_: np.full((len(NAMED), 1), value))
     response = client.post("/predict", json=asked(NAMED, scale="log"))
     assert response.status_code in (422, 500) and "error" in response.json()
 
@@ -278,7 +279,7 @@ def test_help_answers_while_predictions_are_made(model: Predictor, monkeypatch: 
         assert go_on.wait(20)
         return np.zeros((len(strings), 1))
 
-    monkeypatch.setattr("prixfixe.inference.serve._predict", slow)
+    monkeypatch.setattr("prixfixe.inference.game._predict", slow)
     limits = Limits(waiting=1)
     with TestClient(make_app(served(model, limits=limits))) as client:
         answers: list[Any] = []

@@ -45,7 +45,8 @@ def run(args: argparse.Namespace) -> int:
     import uvicorn
 
     import prixfixe
-    from prixfixe.inference.serve import Served, make_app, predictor_name
+    from prixfixe.inference.game import Served, predictor_name
+    from prixfixe.inference.serve import make_app
 
     model = prixfixe.load(args.runs, device=args.device, config_dir=args.config_dir)
     served = Served(
@@ -62,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     host = f"[{args.host}]" if ":" in args.host else args.host
     where = f"http://{host}:{listening.getsockname()[1]}"
     print(f"{predictor_name(served)} listens on {where} (Ctrl-C ends it)", file=sys.stderr, flush=True)
-    limits = {"limit_concurrency": 100, "timeout_keep_alive": 5, "timeout_graceful_shutdown": 5}
+    limits: dict[str, Any] = {"limit_concurrency": 100, "timeout_keep_alive": 5, "timeout_graceful_shutdown": 5}
     config = uvicorn.Config(app, log_level="warning", access_log=False, **limits)
     uvicorn.Server(config).run(sockets=[listening])  # raises KeyboardInterrupt after Ctrl-C, once all is closed
     return 0

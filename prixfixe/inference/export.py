@@ -1,4 +1,4 @@
-"""A run's network for other programs: ONNX (`model.onnx`) and torch.export (`model.pt2`), compared before they are kept.
+"""A run's network for other programs: ONNX (`model.onnx`) and torch.export (`model.pt2`), compared before kept.
 
 An exported file takes the keys of a batch as the recipe encodes them and gives what `Model.predict` gives: in eval
 mode, strands combined as the task combines them, in the measurement's own units. The number of rows is free, the

@@ -82,10 +82,12 @@ def cell(value: object) -> str:
 
 
 def strand_rule(model: Predictor) -> str:
-    views = sorted({member.recipe.views for member in model.members})
+    views = {member.recipe.views for member in model.members}
     both = "both strands are predicted, and combined as the task combines them (expression: their mean)"
     one = "one input a sequence, which the recipe makes"
-    return {(1,): one, (2,): both}.get(tuple(views), f"{both}; in some members {one}")
+    if len(views) > 1:
+        return f"{both}; in some members {one}"
+    return one if views == {1} else both
 
 
 def unknown_letter(model: Model) -> str:
