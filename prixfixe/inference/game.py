@@ -211,7 +211,7 @@ DROPPED = str.maketrans("", "", "ACGTN")
 
 
 def choose(task: TaskAsked, readout: str, served: Served) -> int:
-    """The number of the model's task that a requested one means: by its name, or its cell type. RefusedError, 422, where
+    """The number of the model's task that a requested one means, by its name or its cell type. RefusedError, 422, where
     the model predicts no such thing."""
     if readout != "point":
         raise RefusedError(422, f"readout {readout}: this model predicts one number a sequence, readout point")
