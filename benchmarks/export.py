@@ -42,8 +42,8 @@ def measured(run: Path) -> dict[str, Any]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    lines = ["| core | final | runs | ONNX exported | largest difference | torch.export exported | largest difference |"]
-    lines += ["|" + "---|" * 7]
+    heads = ("core", "final", "runs", "in ONNX", "largest difference", "in torch.export", "largest difference")
+    lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
         _, _, core, final = row["run"].split("+")[:4]

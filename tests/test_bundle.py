@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from conftest import demo, random_strings
+from conftest import compose, demo, random_strings
 from fake_hub import FakeHub, fake_hub
 from huggingface_hub import ModelCard, constants
 from safetensors.torch import load_file, save_file
@@ -278,6 +278,43 @@ def test_other_models_are_bundled_too(tmp_path: Path, kind: str) -> None:
     np.testing.assert_array_equal(found, wanted)
 
 
+def test_a_model_that_needs_columns_has_them_in_its_examples(tmp_path: Path) -> None:
+    rows = [f"{string}\t{row % 5}\t{row % 2}" for row, string in enumerate(random_strings(60, 40))]
+    (tmp_path / "table.tsv").write_text("sequence\texpression\tgc\n" + "\n".join(rows) + "\n")
+    settings = ("recipe.length=40", "recipe.flags=[gc]", "dataset=table", "+dataset.columns={gc: number}")
+    shown = (*settings, f"dataset.path={tmp_path / 'table.tsv'}", "first.channels=8", "core.widths=[8]")
+    run(demo("plain", "conv", "efficientnet", "mlp", *shown), tmp_path / "run", show_progress=False)
+    assert main(["bundle", str(tmp_path / "run"), "-o", str(tmp_path / "bundle")]) == 0
+    content = json.loads((tmp_path / "bundle" / "bundle.json").read_text())
+    assert content["needs"] == ["gc"] and len(set(content["examples"]["columns"]["gc"])) == 2
+    assert content["examples"]["sequences"][0] != content["examples"]["sequences"][1]
+    gc = {"gc": [0, 1, 0, 1]}
+    wanted, found = (
+        prixfixe.load(path, device="cpu").predict([*STRINGS[:3], "ACGT"], columns=gc)
+        for path in (tmp_path / "run", tmp_path / "bundle")
+    )
+    np.testing.assert_array_equal(found, wanted)
+
+
+def test_a_language_model_is_bundled_to_start_from(tmp_path: Path) -> None:
+    parts = (
+        "recipe=plain",
+        "recipe.length=40",
+        "recipe.mask_share=0.15",
+        "task=masked",
+        "final=masked",
+        "optim=onecycle",
+    )
+    sizes = ("first=conv", "core=efficientnet", "first.channels=8", "core.widths=[8]", "training.epochs=1")
+    data = ("dataset=simulated_genome", "dataset.nucleotides=20000", "dataset.window=40", "training.batch_size=64")
+    config = compose(*parts, *sizes, *data)
+    run(config, tmp_path / "run", show_progress=False)
+    assert main(["bundle", str(tmp_path / "run"), "-o", str(tmp_path / "bundle")]) == 0
+    refused(tmp_path / "none", "no run folder")
+    assert prixfixe.load(tmp_path / "bundle", device="cpu").simulated
+    assert "nothing a sequence" in (tmp_path / "bundle" / "README.md").read_text()
+
+
 OWN = """
 from blocks.core.efficientnet import EfficientNet
 open('canary', 'a').write('executed')
@@ -348,6 +385,8 @@ def test_pushed_and_loaded_it_is_the_same(
 
 
 def test_a_card_on_the_hub_stays(hub: FakeHub, adapted: Path, tmp_path: Path) -> None:
+    hub.add("me/other", {"README.md": b"mine", "data.csv": b"1"})
+    assert main(["bundle", str(adapted), "-o", str(tmp_path / "other"), "--push", "hf://me/other"]) == 2
     hub.add("me/model", {"README.md": b"mine", "members/9/config.yaml": b"old", "bundle.json": b"{}"})
     assert main(["bundle", str(adapted), "-o", str(tmp_path / "bundle"), "--push", "hf://me/model"]) == 0
     pushed = hub.commits["me/model"]["main"]

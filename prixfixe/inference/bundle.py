@@ -73,7 +73,7 @@ def write_bundle(
             "prixfixe": version_of("prixfixe"),
             "task": model.members[0].task.name,
             "tasks": list(model.tasks),
-            "predicts": model.members[0].predicted,
+            "predicts": model.members[0].task.predicts,
             "simulated": model.simulated,
             "flanks": list(model.flanks),
             "needs": list(model.needs),
@@ -83,7 +83,7 @@ def write_bundle(
             "code": [],
         }
         if examples is None:
-            remarks.append("no examples: a column that the model needs lies in a file of its own")
+            remarks.append("without examples: it predicts nothing a sequence, or needs a column that lies in a file")
         for place, one, folder in zip(members, model.members, folders, strict=True):
             where = temporary / place
             where.mkdir(parents=True, exist_ok=True)
@@ -202,7 +202,10 @@ def _expected(model: Predictor, examples: Mapping[str, Any]) -> list[Any]:
 
 def example_rows(model: Predictor) -> dict[str, Any] | None:
     """Sequences as the training data had them, drawn with a fixed seed, one of them with an N and one shorter; and the
-    further columns that the model needs. None where one of these cannot be written down: it lies in a file."""
+    further columns that the model needs. None where one of these cannot be written down, as it lies in a file, and for a
+    task that predicts nothing a sequence."""
+    if model.members[0].task.predicts is None:
+        return None
     random, construct = np.random.default_rng(0), model.construct
     length = max(min(model.longest, 1 << 16), 1)
     shares, left, right = (0.25,) * 4, "", ""
@@ -238,7 +241,7 @@ def _export(model: Model, examples: Mapping[str, Any] | None, kinds: Sequence[st
     if not kinds:
         return []
     if examples is None:
-        raise InputError(f"{model.name} needs columns that lie in files: it has no examples to compare an export with")
+        raise InputError(f"{model.name} has no examples that an export could be compared on: bundle it without one")
     rows = model.rows_of(examples["sequences"], {name: examples["columns"][name] for name in model.needs})
     found: list[Exported] = [export(model, rows, kind, where) for kind in FILES if kind in kinds]
     return [asdict(one) for one in found]

@@ -16,7 +16,7 @@ from typing import Any
 from prixfixe.common.errors import InputError
 from prixfixe.common.extras import extra_module
 from prixfixe.common.text import printable
-from prixfixe.runs.bundle import CARD, open_bundle
+from prixfixe.runs.bundle import CARD, FILE, FREE, open_bundle
 
 NAME = re.compile(r"hf:/{1,2}([\w][\w.-]{0,95}/[\w][\w.-]{0,95})(?:@([\w][\w./-]{0,200}))?")
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -76,13 +76,16 @@ def push(folder: Path, name: str) -> str:
     with _reached(repository, None):
         api = hub.HfApi()
         api.create_repo(repository, exist_ok=True)
-        card_is_there = api.file_exists(repository, CARD)
+        there = set(api.list_repo_files(repository))
+        if there - FREE and FILE not in there:
+            raise InputError(f"hf://{repository} holds files and no bundle: push to a repository of its own")
+        new = {*bundle.facts["files"], FILE, *([] if CARD in there else [CARD])}
         done = api.upload_folder(
             repo_id=repository,
             folder_path=folder,
             commit_message=f"Bundle of {len(bundle.members)} run(s), prixfixe {bundle.facts['prixfixe']}",
-            allow_patterns=[*bundle.facts["files"], "bundle.json", *([] if card_is_there else [CARD])],
-            delete_patterns=["*.json", "*.yaml", "*.safetensors", "members/**", "source/**", "model.onnx", "model.pt2"],
+            allow_patterns=sorted(new),
+            delete_patterns=sorted(there - new - FREE),
         )
     return f"hf://{repository}@{done.oid}"
 

@@ -51,8 +51,8 @@ def model_card(model: Predictor, folders: Sequence[Path], facts: Mapping[str, An
     values = {
         **{key: facts[key] for key in ("prixfixe", "task", "tasks", "simulated", "needs", "code", "tolerance")},
         "title": printable(title + (" (SIMULATED assay)" if model.simulated else ""), 300),
-        "what": f"`{output}`, one number a sequence" + (" and task" if len(model.tasks) > 1 else ""),
-        "units": UNITS.get(output, output),
+        "what": _what(output, model),
+        "units": UNITS.get(output, output or "none"),
         "longest": f"{model.longest:,}",
         "flanks": " and ".join(flank or "nothing" for flank in model.flanks) if any(model.flanks) else "nothing",
         "construct": _construct(model),
@@ -178,6 +178,12 @@ def _data(config: Mapping[str, Any], model: Predictor) -> list[tuple[str, str]]:
     found = [("dataset", f"{name}{' (SIMULATED)' if model.simulated else ''}")]
     found += [(key, str(value)) for key, value in settings.items() if key != "_target_" and value is not None]
     return found
+
+
+def _what(output: str | None, model: Predictor) -> str:
+    if output is None:
+        return "nothing a sequence: other runs start from its weights"
+    return f"`{output}`, one number a sequence{' and task' if len(model.tasks) > 1 else ''}"
 
 
 def _construct(model: Predictor) -> str:
