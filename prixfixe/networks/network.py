@@ -141,7 +141,7 @@ def forward_keys(block: nn.Module) -> tuple[str, ...]:
 
 def _in_front(heads: Tensor, features: Tensor) -> Tensor:
     """(C, H) in front of (B, C, L) -> (B, C, H + L), with channels last as `prixfixe.networks.layers` has them."""
-    return torch.cat([heads.T.expand(len(features), -1, -1), features.transpose(1, 2)], dim=1).transpose(1, 2)
+    return torch.cat([heads.T.expand(features.shape[0], -1, -1), features.transpose(1, 2)], dim=1).transpose(1, 2)
 
 
 def build(recipe: Recipe, parts: Mapping[str, Mapping[str, Any]], task: Task, *, origin: Origin = LOADED) -> Network:

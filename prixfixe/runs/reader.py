@@ -59,6 +59,8 @@ ColumnName = Annotated[str, Field(pattern=ColumnNames.pattern)]
 FileName = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_file_name)]
 Moment = Annotated[str, Field(max_length=40), AfterValidator(_moment)]
 Count = Annotated[int, Field(ge=0, le=10**15)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+BundledFile = Annotated[str, Field(pattern=r"^\w[\w.+-]*(/\w[\w.+-]*){0,4}$", max_length=500)]  # no hidden ones, no ..
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Number = Annotated[Annotated[float, Field(ge=-1e100, le=1e100)] | None, BeforeValidator(_finite_or_none)]
 Amount = Annotated[Annotated[float, Field(ge=0, le=1e15)] | None, BeforeValidator(_finite_or_none)]
@@ -104,7 +106,7 @@ class SourceFacts(_Schema):
 
     weights: Annotated[str, Field(min_length=1, max_length=4096)]
     path: Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_shown)]
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    sha256: Sha256
     tensors: Count
 
 
@@ -259,6 +261,50 @@ class CheckpointFacts(_Schema):
     param_groups: list[dict[str, Any]]
     optimizer: dict[str, Any]
     scheduler: dict[str, Any]
+
+
+class FileFacts(_Schema):
+    model_config = ConfigDict(extra="forbid")
+    sha256: Sha256
+    bytes: Count
+
+
+class MemberFacts(_Schema):
+    """A run of a bundle. folder: "" or members/N. sources_left_out: what it starts from and has not with it."""
+
+    folder: Annotated[str, Field(pattern=r"^(members/[0-9]{1,4})?$")]
+    run: Name
+    views: Annotated[int, Field(ge=1, le=16)]
+    sources_left_out: Annotated[list[Sha256], Field(max_length=10)] = []
+
+
+class ExampleFacts(_Schema):
+    """Sequences, further columns, and by member, row and task what must be predicted."""
+
+    sequences: Annotated[list[Annotated[str, Field(max_length=2**20)]], Field(min_length=1, max_length=1000)]
+    columns: dict[ColumnName, list[Any]] = Field(default_factory=dict)
+    predictions: Annotated[list[list[list[Finite]]], Field(min_length=1, max_length=1000)]
+
+
+class CodeFacts(_Schema):
+    """A class of the author's own, and the file of the bundle that shows its source."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.]{0,299}$")]
+    file: BundledFile
+
+
+class BundleFacts(_Schema):
+    """bundle.json; see `prixfixe.runs.bundle`."""
+
+    format: Annotated[int, Field(ge=1, le=1000)]
+    prixfixe: Name
+    task: ColumnName
+    tasks: Annotated[list[TaskName], Field(min_length=1, max_length=10_000)]
+    simulated: bool
+    members: Annotated[list[MemberFacts], Field(min_length=1, max_length=10_000)]
+    examples: ExampleFacts | None = None
+    code: Annotated[list[CodeFacts], Field(max_length=100)] = []
+    files: Annotated[dict[BundledFile, FileFacts], Field(min_length=1, max_length=100_000)]
 
 
 WORDS = {  # what a value is not, by pydantic's kind of error

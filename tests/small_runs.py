@@ -1,0 +1,73 @@
+"""Run folders with weights that are too small to be good, as training would leave them."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from conftest import compose, demo
+from safetensors.torch import save_file
+
+from prixfixe.contract import TargetSpec
+from prixfixe.data.flanks import Construct
+from prixfixe.menu.check import example_task
+from prixfixe.networks.network import build
+from prixfixe.runs.folder import RunFolder
+from prixfixe.runs.targets import save_targets
+from prixfixe.tasks.bins import Bins
+from prixfixe.training.build import build_recipe, build_task
+
+SMALL = {
+    "conv": ["first.channels=8"],
+    "parallel_conv": ["first.channels=8"],
+    "kmer": ["first.channels=8"],
+    "efficientnet": ["core.widths=[8]"],
+    "bilstm": ["core.hidden=4", "core.channels=8"],
+    "proformer": ["core.blocks=1"],
+}
+
+
+def small_run(
+    path: Path,
+    tasks: tuple[str, ...] = ("expression",),
+    *overrides: str,
+    parts: tuple[str, str, str, str] = ("bhi", "conv", "efficientnet", "mlp"),
+    construct: Construct | None = None,
+    seed: int = 0,
+    **changes: Any,
+) -> Path:
+    """A run of these parts, with random weights. changes: of the configuration's `dataset`."""
+    _, first, core, _ = parts
+    config = demo(*parts, *SMALL[first], *SMALL[core], f"seed={seed}", *overrides)
+    return write_run(path, config, tasks, construct, seed, changes)
+
+
+def small_binary_run(path: Path) -> Path:
+    """A run of task binary on plain sequences of 40 nt."""
+    parts = ("recipe=plain", "recipe.length=40", "task=binary", "final=binary", "first=conv", "core=efficientnet")
+    config = compose(*parts, "first.channels=8", "core.widths=[8]", "dataset=simulated_promoters")
+    return write_run(path, config, ("promoter",), None, 0, {})
+
+
+def write_run(
+    path: Path,
+    config: dict[str, Any],
+    tasks: tuple[str, ...],
+    construct: Construct | None,
+    seed: int,
+    changes: dict[str, Any],
+) -> Path:
+    config["dataset"] |= changes
+    numbers = len(tasks)
+    spec = TargetSpec(tasks, (8.0,) * numbers, (3.0,) * numbers, Bins(), construct=construct)
+    expression = str(config["task"]["_target_"]).endswith("Expression")
+    task = example_task(spec) if expression else build_task(config).with_spec(replace(spec, bins=None, mean=(), std=()))
+    torch.manual_seed(seed)
+    network = build(build_recipe(config), config, task)
+    folder = RunFolder(path)
+    folder.path.mkdir(parents=True)
+    folder.config_file.write_text(yaml.safe_dump(config, sort_keys=False))
+    save_targets(folder, task)
+    save_file(network.state_dict(), folder.weights_file)
+    return path
