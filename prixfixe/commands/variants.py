@@ -87,9 +87,7 @@ def settings_of(args: argparse.Namespace) -> Settings:
         if not equals or not name or name in columns:
             raise InputError(f"--column {printable(text, 100)}: give NAME=VALUE, each name once")
         columns[name] = value
-    return Settings(
-        args.window, args.regions, args.flanks, columns, args.keep_going, args.baseline, args.batch_size
-    )
+    return Settings(args.window, args.regions, args.flanks, columns, args.keep_going, args.baseline, args.batch_size)
 
 
 def scored_of(work: Work) -> Iterator[Scored]:
@@ -108,8 +106,8 @@ def check_annotated(work: Work, vcf: bool) -> None:
         raise InputError("a table of variants makes no annotated VCF: end -o with .tsv, or another table's ending")
     if work.tally.in_several:
         raise InputError(
-            f"{work.tally.in_several} lies in several regions, and an annotated VCF has one entry an allele: end -o with "
-            ".tsv for a row a region"
+            f"{work.tally.in_several} lies in several regions, and an annotated VCF has one entry an allele: end -o "
+            "with .tsv for a row a region"
         )
 
 

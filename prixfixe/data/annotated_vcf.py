@@ -52,9 +52,7 @@ def write_annotated(
     return number + 1
 
 
-def _annotated(
-    line: str, alts: Sequence[str], given: Mapping[str, Mapping[str, float]], keys: Sequence[str]
-) -> str:
+def _annotated(line: str, alts: Sequence[str], given: Mapping[str, Mapping[str, float]], keys: Sequence[str]) -> str:
     if not given:
         return line
     cells = line.rstrip("\n").split("\t")

@@ -5,9 +5,9 @@ Coordinates are 0-based and half-open, all letters upper case, and N for what is
 from __future__ import annotations
 
 import re
-import shutil
 import tempfile
 from abc import ABC, abstractmethod
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -25,8 +25,9 @@ from prixfixe.data.streams import explained, line_blocks, open_text
 
 HEAD = 1 << 16
 COORDINATES = re.compile(r"(?:^|[\s:;|=>])([\w.]+):([\d,]+)-([\d,]+)(\([+-]\))?")
-OTHERS = str.maketrans({letter: "N" for letter in "RYSWKMBDHVUXryswkmbdhvux.-*"})
+OTHERS = str.maketrans(dict.fromkeys("RYSWKMBDHVUXryswkmbdhvux.-*", "N"))
 COMPLEMENT = str.maketrans("ACGTN", "TGCAN")
+INDICES = ("filepath_index", "filepath_index_compressed")  # as pysam calls them
 MITOCHONDRION = {"M": "MT", "MT": "M"}
 
 
@@ -65,7 +66,6 @@ class Reference(ABC):
         return next((one for one in same if one in self.names), None)
 
 
-
 class Genome(Reference):
     """Whole chromosomes, read from an indexed FASTA as they are asked for; what lies beyond their ends is N."""
 
@@ -89,12 +89,14 @@ class Genome(Reference):
 
 
 class Fragments(Reference):
-    """Fragments of chromosomes, whose headers say where they lie. A stretch lies within one of them: of several, that in
-    which it slides least."""
+    """Fragments of chromosomes, whose headers say where they lie. A stretch lies within one of them, the one in which it
+    slides least."""
 
     def __init__(self, fragments: dict[str, list[tuple[int, str]]], remarks: tuple[str, ...] = ()) -> None:
         """fragments: of each chromosome the first positions and the letters."""
-        self.fragments, self.remarks = fragments, remarks
+        self.fragments = {chrom: sorted(some) for chrom, some in fragments.items()}
+        self.longest = {chrom: max(len(letters) for _, letters in some) for chrom, some in fragments.items()}
+        self.remarks = remarks
 
     @property
     def names(self) -> Collection[str]:
@@ -102,7 +104,8 @@ class Fragments(Reference):
 
     def stretch(self, chrom: str, start: int, length: int, at: int, *, slide: bool) -> Stretch | str:
         best, short = None, False
-        for first, letters in self.fragments[chrom]:
+        some, reach = self.fragments[chrom], self.longest[chrom]
+        for first, letters in some[bisect_left(some, (at - reach,)) : bisect_left(some, (at + 1,))]:
             last = first + len(letters)
             if not first <= at < last:
                 continue
@@ -116,8 +119,8 @@ class Fragments(Reference):
 
 @contextmanager
 def open_reference(path: Path) -> Iterator[Reference]:
-    """Yields the reference in a FASTA, plain or compressed: fragments, where its first header says where in a chromosome
-    it lies, or else a genome. An index beside it (`.fai`) is used; where there is none, one is made in a temporary
+    """Yields the reference in a FASTA, plain or compressed: fragments, where its first header says chr:start-end, or
+    else a genome. An index beside it (`.fai`) is used; where there is none, one is made in a temporary
     folder. InputError where the file cannot be used."""
     with open_text(path) as stream:
         head = stream.read(HEAD)
@@ -147,21 +150,23 @@ def _indexed(pysam: Any, path: Path, folder: Path) -> Any:
     try:
         if packed and not blocks:
             with open_text(path) as stream, open(folder / "genome.fa", "wb") as plain:
-                shutil.copyfileobj(stream, plain)
+                while block := stream.read(1 << 20):
+                    plain.write(block)
             path = folder / "genome.fa"
         elif all(file.is_file() and file.stat().st_mtime >= path.stat().st_mtime for file in needed):
             return pysam.FastaFile(str(path))
-        fai, gzi = folder / "index.fai", folder / "index.gzi"
+        indices = [str(folder / "index.fai"), str(folder / "index.gzi")][: len(needed)]
         verbosity = pysam.set_verbosity(0)
         try:
-            pysam.faidx("--fai-idx", str(fai), "--gzi-idx", str(gzi), str(path))
+            options = zip(("--fai-idx", "--gzi-idx"), indices, strict=False)
+            pysam.faidx(*(text for pair in options for text in pair), str(path))
         finally:
             pysam.set_verbosity(verbosity)
-        return pysam.FastaFile(str(path), filepath_index=str(fai), filepath_index_compressed=str(gzi))
+        return pysam.FastaFile(str(path), **dict(zip(INDICES, indices, strict=False)))
     except (pysam.SamtoolsError, OSError, ValueError) as error:
         raise InputError(
-            f"{printable(path)} cannot be indexed: all lines of a chromosome but its last must be of one length, and no "
-            "two chromosomes of one name. samtools faidx says more"
+            f"{printable(path)} cannot be indexed: all lines of a chromosome but its last must be of one length, and "
+            "no two chromosomes of one name. samtools faidx says more"
         ) from error
 
 
@@ -240,8 +245,8 @@ def read_regions(path: Path, reference: Reference) -> Regions:
                 continue
             if len(cells) < 3 or not (cells[1].isdecimal() and cells[2].isdecimal()) or int(cells[1]) >= int(cells[2]):
                 raise InputError(
-                    f"{printable(path)}:{number}: {printable(line, 80)} is no region: chromosome, start, end, and start "
-                    "is below end"
+                    f"{printable(path)}:{number}: {printable(line, 80)} is no region: chromosome, start, end, with "
+                    "start below end"
                 )
             start, stop, chrom = int(cells[1]), int(cells[2]), reference.chromosome(cells[0]) or cells[0]
             named = len(cells) > 3 and cells[3] not in (".", "")

@@ -1,5 +1,5 @@
-"""Variants from files, an allele at a time, in memory that does not grow with the file: VCF and BCF by pysam, and tables
-of Chromosome, Position, Ref and Alt."""
+"""Variants from files, an allele at a time, in memory that does not grow with the file: of VCF and BCF by pysam, and of
+tables with the columns Chromosome, Position, Ref and Alt."""
 
 from __future__ import annotations
 

@@ -194,6 +194,8 @@ class Placer:
         at = what.start - found.start
         alternative = found.letters[:at] + what.inserted + found.letters[at + len(what.removed) :]
         region = place(variant.chrom, found.start, found.start + width)
+        if len(alternative) < width:  # a deletion across the end of a fragment
+            return Row(variant, region, note="the window does not fit into its fragment")
         distance = abs(what.anchor - found.start - width // 2)
         return Row(variant, region, found.letters[:width], alternative[:width], distance)
 
@@ -204,8 +206,8 @@ def check(tally: Tally, where: str, genome: str, reference: Reference, keep_goin
     if tally.unknown and (tally.unknown == usable or not keep_going):
         example = tally.examples["the genome has no such chromosome"]
         raise InputError(
-            f"{where}: {tally.unknown:,} of {counted(usable, 'allele')} are on chromosomes that {genome} does not have, "
-            f"the first is {example}; it has {printable(', '.join(list(reference.names)[:5]), 200)}"
+            f"{where}: {tally.unknown:,} of {counted(usable, 'allele')} are on chromosomes that {genome} does not "
+            f"have, the first is {example}; it has {printable(', '.join(list(reference.names)[:5]), 200)}"
             f"{', ...' if len(reference.names) > 5 else ''} (1 and chr1, M and MT are taken for the same). "
             + ("Give the genome of these variants" if tally.unknown == usable else "--keep-going writes them as NA")
         )
@@ -231,18 +233,20 @@ def remarks(tally: Tally, most: int) -> list[str]:
     said = []
     for verb, counter in (("skipped", tally.skipped), ("NA", tally.notes)):
         for reason, count in counter.most_common():
-            said.append(f"{verb}: {count:,} of {tally.alleles:,} alleles, {reason} (the first: {tally.examples[reason]})")
+            said.append(
+                f"{verb}: {count:,} of {tally.alleles:,} alleles, {reason} (the first: {tally.examples[reason]})"
+            )
     if tally.renamed:
         one, other = next(iter(tally.renamed.items()))
         said.append(f"chromosome {printable(one, 40)} is taken for the genome's {printable(other, 40)}, others alike")
     if tally.outside:
         said.append(f"skipped: {counted(tally.outside, 'allele')} in no region, or across the edge of one")
     if tally.padded:
-        said.append(f"{counted(tally.padded, 'window')} beyond a chromosome's end, filled with N")
+        said.append(f"{counted(tally.padded, 'window')} past a chromosome's end, filled with N there")
     if tally.longer:
         said.append(
-            f"{tally.longer:,} of {counted(tally.rows, 'window')} are longer than the {most} nt that the model reads of "
-            "them, and are cut to that: variants beyond have no effect"
+            f"{tally.longer:,} of {counted(tally.rows, 'window')} are longer than the {most} nt that the model reads "
+            "of them, and are cut to that: variants beyond have no effect"
         )
     return said
 
@@ -448,8 +452,8 @@ class Work:
                 first, second = alleles(by_ridge[None], chunk.at)
                 ridge = (second - first)[0]
             width = spread(effect) if len(effect) > 1 else None
-            means = (values.mean(axis=0) for values in (reference, alternative, effect))
-            yield Scored(chunk.rows, *means, width, ridge)
+            means = [values.mean(axis=0) for values in (reference, alternative, effect)]
+            yield Scored(chunk.rows, means[0], means[1], means[2], width, ridge)
 
     def _by_likelihood(self, chunks: Iterable[Chunk]) -> Iterator[Scored]:
         for chunk in chunks:
@@ -478,8 +482,8 @@ def constant_columns(model: Predictor, given: Mapping[str, Any]) -> dict[str, An
     missing, left over, or no number."""
     if missing := [name for name in model.needs if name not in given]:
         raise InputError(
-            f"{model.name} needs the columns {', '.join(model.needs)} beside the sequences: give each of them one value "
-            f"for all windows, with --column {missing[0]}=VALUE (columns={{'{missing[0]}': VALUE}} in Python)"
+            f"{model.name} needs the columns {', '.join(model.needs)} beside the sequences: give each of them one "
+            f"value for all windows, with --column {missing[0]}=VALUE (columns={{'{missing[0]}': VALUE}} in Python)"
         )
     if unknown := [name for name in given if name not in model.needs]:
         raise InputError(
