@@ -89,8 +89,8 @@ class Genome(Reference):
 
 
 class Fragments(Reference):
-    """Fragments of chromosomes, whose headers say where they lie. A stretch lies within one of them, the one in which it
-    slides least."""
+    """Fragments of chromosomes, whose headers say where they lie. A stretch lies within one of them: where it slides
+    least."""
 
     def __init__(self, fragments: dict[str, list[tuple[int, str]]], remarks: tuple[str, ...] = ()) -> None:
         """fragments: of each chromosome the first positions and the letters."""

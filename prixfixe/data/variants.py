@@ -3,7 +3,6 @@ tables with the columns Chromosome, Position, Ref and Alt."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 
 from prixfixe.common.errors import InputError
 from prixfixe.common.extras import extra_module
+from prixfixe.common.inputs import open_input
 from prixfixe.common.text import printable
 from prixfixe.data.streams import explained, open_text
 
@@ -76,6 +76,8 @@ def change(variant: Variant) -> Change | str:
     removed, inserted = ref.replace("-", ""), alt.replace("-", "")
     if removed.strip("ACGT") or inserted.strip("ACGT") or not ref:
         return "letters other than A C G T"
+    if removed == inserted:
+        return "alternative allele equal to the reference"
     anchor = variant.position - 1
     return Change(anchor, anchor if removed else anchor + 1, removed, inserted)
 
@@ -112,7 +114,8 @@ def open_vcf(path: Path, *, samples: bool = False) -> Iterator[Any]:
     pysam = extra_module("pysam", "variants", "reading VCF")
     verbosity = pysam.set_verbosity(0)
     try:
-        with pysam.VariantFile(os.path.abspath(path), drop_samples=not samples) as vcf:
+        # given a path, pysam would look for an index, and seek, which plain gzip does not allow
+        with open_input(path) as file, pysam.VariantFile(file, drop_samples=not samples) as vcf:
             yield vcf
     except (ValueError, OSError) as error:
         raise InputError(

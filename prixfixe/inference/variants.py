@@ -389,7 +389,10 @@ class Work:
         self.noted = bool(self.tally.notes) or self.by_likelihood
         said_of_window = f"windows of {self.width} nt, the variant at index {self.width // 2} (0-based)"
         self.remarks = [said_of_window] if regions is None else []
-        self.remarks += [*([said] if said else []), *reference.remarks, *remarks(self.tally, most)]
+        self.remarks += [*([said] if said else []), *reference.remarks]
+        found = self.tally.checked - self.tally.mismatched
+        self.remarks.append(f"{found:,} of {counted(self.tally.checked, 'REF')} are what stands in the genome")
+        self.remarks += remarks(self.tally, most)
         self.ridge: KmerRidge | None = None
         if settings.baseline:
             from prixfixe.analysis.kmer_ridge import ridge_of
