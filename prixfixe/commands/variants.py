@@ -25,7 +25,7 @@ from prixfixe.common.text import printable
 
 if TYPE_CHECKING:
     from prixfixe.data.annotated_vcf import Entry
-    from prixfixe.inference.variants import Scored, Settings, Work
+    from prixfixe.inference.variants import Scored, Settings, VariantScorer
 
 HELP = "effects of variants in a VCF or a table, checked against the genome"
 
@@ -61,20 +61,20 @@ def run(args: argparse.Namespace) -> int:
     settings = settings_of(args)
     model = load_model(args, ENDINGS, *inputs)
     annotate = args.output is not None and args.output.name.lower().endswith((".vcf", ".vcf.gz"))
-    with readable_twice(given) as path, prepared(model, path, args.genome, settings) as work:
+    with readable_twice(given) as path, prepared(model, path, args.genome, settings) as scorer:
         if annotate:
-            check_annotated(work, is_vcf(path))
-        columns = work.columns
-        for remark in work.remarks:
+            check_annotated(scorer, is_vcf(path))
+        columns = scorer.columns
+        for remark in scorer.remarks:
             print(remark, file=sys.stderr)
         if annotate:
-            write_vcf(work, args.output)
+            write_vcf(scorer, args.output)
         else:
             with table_writer(args.output, columns) as write:
-                for scored in scored_of(work):
-                    write(*work.values(scored))
+                for scored in scored_of(scorer):
+                    write(*scorer.values(scored))
         if args.output is not None:
-            print(f"effects of {work.rows:,} alleles in their windows in {args.output}", file=sys.stderr)
+            print(f"effects of {scorer.rows:,} alleles in their windows in {args.output}", file=sys.stderr)
     return 0
 
 
@@ -90,28 +90,28 @@ def settings_of(args: argparse.Namespace) -> Settings:
     return Settings(args.window, args.regions, args.flanks, columns, args.keep_going, args.baseline, args.batch_size)
 
 
-def scored_of(work: Work) -> Iterator[Scored]:
+def scored_of(scorer: VariantScorer) -> Iterator[Scored]:
     """The numbers of all rows, chunk by chunk; how far it is stands on standard error."""
     from prixfixe.common.progress import slow_work
 
-    with slow_work("variants", work.rows) as advance:
-        for scored in work.scored(read_ahead(work.chunks())):
+    with slow_work("variants", scorer.rows) as advance:
+        for scored in scorer.scored(read_ahead(scorer.chunks())):
             yield scored
             advance(len(scored.rows))
 
 
-def check_annotated(work: Work, vcf: bool) -> None:
+def check_annotated(scorer: VariantScorer, vcf: bool) -> None:
     """InputError where the input is no VCF, or an allele has several windows."""
     if not vcf:
         raise InputError("a table of variants makes no annotated VCF: end -o with .tsv, or another table's ending")
-    if work.tally.in_several:
+    if scorer.tally.in_several:
         raise InputError(
-            f"{work.tally.in_several} lies in several regions, and an annotated VCF has one entry an allele: end -o "
+            f"{scorer.tally.in_several} lies in several regions, and an annotated VCF has one entry an allele: end -o "
             "with .tsv for a row a region"
         )
 
 
-def write_vcf(work: Work, output: Path) -> None:
+def write_vcf(scorer: VariantScorer, output: Path) -> None:
     """Writes the VCF with the table's numbers as INFO entries."""
     from prixfixe.data.annotated_vcf import info_name, write_annotated
 
@@ -124,10 +124,10 @@ def write_vcf(work: Work, output: Path) -> None:
         "gc_change": "change in the window's share of G and C",
         "distance": "nt from the window's middle",
     }
-    if work.by_likelihood:
+    if scorer.by_likelihood:
         what["effect"] = "log P(alternative) - log P(reference), in nats"
-    model, tasks = work.model, work.model.tasks
-    columns = [name for name in what if name in work.columns]
+    model, tasks = scorer.model, scorer.model.tasks
+    columns = [name for name in what if name in scorer.columns]
     keys = {}
     for column in columns:
         for task in tasks:
@@ -140,7 +140,7 @@ def write_vcf(work: Work, output: Path) -> None:
         described[key] = f"{what[column]}{f', {task}' if len(tasks) > 1 else ''}, by {model.name}{label}"
 
     def entries() -> Iterator[Entry]:
-        for scored in scored_of(work):
+        for scored in scored_of(scorer):
             table = scored.table(tasks)
             for place, row in enumerate(scored.rows):
                 values = {}
@@ -149,4 +149,4 @@ def write_vcf(work: Work, output: Path) -> None:
                         values[keys[column, task]] = float(table[column][place * len(tasks) + number])
                 yield row.variant.record, row.variant.alt, values
 
-    write_annotated(work.path, output, entries(), described, f"{model.name}, windows of {work.width} nt{label}")
+    write_annotated(scorer.path, output, entries(), described, f"{model.name}, windows of {scorer.width} nt{label}")

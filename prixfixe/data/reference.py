@@ -250,7 +250,7 @@ def read_regions(path: Path, reference: Reference) -> Regions:
                 )
             start, stop, chrom = int(cells[1]), int(cells[2]), reference.chromosome(cells[0]) or cells[0]
             named = len(cells) > 3 and cells[3] not in (".", "")
-            name = cells[3] if named else place(cells[0], start, stop)
+            name = cells[3] if named else region_text(cells[0], start, stop)
             found[chrom].append(Region(start, stop, name, reverse=len(cells) > 5 and cells[5] == "-"))
     if not found:
         raise InputError(f"{printable(path)} holds no regions")
@@ -262,6 +262,6 @@ def read_regions(path: Path, reference: Reference) -> Regions:
     return Regions(dict(found))
 
 
-def place(chrom: str, start: int, stop: int) -> str:
+def region_text(chrom: str, start: int, stop: int) -> str:
     """A stretch as text: chr1:101-200, 1-based, the last position included."""
     return f"{chrom}:{start + 1}-{stop}"

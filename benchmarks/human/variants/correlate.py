@@ -95,8 +95,8 @@ def main() -> None:
     everything = pd.read_csv(args.effects, sep="\t", dtype={"chrom": str})
     table = everything[everything.effect.notna() & (everything.Tags >= args.tags)]
     said = [
-        f"{len(everything):,} variants, {int(everything.effect.notna().sum()):,} with an effect; {len(table):,} of them "
-        f"with {args.tags} barcodes or more.",
+        f"{len(everything):,} variants, {int(everything.effect.notna().sum()):,} with an effect; {len(table):,} of "
+        f"them with {args.tags} barcodes or more.",
     ]
     deletion = table.alt == "-"
     for kind, some in (("SNVs", table[~deletion & (table.ref.str.len() == 1)]), ("Deletions", table[deletion])):
