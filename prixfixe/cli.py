@@ -16,18 +16,8 @@ from prixfixe.common.files import FULL, writable
 from prixfixe.common.text import printable, printable_lines
 
 COMMANDS = (
-    "train",
-    "results",
-    "study",
-    "report",
-    "predict",
-    "mutate",
-    "evaluate",
-    "bundle",
-    "serve",
-    "data",
-    "blocks",
-    "import-weights",
+    *("train", "results", "study", "report", "data", "blocks", "import-weights"),
+    *("predict", "evaluate", "mutate", "variants", "attribute", "motifs", "design", "bundle", "serve"),
 )
 
 

@@ -57,6 +57,7 @@ class Model(Predictor):
         self.network, self.recipe, self.task, self.device = network.to(device).eval(), recipe, task, device
         self.name, self.flanks, self.simulated = name, flanks, simulated
         self.at_once = AtOnce(AT_ONCE[device.type])  # what suits the device, and fits into its memory
+        self.run: Path | None = None  # the folder that it was loaded from
         self.needs = tuple(dict.fromkeys((*network.columns, *recipe.takes)))
         self._sources = {source.name: source for source in columns}
 
@@ -168,7 +169,9 @@ def load_run(
     dataset = config.get("dataset") or {}
     columns, flanks = column_sources(dataset.get("columns")), checked_flanks(dataset.get("flanks"))
     name, simulated = printable(folder.path), is_simulated(config)
-    return Model(network, recipe, task, find_device(device), name, columns, flanks, simulated)
+    model = Model(network, recipe, task, find_device(device), name, columns, flanks, simulated)
+    model.run = folder.path
+    return model
 
 
 def check_weights(weights: Mapping[str, Tensor], network: Network, file: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -149,6 +151,28 @@ class Predictor(ABC):
         from prixfixe.inference.mutagenesis import mutagenesis
 
         return mutagenesis(self, sequences, columns, batch_size)
+
+    def variants(
+        self,
+        vcf: str | os.PathLike[str],
+        *,
+        genome: str | os.PathLike[str],
+        window: int | None = None,
+        regions: str | os.PathLike[str] | None = None,
+        flanks: Flanks | None = None,
+        columns: Mapping[str, Any] = NO_COLUMNS,
+        keep_going: bool = False,
+        baseline: bool = False,
+        batch_size: int | None = None,
+    ) -> pd.DataFrame:
+        """The effects of the variants in a VCF, a BCF or a table, as `prixfixe variants` writes them: chrom, pos, ref,
+        alt, region, task (of several), reference_prediction, alternative_prediction, effect, and of an ensemble spread.
+        columns: one value for all windows of each column that the model needs. See docs/variants.md."""
+        from prixfixe.inference.variants import Settings, variants
+
+        bed = None if regions is None else Path(regions)
+        settings = Settings(window, bed, flanks, columns, keep_going, baseline, batch_size)
+        return variants(self, Path(vcf), Path(genome), settings)
 
     def rows_of(self, sequences: Sequence[str], columns: Mapping[str, Any] = NO_COLUMNS) -> Measurements:
         """Strings and further columns as rows, of which nothing is measured. InputError as `predict`."""

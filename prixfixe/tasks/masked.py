@@ -30,6 +30,7 @@ class Masked(Task):
 
     name = "masked"
     scores: ClassVar[tuple[Score, ...]] = MASKED
+    likelihood = ("negative_log_likelihood", "tokens")
     needs = ("tokens", "mask")
     with_auxiliary = False  # filling masks in is the task
     keys: Mapping[str, Spec] = {}

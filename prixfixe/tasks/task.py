@@ -29,6 +29,8 @@ class Task(ABC):
     name: as in `conf/task/`. scores: what it is judged by, in the order of their columns.
     select: the score that chooses the best epoch.
     predicts: the output that `prixfixe predict` writes and that ranks compare; None where there is none a row.
+    likelihood: the outputs that sum the negative log-likelihood of a row's masked tokens, and count these, over all of
+    its views; None where nothing is masked.
     columns: of the data, what it reads beside the sequences and `expression`.
     needs: keys that the recipe must give. with_auxiliary: whether the recipe's auxiliary heads are trained along.
     spec: what it has found in the training rows.
@@ -37,6 +39,7 @@ class Task(ABC):
     name: ClassVar[str]
     scores: ClassVar[tuple[Score, ...]]
     predicts: ClassVar[str | None] = None
+    likelihood: ClassVar[tuple[str, str] | None] = None
     columns: ClassVar[tuple[str, ...]] = ()
     needs: ClassVar[tuple[str, ...]] = ()
     with_auxiliary: ClassVar[bool] = True
