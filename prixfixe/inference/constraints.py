@@ -44,13 +44,27 @@ class Constraints:
         if self.most_changes is not None:
             broken += np.maximum((codes != starts).sum(axis=1) - self.most_changes, 0)
         for site in self.sites:
-            left, right = (ASCII_TO_CODE[np.frombuffer(end.encode(), dtype=np.uint8)] for end in self.flanks)
-            left, right = left[max(len(left) - len(site) + 1, 0) :], right[: len(site) - 1]
-            around = [np.broadcast_to(end, (len(codes), len(end))) for end in (left, right)]
-            whole = np.concatenate([around[0], codes, around[1]], axis=1)
             for strand in site.strands():
-                broken += strand.occurrences(whole).sum(axis=1)
+                broken += strand.occurrences(self._within_flanks(codes, len(site) - 1)).sum(axis=1)
         return broken
+
+    def _within_flanks(self, codes: np.ndarray, reach: int) -> np.ndarray:
+        """The sequences with the nearest `reach` letters of the flanks around them."""
+        left, right = (ASCII_TO_CODE[np.frombuffer(end.encode(), dtype=np.uint8)] for end in self.flanks)
+        parts = [left[max(len(left) - reach, 0) :], codes, right[:reach]]
+        return np.concatenate([np.broadcast_to(part, (len(codes), part.shape[-1])) for part in parts], axis=1)
+
+    def unavoidable(self, codes: np.ndarray) -> str | None:
+        """A forbidden site that stands where no position may change, and where, of sequences (n, L)."""
+        for site in self.sites:
+            left, right = (min(len(site) - 1, len(end)) for end in self.flanks)
+            windows = np.lib.stride_tricks.sliding_window_view(np.pad(self.free, (left, right)), len(site)).any(axis=1)
+            for strand in site.strands():
+                found = strand.occurrences(self._within_flanks(codes, len(site) - 1))
+                if (fixed := found & ~windows).any():
+                    place = int(np.flatnonzero(fixed.any(axis=0))[0]) - left
+                    return f"the forbidden site {site.name} stands at position {place}, where nothing may change"
+        return None
 
     def repaired(self, codes: np.ndarray, starts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """The sequences, changed at free positions until they keep to the constraints; those that cannot be brought to

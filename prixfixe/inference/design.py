@@ -91,10 +91,10 @@ class Search:
         if broken.any():
             row = int(np.flatnonzero(broken)[0])
             which = f"start {row + 1}" if starts.names is None else printable(starts.names[row], 60)
-            raise InputError(
-                f"{which}: no change of its free positions was found that keeps to the constraints (--gc, --forbid, "
-                "--most-changes, fixed positions): loosen one of them"
+            reason = limits.unavoidable(self.starts[broken]) or (
+                "no change of its free positions was found that keeps to --gc, --forbid and --most-changes"
             )
+            raise InputError(f"{which} breaks the constraints: {reason}; loosen one of them")
         self.left = np.full(len(self.starts), calls)
         self.best, self.best_scores = self.starts.copy(), np.full(len(self.starts), -np.inf)
 

@@ -143,6 +143,17 @@ class Predictor(ABC):
 
         return mutagenesis(self, sequences, columns, batch_size)
 
+    def design(self, **settings: Any) -> pd.DataFrame:
+        """Sequences for a wanted prediction: columns name, sequence, start and changes (of given starts), prediction,
+        judge, and spreads of ensembles; see `prixfixe.inference.design.design` for the settings.
+
+        goal: highest, lowest, a number, or disagreement. method: genetic, greedy, gradient or random. judge: a second
+        model, which scores what it did not choose. InputError where no sequence keeps to the constraints.
+        """
+        from prixfixe.inference.design import design
+
+        return design(self, **settings)
+
     def rows_of(self, sequences: Sequence[str], columns: Mapping[str, Any] = NO_COLUMNS) -> Measurements:
         """Strings and further columns as rows, of which nothing is measured. InputError as `predict`."""
         if isinstance(sequences, str) or hasattr(sequences, "columns"):
