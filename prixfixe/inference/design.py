@@ -91,7 +91,7 @@ class Search:
         if broken.any():
             row = int(np.flatnonzero(broken)[0])
             which = f"start {row + 1}" if starts.names is None else printable(starts.names[row], 60)
-            reason = limits.unavoidable(self.starts[broken]) or (
+            reason = limits.unavoidable(self.starts[broken > 0]) or (
                 "no change of its free positions was found that keeps to --gc, --forbid and --most-changes"
             )
             raise InputError(f"{which} breaks the constraints: {reason}; loosen one of them")

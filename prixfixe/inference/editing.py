@@ -4,8 +4,8 @@
 1. Every free position has a logit a base, at first in favour of the base that stands in the start.
 2. Each step draws some sequences of every design by Gumbel noise. They enter the model as whole letters; the gradient
    passes through the softmax behind them (straight through; Jang et al. 2017, arXiv:1611.01144).
-3. The loss is minus what is to be large, in standard deviations of the training data, plus `PRICE` a change; Adam moves
-   the logits.
+3. The loss is minus what is to be large, in standard deviations over some random sequences, plus `PRICE` a change; Adam
+   moves the logits.
 4. What is drawn is a sequence with a prediction: the best one that keeps to the constraints is the design.
 
 Deviations: the start's logit and the price are constants of ours; of more changes than are allowed, those stay that
@@ -29,6 +29,7 @@ from prixfixe.inference.tangermeme_model import TangermemeModel
 
 DRAWN = 4  # sequences a design and step
 COST = 3  # calls of a forward and backward pass
+SAMPLE = 16  # random sequences a design, which say how far predictions are apart
 AT_START = 4.0  # logit of the base that stands in the start, the others being 0
 PRICE = 0.02  # of a changed letter, in standard deviations
 RATE = 0.5  # of Adam
@@ -48,8 +49,11 @@ def gradient(search: Search, model: Predictor, task: int, better: Callable[[Any]
     free = torch.from_numpy(search.limits.free).to(device)
     logits = (AT_START * _one_hot(start)).requires_grad_()
     optimizer = torch.optim.Adam([logits], lr=RATE)
-    unit = (model.members[0].task.spec.std or (1.0,) * (task + 1))[task] or 1.0
     search.evaluate(search.starts, np.arange(n))
+    some = np.arange(n).repeat(SAMPLE)
+    sample = search.evaluate(search.fresh(some), some)
+    unit = float(sample[np.isfinite(sample)].std()) if np.isfinite(sample).any() else 0.0
+    unit = unit or 1.0
     most = search.limits.most_changes
     kept_changes = int(free.sum()) if most is None else most
     owner = np.arange(n).repeat(DRAWN)

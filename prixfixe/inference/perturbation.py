@@ -98,8 +98,8 @@ def pairs(
             name = f"random_{row}" if starts.names is None else starts.names[row]
             reference = before + len(owner)
             made = [(codes, "", "", ""), *changes(codes, free, known, starts, rng)]
-            for mutant, motif, position, strand in made:
-                whole = f"{name}:{motif}:{position}{strand}" if motif else name
+            for made_number, (mutant, motif, position, strand) in enumerate(made):
+                whole = f"{name}_{made_number}" if motif else name
                 for column, value in zip(table, (whole, mutant, motif, position, strand, reference), strict=True):
                     table[column].append(value)
             owner += [row] * len(made)
