@@ -110,20 +110,20 @@ def counted(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 # what the methods are worth
 
 
-@pytest.fixture(scope="module")
-def at_random(model: Model) -> pd.Series:
-    return model.design(method="random", number=3, calls=750, seed=2)["prediction"]
+def test_beats_random_search_at_equal_calls(model: Model) -> None:
+    found = {}
+    for method in ("random", "genetic", "gradient"):
+        found[method] = model.design(method=method, number=3, calls=750, seed=2)["prediction"]
+    assert min(found["genetic"].mean(), found["gradient"].mean()) > found["random"].mean() + found["random"].std()
 
 
-@pytest.mark.parametrize("method", ["greedy", "genetic", "gradient"])
-def test_beats_random_search_at_equal_calls(model: Model, at_random: pd.Series, method: str) -> None:
-    by_method = model.design(method=method, number=3, calls=750, seed=2)["prediction"]
-    assert by_method.mean() > at_random.mean() + at_random.std()
-
-
-def test_lowest_is_lower_than_by_random_search(cnn: Model) -> None:
-    lowest = [cnn.design(goal="lowest", method=m, number=2, calls=400)["prediction"].mean() for m in METHODS]
-    assert max(lowest[1:]) < lowest[0]
+@pytest.mark.parametrize("goal", ["highest", "lowest"])
+def test_greedy_steps_beat_random_search_at_equal_calls(cnn: Model, goal: str) -> None:
+    steps, at_random = (
+        cnn.design(goal=goal, method=method, number=2, calls=12 * 3 * INSERT, seed=2)["prediction"].mean()
+        for method in ("greedy", "random")
+    )
+    assert steps > at_random if goal == "highest" else steps < at_random
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -413,7 +413,7 @@ def test_design_command(runs: list[Path], tmp_path: Path, capsys: pytest.Capture
         (["--task", "nothing"], "no task nothing: choose one with --task: expression"),
         (["--most-changes", "3"], "has no start to change"),
         (["--gc", "60-30"], "--gc 60-30"),
-        (["--forbid", "GAAXTC"], "write a consensus in A C G T"),
+        (["--forbid", "GAAXTC"], "write a consensus in the IUPAC letters"),
         (["--fixed", "0-999"], "within the 70 letters"),
         (["--plot", "x.png"], "--plot draws the Pareto front of --goal disagreement"),
         (["--motifs", "x.meme"], "add one of these"),

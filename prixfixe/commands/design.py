@@ -84,7 +84,9 @@ def run(args: argparse.Namespace) -> int:
 
         settings: dict[str, Any] = {"number": args.number, "start": start, "names": names, "motif_file": args.motifs}
         settings |= {"fixed": args.fixed, "task": args.task, "seed": args.seed, "batch_size": args.batch_size}
-        table = tiled(model, args.tile, **settings) if args.tile is not None else perturbed(model, args.perturb, **settings)
+        table = (
+            tiled(model, args.tile, **settings) if args.tile is not None else perturbed(model, args.perturb, **settings)
+        )
     else:
         if judge is None and args.goal != "disagreement":
             said = "the predictions are of the model that chose these sequences, which flatter them"

@@ -30,8 +30,8 @@ def draw_front(table: pd.DataFrame, *, simulated: bool = False) -> Figure:
         front = table[(table["start"] == start) & (table["front"] == 1)].sort_values("changes")
         label = printable(start, 24) if number < MOST_NAMED else None
         colour = OKABE_ITO[number % len(OKABE_ITO)]
-        style = {"color": colour, "ms": 3, "lw": 1, "drawstyle": "steps-post"}
-        axes.plot(front["changes"], front["disagreement"], "o-", label=label, **style)
+        (line,) = axes.plot(front["changes"], front["disagreement"], "o-", color=colour, ms=3, lw=1, label=label)
+        line.set_drawstyle("steps-post")
     axes.set_xlabel("letters changed from the start")
     axes.set_ylabel("difference of the two models (s.d.)")
     axes.grid()

@@ -110,7 +110,9 @@ def gc_range(text: str | Sequence[float] | None) -> tuple[float, float] | None:
     except (ValueError, TypeError):
         low = high = math.nan
     if not 0 <= low <= high <= 1:
-        raise InputError(f"--gc {printable(text, 40)}: give the least and the largest share of G and C, such as 0.3-0.6")
+        raise InputError(
+            f"--gc {printable(text, 40)}: give the least and the largest share of G and C, such as 0.3-0.6"
+        )
     return low, high
 
 

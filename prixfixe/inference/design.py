@@ -44,7 +44,7 @@ Score = Callable[[np.ndarray, np.ndarray], np.ndarray]  # codes (m, L), owner (m
 
 
 def objective(goal: str | float) -> Callable[[Any], Any]:
-    """What is to be large, of predictions (numpy or torch): highest, lowest, or near a number. InputError for others."""
+    """What is to be large, of predictions (numpy or torch): highest, lowest, or near a number. InputError otherwise."""
     if goal == "highest":
         return lambda predictions: predictions
     if goal == "lowest":
@@ -184,7 +184,9 @@ def evolve(search: Search, fitness: Fitness) -> tuple[np.ndarray, np.ndarray]:
         codes[:, 0] = search.starts
     scores = search.evaluate(codes.reshape(-1, length), owner).reshape(n, size)
     while search.left.any():
-        parents = np.stack([_tournament(codes[i], fitness(codes[i], scores[i], search.origin[i]), search.rng) for i in range(n)])
+        parents = np.stack(
+            [_tournament(codes[i], fitness(codes[i], scores[i], search.origin[i]), search.rng) for i in range(n)]
+        )
         children = search.repaired(_children(parents.reshape(-1, 2, length), search), owner)
         scored = search.evaluate(children, owner).reshape(n, size)
         codes = np.concatenate([codes, children.reshape(n, size, length)], axis=1)
@@ -260,7 +262,9 @@ def given_starts(model: Predictor, rows: Measurements, names: Sequence[str], num
         holes = (codes == N) & ~fixed
         codes[holes] = rng.choice(BASES, int(holes.sum()), p=composition)
         sequences = Sequences.from_padded(codes, chosen.sequences.lengths)
-        groups.append((Starts(replace(chosen, sequences=sequences), [names[row] for row in members], composition), fixed))
+        groups.append(
+            (Starts(replace(chosen, sequences=sequences), [names[row] for row in members], composition), fixed)
+        )
     return groups
 
 
@@ -322,7 +326,9 @@ def task_of(model: Predictor, task: str | None) -> int:
         return 0
     if task not in model.tasks:
         said = "several tasks" if task is None else f"no task {printable(task, 60)}"
-        raise InputError(f"{model.name} predicts {said}: choose one with --task: {printable(', '.join(model.tasks), 300)}")
+        raise InputError(
+            f"{model.name} predicts {said}: choose one with --task: {printable(', '.join(model.tasks), 300)}"
+        )
     return model.tasks.index(task)
 
 

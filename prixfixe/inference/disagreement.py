@@ -33,7 +33,10 @@ def disagreeing(
         raise InputError("goal disagreement is between two models: give the second one, --judge RUN")
     if starts.names is None:  # changes are then counted from random sequences
         starts = Starts(starts.rows, [f"random_{row}" for row in range(len(starts.rows))], starts.letters)
-    tasks = [(model, settings.task), (judge, task_of(judge, model.tasks[settings.task] if len(judge.tasks) > 1 else None))]
+    tasks = [
+        (model, settings.task),
+        (judge, task_of(judge, model.tasks[settings.task] if len(judge.tasks) > 1 else None)),
+    ]
     reference = random_rows(starts, limits, settings.rng)
     means, deviations = [], []
     for one, task in tasks:
@@ -48,7 +51,7 @@ def disagreeing(
         return np.asarray(abs(z[0] - z[1]))
 
     search = Search(score, starts, limits, calls=settings.calls, rng=settings.rng)
-    codes, scores = evolve(search, lambda codes, scores, start: _fitness(scores, (codes != start).sum(axis=1)))
+    codes, _ = evolve(search, lambda codes, scores, start: _fitness(scores, (codes != start).sum(axis=1)))
     n, size, length = codes.shape
     owner = np.arange(n).repeat(size)
     table = final_table(search, codes.reshape(-1, length), owner, model, judge, settings.task, settings.batch_size)
@@ -81,9 +84,9 @@ def fronts(objectives: np.ndarray) -> np.ndarray:
     no_worse = (objectives[:, None] <= objectives[None]).all(axis=2)
     dominates = no_worse & (objectives[:, None] < objectives[None]).any(axis=2)
     front, number = np.zeros(len(objectives), dtype=np.int64), 0
-    while (left := front == 0).any():
+    while len(left := np.flatnonzero(front == 0)):
         number += 1
-        front[left & ~dominates[left].any(axis=0)] = number
+        front[left[~dominates[np.ix_(left, left)].any(axis=0)]] = number
     return front
 
 

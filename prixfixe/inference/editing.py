@@ -23,7 +23,8 @@ import torch
 from torch import Tensor
 
 from prixfixe.data.sequences import N
-from prixfixe.inference.design import BASES, Search
+from prixfixe.inference.design import Search
+from prixfixe.inference.mutagenesis import BASES
 from prixfixe.inference.predictor import Predictor
 from prixfixe.inference.tangermeme_model import TangermemeModel
 

@@ -1,5 +1,5 @@
-"""How far the mutagenesis maps of several runs agree, sequence by sequence and pair by pair (Rafi et al. 2024 compare the
-maps of their three models so)."""
+"""How far the mutagenesis maps of several runs agree, sequence by sequence and pair by pair, as Rafi et al. 2024
+compare those of their three models."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class MapAgreement:
             yield name, one
 
     def _correlations(self, one: Mutagenesis) -> np.ndarray:
-        """Over the effects of all single substitutions, three a position, none where N stands: (pairs, tasks). NaN where
-        a map is constant."""
+        """Over the effects of all single substitutions, three a position, none where N stands: (pairs, tasks). NaN
+        where a map is constant."""
         assert one.members is not None
         known = np.flatnonzero(one.letters < N)
         effects = one.members[:, known.repeat(BASES - 1), substitutions(one.letters[known])]  # (members, 3 L, tasks)

@@ -13,10 +13,9 @@ from prixfixe.common.text import printable
 from prixfixe.data.sequences import NUCLEOTIDES, N
 
 IUPAC = {
-    **{"A": "A", "C": "C", "G": "G", "T": "T", "N": "ACGT"},
-    **{"R": "AG", "Y": "CT", "S": "CG", "W": "AT", "K": "GT", "M": "AC"},
-    **{"B": "CGT", "D": "AGT", "H": "ACT", "V": "ACG"},
-}
+    "A": "A", "C": "C", "G": "G", "T": "T", "R": "AG", "Y": "CT", "S": "CG", "W": "AT", "K": "GT", "M": "AC",
+    "B": "CGT", "D": "AGT", "H": "ACT", "V": "ACG", "N": "ACGT",
+}  # fmt: skip
 BASES = 4
 
 
@@ -59,7 +58,7 @@ def consensus(text: str) -> Pattern:
     letters = text.strip().upper()
     if not letters or any(letter not in IUPAC for letter in letters):
         raise InputError(
-            f"motif {printable(text, 60)}: write a consensus in A C G T and the IUPAC letters {' '.join(IUPAC)[8:]}, or "
+            f"motif {printable(text, 60)}: write a consensus in the IUPAC letters {' '.join(IUPAC)}, or "
             "give --motifs FILE.meme and a motif's name"
         )
     return Pattern(letters, np.array([[base in IUPAC[letter] for base in NUCLEOTIDES[:BASES]] for letter in letters]))
@@ -83,8 +82,7 @@ def read_patterns(path: Path) -> dict[str, Pattern]:
 
 
 def chosen_pattern(text: str, known: dict[str, Pattern]) -> Pattern:
-    """The motif of a name, or of a word of a name, among those that are known; else a consensus. InputError where
-    several have that word."""
+    """The motif of a name, or of a word of a name, among those that are known; else a consensus."""
     if text in known:
         return known[text]
     alike = [name for name in known if text.upper() in name.upper().split()]

@@ -93,7 +93,7 @@ def pairs(
     for starts, ends in groups:
         free = ~ends & ~fixed_positions(fixed, len(ends))
         table: dict[str, list[Any]] = {name: [] for name in ("name", "codes", "motif", "position", "strand", "ref_pos")}
-        owner = []
+        owner: list[int] = []
         for row, codes in enumerate(starts.codes):
             name = f"random_{row}" if starts.names is None else starts.names[row]
             reference = before + len(owner)
@@ -160,5 +160,7 @@ def _replaced(codes: np.ndarray, pattern: Pattern, by: Pattern, found: list[tupl
     codes = codes.copy()
     for place, strand in found:
         stretch = slice(place, place + len(pattern))
-        codes[stretch] = (by if strand == "+" else by.reverse_complement()).written(codes[stretch])
+        there, put = (one if strand == "+" else one.reverse_complement() for one in (pattern, by))
+        if there.occurrences(codes[None, stretch]).all():  # the one before may have overlapped it
+            codes[stretch] = put.written(codes[stretch])
     return codes
