@@ -24,7 +24,7 @@ from prixfixe.data.flanks import Construct
 from prixfixe.data.sequences import Sequences
 from prixfixe.inference import design as designing
 from prixfixe.inference.constraints import Constraints, fixed_positions, gc_range
-from prixfixe.inference.design import Search, evolve, random_starts
+from prixfixe.inference.design import Search, Settings, evolve, starts_of
 from prixfixe.inference.disagreement import crowding, fronts
 from prixfixe.inference.model import Model
 from prixfixe.inference.patterns import chosen_pattern, consensus, read_patterns
@@ -217,11 +217,12 @@ def test_flanks_that_the_model_adds_are_not_in_the_design_and_sites_across_them_
 
 
 def test_starts_of_different_lengths_and_unknown_letters(cnn: Model) -> None:
-    starts = [LEFT + "ACGT" * 10 + RIGHT, "ACGTACGTNNNNNNACGT", LEFT + "ACGT" * 9 + RIGHT]
-    table = cnn.design(start=starts, method="greedy", calls=100, number=2)
+    starts = [LEFT + "ACGT" * 10 + RIGHT, "ACNTACGTNNNNNNACGT", LEFT + "ACGT" * 9 + RIGHT]
+    table = cnn.design(start=starts, method="greedy", calls=100, number=2, fixed="0-4")
     assert sorted(table["start"]) == ["0", "0", "1", "1", "2", "2"]
     for row in table.itertuples():
-        assert len(row.sequence) == len(starts[int(row.start)]) and "N" not in row.sequence
+        assert len(row.sequence) == len(starts[int(row.start)]) and row.sequence[:4] == starts[int(row.start)][:4]
+        assert "N" not in row.sequence[4:]
 
 
 def test_a_site_that_cannot_be_avoided_is_named(cnn: Model) -> None:
@@ -418,6 +419,7 @@ def test_design_command(runs: list[Path], tmp_path: Path, capsys: pytest.Capture
         (["--plot", "x.png"], "--plot draws the Pareto front of --goal disagreement"),
         (["--motifs", "x.meme"], "add one of these"),
         (["--calls", "0"], "1 or more"),
+        (["--goal", "disagreement", "--method", "greedy"], "leave out --method"),
     ],
 )
 def test_what_is_wrong_is_said(
@@ -448,12 +450,13 @@ def test_agreement_of_maps(runs: list[Path], tmp_path: Path, capsys: pytest.Capt
 
 
 def test_populations_hold_a_sequence_once(cnn: Model) -> None:
-    starts, fixed = random_starts(cnn, 2, np.random.default_rng(0))
+    rng = np.random.default_rng(0)
+    [(starts, free)] = starts_of(cnn, None, None, 2, None, rng)
 
     def score(codes: np.ndarray, owner: np.ndarray) -> np.ndarray:
         return designing.predicted(cnn, starts.of(codes, owner), 0)[0]
 
-    search = Search(score, starts, Constraints(~fixed), calls=600, rng=np.random.default_rng(1))
+    search = Search(score, starts, Constraints(free), Settings(0, 600, rng, None, lambda amount: None))
     codes, scores = evolve(search, lambda codes, scores, start: scores)
     for own, values in zip(codes, scores, strict=True):
         assert len(np.unique(own, axis=0)) == len(own) and (np.diff(values) <= 0).all()

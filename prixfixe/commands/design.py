@@ -129,7 +129,10 @@ def _read(model: Predictor, args: argparse.Namespace) -> tuple[Measurements, lis
     needed = model.sources()
     with readable_twice(args.start) as path:
         total = count_sequences(path, sequence=args.sequence, columns=needed)
-        return next(read_row_chunks(path, max(total, 1), sequence=args.sequence, columns=needed))
+        rows, names = next(read_row_chunks(path, max(total, 1), sequence=args.sequence, columns=needed))
+    if longer := int((rows.sequences.lengths > model.longest).sum()):
+        print(f"warning: {model.cut_off(longer, total)}; changes beyond have no effect", file=sys.stderr)
+    return rows, names
 
 
 def write(table: pd.DataFrame, output: Path | None) -> None:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from prixfixe.common.errors import InputError
+from prixfixe.common.progress import slow_work
 from prixfixe.common.text import printable
 from prixfixe.data.measurements import Measurements
 from prixfixe.data.sequences import N, Sequences
@@ -77,15 +78,25 @@ class Starts:
         return replace(self.rows[owner], sequences=sequences)
 
 
+@dataclass(frozen=True)
+class Settings:
+    """task: its number. calls: of the model, a design. rng: what all random numbers are drawn from. advance: is told of
+    calls that are made."""
+
+    task: int
+    calls: int
+    rng: np.random.Generator
+    batch_size: int | None
+    advance: Callable[[int], None]
+
+
 class Search:
     """n designs side by side, each with its start, its model calls that are left, and the best sequence so far."""
 
-    def __init__(
-        self, score: Score, starts: Starts, limits: Constraints, *, calls: int, rng: np.random.Generator
-    ) -> None:
-        self.score, self.given, self.limits, self.rng = score, starts, limits, rng
+    def __init__(self, score: Score, starts: Starts, limits: Constraints, settings: Settings) -> None:
+        self.score, self.given, self.limits, self.rng = score, starts, limits, settings.rng
         self.places = np.flatnonzero(limits.free)
-        self.starts = limits.repaired(starts.codes, starts.codes, rng)
+        self.starts = limits.repaired(starts.codes, starts.codes, self.rng)
         self.origin = starts.codes  # what changes are counted from
         broken = limits.violations(self.starts, self.origin)
         if broken.any():
@@ -95,7 +106,7 @@ class Search:
                 "no change of its free positions was found that keeps to --gc, --forbid and --most-changes"
             )
             raise InputError(f"{which} breaks the constraints: {reason}; loosen one of them")
-        self.left = np.full(len(self.starts), calls)
+        self.left, self.advance = np.full(len(self.starts), settings.calls), settings.advance
         self.best, self.best_scores = self.starts.copy(), np.full(len(self.starts), -np.inf)
 
     def evaluate(self, codes: np.ndarray, owner: np.ndarray) -> np.ndarray:
@@ -106,6 +117,7 @@ class Search:
         if taken.any():
             scores[taken] = self.score(codes[taken], owner[taken])
         self.left -= np.bincount(owner[taken], minlength=len(self.left))
+        self.advance(int(taken.sum()))
         self.note(codes, owner, scores)
         return scores
 
@@ -222,50 +234,65 @@ def _children(parents: np.ndarray, search: Search) -> np.ndarray:
     return np.asarray(children, dtype=np.uint8)
 
 
-def random_starts(model: Predictor, number: int, rng: np.random.Generator) -> tuple[Starts, np.ndarray]:
-    """Random inserts between the constant ends of the training sequences, without what the model puts around them
-    itself; and which positions are of the ends, bool (L,). InputError of a run that kept no construct."""
-    built = model.construct
-    if built is None:
-        raise InputError(
-            f"{model.name} was trained by an older version and keeps nothing of how its sequences are built: give "
-            "sequences to start from, --start FILE"
-        )
-    template = Sequences.from_strings([built.left + "N" * built.insert + built.right]).letters
-    left, right = map(len, model.flanks)
-    template = template[left : len(template) - right]
-    fixed = template < N
-    codes = np.repeat(template[None], number, axis=0)
-    codes[:, ~fixed] = rng.choice(BASES, (number, int((~fixed).sum())), p=built.composition)
-    sequences = Sequences.from_padded(codes, np.full(number, len(template)))
-    return Starts(Measurements(sequences, np.empty((number, 0)), ()), None, built.composition), fixed
+def starts_of(
+    model: Predictor,
+    start: Sequence[str] | Measurements | None,
+    names: Sequence[str] | None,
+    number: int | None,
+    fixed: str | None,
+    rng: np.random.Generator,
+    columns: Mapping[str, Any] | None = None,
+) -> list[tuple[Starts, np.ndarray]]:
+    """Starts in groups of one length, each with the positions that may change, bool (L,): neither the constant ends of
+    the training sequences nor what `fixed` says.
 
-
-def given_starts(model: Predictor, rows: Measurements, names: Sequence[str], number: int, rng: Any) -> list[Any]:
-    """The same of given sequences, those of one length and the same constant ends together. N at a free position
-    becomes a random letter."""
+    start: None is `number` random inserts between these ends; InputError of a run that kept no construct. Of given
+    sequences, `number` of each. N at a position that may change becomes a random letter; elsewhere it stays.
+    """
     built = model.construct
+    if start is None:
+        if built is None:
+            raise InputError(
+                f"{model.name} was trained by an older version and keeps nothing of how its sequences are built: give "
+                "sequences to start from, --start FILE"
+            )
+        template = built.left + "N" * built.insert + built.right
+        left, right = map(len, model.flanks)  # the model puts them there itself
+        rows = model.rows_of([template[left : len(template) - right]])
+        called, count = None, number or NUMBER
+    else:
+        rows = start if isinstance(start, Measurements) else model.rows_of(start, columns or {})
+        called, count = list(map(str, range(len(rows)))) if names is None else list(names), number or 1
     composition = (0.25,) * BASES if built is None else built.composition
-    lengths = rows.sequences.lengths
-    fixed_of = []
+    members: dict[bytes, list[int]] = {}
     for row, string in enumerate(rows.sequences.to_strings()):
-        fixed = np.zeros(lengths[row], dtype=bool)
-        if built is not None and len(string) > len(built.left) + len(built.right):
-            fixed[: len(built.left) if string.startswith(built.left) else 0] = True
-            fixed[len(string) - (len(built.right) if string.endswith(built.right) else 0) :] = True
-        fixed_of.append(fixed.tobytes())
+        free = ~fixed_positions(fixed, len(string))
+        if built is not None and start is not None:
+            free &= ~_ends(string, built.left, built.right)
+        elif built is not None:
+            free &= np.array([letter == "N" for letter in string])
+        members.setdefault(free.tobytes(), []).extend([row] * count)
     groups = []
-    for key in dict.fromkeys(fixed_of):
-        members = np.array([row for row, own in enumerate(fixed_of) if own == key]).repeat(number)
-        fixed, chosen = np.frombuffer(key, dtype=bool), rows[members]
-        codes = chosen.sequences.padded()
-        holes = (codes == N) & ~fixed
+    for key, chosen in members.items():
+        free, own = np.frombuffer(key, dtype=bool), rows[np.array(chosen)]
+        codes = own.sequences.padded()
+        holes = (codes == N) & free
         codes[holes] = rng.choice(BASES, int(holes.sum()), p=composition)
-        sequences = Sequences.from_padded(codes, chosen.sequences.lengths)
-        groups.append(
-            (Starts(replace(chosen, sequences=sequences), [names[row] for row in members], composition), fixed)
-        )
+        free = free & (codes < N).all(axis=0)
+        if not free.any():
+            raise InputError("no position may change: the constant ends and --fixed leave none")
+        own = replace(own, sequences=Sequences.from_padded(codes, own.sequences.lengths))
+        groups.append((Starts(own, None if called is None else [called[row] for row in chosen], composition), free))
     return groups
+
+
+def _ends(string: str, left: str, right: str) -> np.ndarray:
+    """Which positions are of constant ends that a sequence has: bool (L,)."""
+    ends = np.zeros(len(string), dtype=bool)
+    if len(string) > len(left) + len(right):
+        ends[: len(left)] = string.startswith(left)
+        ends[len(string) - len(right) :] = string.endswith(right)
+    return ends
 
 
 def design(
@@ -296,25 +323,20 @@ def design(
         raise InputError(f"method {method} has no start to change: give one (--start), or leave out --most-changes")
     rng = np.random.default_rng(seed)
     share, sites = gc_range(gc), forbidden_sites(forbid)
-    if start is None:
-        groups = [random_starts(model, number or NUMBER, rng)]
-    else:
-        rows = start if isinstance(start, Measurements) else model.rows_of(start, columns or {})
-        model.warn_of_longer(rows.sequences)
-        called = list(map(str, range(len(rows)))) if names is None else list(names)
-        groups = given_starts(model, rows, called, number or 1, rng)
+    groups = starts_of(model, start, names, number, fixed, rng, columns)
     if goal == "disagreement":
         from prixfixe.inference.disagreement import disagreeing as design_group
+
+        if method != "genetic":
+            raise InputError("goal disagreement is reached by method genetic: leave out --method")
     else:
         design_group = partial(_designed, goal=goal, method=method)
     tables = []
-    for starts, ends in groups:
-        free = ~ends & ~fixed_positions(fixed, len(ends)) & (starts.codes < N).all(axis=0)
-        if not free.any():
-            raise InputError("no position may change: the constant ends and --fixed leave none")
-        limits = Constraints(free, share, sites, most_changes, model.flanks)
-        settings = Settings(task_of(model, task), calls, rng, batch_size)
-        tables.append(design_group(model, judge, starts, limits, settings))
+    with slow_work("design", calls * sum(len(starts.rows) for starts, _ in groups)) as advance:
+        for starts, free in groups:
+            limits = Constraints(free, share, sites, most_changes, model.flanks)
+            settings = Settings(task_of(model, task), calls, rng, batch_size, advance)
+            tables.append(design_group(model, judge, starts, limits, settings))
     table = pd.concat(tables, ignore_index=True)
     table.insert(0, "name", [f"design_{row}" for row in range(len(table))])
     return table
@@ -343,16 +365,6 @@ def predicted(
     return values.mean(axis=0), spread(values)
 
 
-@dataclass(frozen=True)
-class Settings:
-    """task: its number. calls: of the model, a design. rng: what all random numbers are drawn from."""
-
-    task: int
-    calls: int
-    rng: np.random.Generator
-    batch_size: int | None = None
-
-
 def _designed(
     model: Predictor,
     judge: Predictor | None,
@@ -368,7 +380,7 @@ def _designed(
     def score(codes: np.ndarray, owner: np.ndarray) -> np.ndarray:
         return np.asarray(better(predicted(model, starts.of(codes, owner), task, batch_size)[0]))
 
-    search = Search(score, starts, limits, calls=settings.calls, rng=settings.rng)
+    search = Search(score, starts, limits, settings)
     if method == "gradient":
         from prixfixe.inference.editing import gradient
 

@@ -50,7 +50,7 @@ def disagreeing(
             z.append((predicted(one, rows, task, settings.batch_size)[0] - mean) / deviation)
         return np.asarray(abs(z[0] - z[1]))
 
-    search = Search(score, starts, limits, calls=settings.calls, rng=settings.rng)
+    search = Search(score, starts, limits, settings)
     codes, _ = evolve(search, lambda codes, scores, start: _fitness(scores, (codes != start).sum(axis=1)))
     n, size, length = codes.shape
     owner = np.arange(n).repeat(size)
@@ -82,7 +82,7 @@ def fronts(objectives: np.ndarray) -> np.ndarray:
     one where that holds without the first front; and so on.
     """
     no_worse = (objectives[:, None] <= objectives[None]).all(axis=2)
-    dominates = no_worse & (objectives[:, None] < objectives[None]).any(axis=2)
+    dominates = np.asarray(no_worse & (objectives[:, None] < objectives[None]).any(axis=2))
     front, number = np.zeros(len(objectives), dtype=np.int64), 0
     while len(left := np.flatnonzero(front == 0)):
         number += 1

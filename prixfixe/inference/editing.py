@@ -84,6 +84,7 @@ def gradient(search: Search, model: Predictor, task: int, better: Callable[[Any]
         scores[search.limits.violations(codes, search.origin[owner]) > 0] = -np.inf
         search.note(codes, owner, scores)
         search.left -= COST * DRAWN
+        search.advance(COST * DRAWN * n)
 
 
 def _one_hot(letters: Tensor) -> Tensor:

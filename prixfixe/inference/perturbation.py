@@ -12,8 +12,7 @@ import numpy as np
 from prixfixe.common.errors import InputError
 from prixfixe.common.text import printable
 from prixfixe.data.measurements import Measurements
-from prixfixe.inference.constraints import fixed_positions
-from prixfixe.inference.design import NUMBER, Starts, given_starts, predicted, random_starts, task_of
+from prixfixe.inference.design import Starts, predicted, starts_of, task_of
 from prixfixe.inference.patterns import Pattern, chosen_pattern, consensus, read_patterns
 from prixfixe.inference.predictor import Predictor
 
@@ -83,15 +82,8 @@ def pairs(
 
     rng, which = np.random.default_rng(seed), task_of(model, task)
     known = {} if motif_file is None else read_patterns(motif_file)
-    if start is None:
-        groups = [random_starts(model, number or NUMBER, rng)]
-    else:
-        rows = start if isinstance(start, Measurements) else model.rows_of(start)
-        called = list(map(str, range(len(rows)))) if names is None else list(names)
-        groups = given_starts(model, rows, called, number or 1, rng)
     tables, before = [], 0
-    for starts, ends in groups:
-        free = ~ends & ~fixed_positions(fixed, len(ends))
+    for starts, free in starts_of(model, start, names, number, fixed, rng):
         table: dict[str, list[Any]] = {name: [] for name in ("name", "codes", "motif", "position", "strand", "ref_pos")}
         owner: list[int] = []
         for row, codes in enumerate(starts.codes):
