@@ -5,6 +5,9 @@ A table has three rows a position: name, position (0-based, in the sequence as g
 are several, and a column spread for an ensemble. --mean gives one row a position instead. A file that ends with .npz
 holds arrays: names, and of each sequence by its number (from 0) effects_0, (positions, 4) or (positions, 4, tasks), by
 base A C G T, prediction_0, and of an ensemble spread_0.
+
+--agreement FILE says how far several runs agree: name, run_a, run_b, and pearson_r of the two maps of a sequence; a
+file that ends with .png, .svg or .pdf is a picture of it. Without -o nothing else is written then.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prixfixe.commands.model_options import (
+    PICTURES,
     add_output,
     add_runs,
     add_sequences,
@@ -26,10 +30,12 @@ from prixfixe.commands.model_options import (
     readable_twice,
 )
 from prixfixe.common.errors import InputError
+from prixfixe.common.files import format_by_ending, keep_inputs, output_file
 from prixfixe.common.table_writer import FORMATS, table_writer
 
 if TYPE_CHECKING:
     from prixfixe.data.measurements import Measurements
+    from prixfixe.inference.map_agreement import MapAgreement
     from prixfixe.inference.mutagenesis import Mutagenesis
     from prixfixe.inference.predictor import Predictor
 
@@ -49,15 +55,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mean", type=int, choices=(3, 4), help=what)
     what = f"draw heat maps and logos, of the first {MOST_DRAWN} sequences (.png, .svg or .pdf)"
     parser.add_argument("--plot", type=picture_file("--plot"), metavar="FILE", help=what)
+    what = "how far the maps of several runs agree: a table, or a picture; may be given twice"
+    parser.add_argument("--agreement", type=output_file, action="append", default=[], metavar="FILE", help=what)
 
 
 def run(args: argparse.Namespace) -> int:
     model = load_model(args, ENDINGS, args.sequences)
     if args.mean is not None and args.output is not None and args.output.name.lower().endswith(".npz"):
         raise InputError("--mean is of a table: the arrays of an .npz file hold the effect of every base; leave it out")
+    agreement = _agreement(model, args)
     with readable_twice(args.sequences) as path:
         results = mutate_file(model, path, sequence=args.sequence, batch_size=args.batch_size)
-        if args.output is not None and args.output.name.lower().endswith(".npz"):
+        results = results if agreement is None else agreement.noted(results)
+        if agreement is not None and args.output is None:
+            drawn, count = _first_of(results), None
+        elif args.output is not None and args.output.name.lower().endswith(".npz"):
             drawn, count = write_arrays_of(results, args.output), None
         else:
             drawn, count = write_table(results, model.tasks, args.output, args.mean, several=len(model.members) > 1)
@@ -67,10 +79,34 @@ def run(args: argparse.Namespace) -> int:
 
         save(draw_mutagenesis(drawn[:MOST_DRAWN], model.tasks, simulated=model.simulated), args.plot)
         print(f"the first {min(len(drawn), MOST_DRAWN)} of the sequences drawn in {args.plot}", file=sys.stderr)
+    if agreement is not None:
+        _write_agreement(agreement, args.agreement, model.simulated)
     if args.output is not None:
         done = f"{len(drawn):,} sequences" if count is None else f"{count:,} rows"
         print(f"{done} in {args.output}", file=sys.stderr)
     return 0
+
+
+def _agreement(model: Predictor, args: argparse.Namespace) -> MapAgreement | None:
+    """What compares maps, where it is asked for. InputError for an ending that says no format, and for a single run."""
+    from prixfixe.inference.map_agreement import MapAgreement
+
+    for file in args.agreement:
+        keep_inputs(file, args.sequences, *args.runs)
+        format_by_ending(file, {**FORMATS, **dict.fromkeys(PICTURES, "picture")}, "tsv")
+    return MapAgreement(model) if args.agreement else None
+
+
+def _write_agreement(agreement: MapAgreement, files: list[Path | None], simulated: bool) -> None:
+    for file in files:
+        if file is not None and file.suffix.lower() in PICTURES:
+            from prixfixe.figures.disagreement import draw_agreement
+            from prixfixe.figures.style import save
+
+            save(draw_agreement(agreement.names, list(agreement.by_pair()), simulated=simulated), file)
+        else:
+            agreement.write(file)
+    print("\n".join(agreement.summary()), file=sys.stderr)
 
 
 Named = tuple[str, "Mutagenesis"]
@@ -112,6 +148,15 @@ def _mutated(
             advance(1)
     if longer:
         print(f"warning: {model.cut_off(longer, total)}; mutations beyond have no effect", file=sys.stderr)
+
+
+def _first_of(results: Iterator[Named]) -> list[Named]:
+    """The first results; all are gone through."""
+    first: list[Named] = []
+    for one in results:
+        if len(first) < MOST_DRAWN:
+            first.append(one)
+    return first
 
 
 def write_table(

@@ -31,13 +31,15 @@ class Mutagenesis:
 
     letters: uint8 (L,), the sequence's codes. reference: the prediction of the sequence as it is, (tasks,). effects:
     float64 (L, 4, tasks), by position and base A C G T; 0 at the base that stands there, NaN where N does. spread: of
-    an ensemble, the standard deviation of its members' effects, of the same shape; None of a single run.
+    an ensemble, the standard deviation of its members' effects, of the same shape; None of a single run. members: of an
+    ensemble, each one's effects, float64 (members, L, 4, tasks).
     """
 
     letters: np.ndarray
     reference: np.ndarray
     effects: np.ndarray
     spread: np.ndarray | None = None
+    members: np.ndarray | None = None
 
     def mean_effects(self, bases: int) -> np.ndarray:
         """The mean effect of a position: (L, tasks). bases: 3 is the mean over the three substitutions (Rafi et al.
@@ -149,8 +151,8 @@ class _Waiting:
         each[:, self.letters == N] = np.nan
         differences = predictions[:, 1:] - predictions[:, :1]
         each[:, known.repeat(BASES - 1), substitutions(self.letters[known])] = differences
-        width = spread(each) if members > 1 else None
-        return Mutagenesis(self.letters, predictions[:, 0].mean(axis=0), each.mean(axis=0), width)
+        several = (spread(each), each) if members > 1 else (None, None)
+        return Mutagenesis(self.letters, predictions[:, 0].mean(axis=0), each.mean(axis=0), *several)
 
 
 def _mutants_of(row: Measurements, most: int) -> Iterator[Measurements]:

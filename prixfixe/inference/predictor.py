@@ -174,6 +174,17 @@ class Predictor(ABC):
         settings = Settings(window, bed, flanks, columns, keep_going, baseline, batch_size)
         return variants(self, Path(vcf), Path(genome), settings)
 
+    def design(self, **settings: Any) -> pd.DataFrame:
+        """Sequences for a wanted prediction: columns name, sequence, start and changes (of given starts), prediction,
+        judge, and spreads of ensembles; see `prixfixe.inference.design.design` for the settings.
+
+        goal: highest, lowest, a number, or disagreement. method: genetic, greedy, gradient or random. judge: a second
+        model, which scores what it did not choose. InputError where no sequence keeps to the constraints.
+        """
+        from prixfixe.inference.design import design
+
+        return design(self, **settings)
+
     def rows_of(self, sequences: Sequence[str], columns: Mapping[str, Any] = NO_COLUMNS) -> Measurements:
         """Strings and further columns as rows, of which nothing is measured. InputError as `predict`."""
         if isinstance(sequences, str) or hasattr(sequences, "columns"):
