@@ -22,6 +22,7 @@ from prixfixe.training.scoring import to_host
 if TYPE_CHECKING:
     import pandas as pd
 
+    from prixfixe.inference.attribution import Attribution
     from prixfixe.inference.model import Model
     from prixfixe.inference.mutagenesis import Mutagenesis
 
@@ -142,6 +143,35 @@ class Predictor(ABC):
         from prixfixe.inference.mutagenesis import mutagenesis
 
         return mutagenesis(self, sequences, columns, batch_size)
+
+    def attribute(
+        self,
+        sequences: Sequence[str],
+        *,
+        method: str = "mutagenesis",
+        columns: Mapping[str, Any] = NO_COLUMNS,
+        seed: int = 0,
+        batch_size: int | None = None,
+    ) -> pd.DataFrame:
+        """What each base adds to the prediction: name (the row's number), position, base, task (of several),
+        attribution, and error where sums are promised. method: one of `prixfixe.inference.attribution`."""
+        from prixfixe.inference.attribution import attribute
+
+        return attribute(self, sequences, method, columns, seed, batch_size)
+
+    def attributions(
+        self,
+        sequences: Sequence[str],
+        *,
+        method: str = "mutagenesis",
+        columns: Mapping[str, Any] = NO_COLUMNS,
+        seed: int = 0,
+        batch_size: int | None = None,
+    ) -> Iterator[Attribution]:
+        """The same as arrays, one object a sequence: `values`, (L, 4, tasks), and so on."""
+        from prixfixe.inference.attribution import attributions
+
+        return attributions(self, sequences, method, columns, seed, batch_size)
 
     def rows_of(self, sequences: Sequence[str], columns: Mapping[str, Any] = NO_COLUMNS) -> Measurements:
         """Strings and further columns as rows, of which nothing is measured. InputError as `predict`."""

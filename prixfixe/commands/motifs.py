@@ -1,0 +1,4 @@
+"""x"""
+HELP="x"
+def configure(parser): pass
+def run(args): return 0
