@@ -67,16 +67,15 @@ class Motifs:
     (as the motif reads). spacing: one row a pair of significant motifs in one sequence.
     known: the motifs by name. seen: of each (task, motif, direction, strand) the letters of its seqlets, counts (4,
     width).
-    by_place: of each (task, motif) the mean effect by position and strand, (PLACES, 2). places: of the motif's start in
-    the insert, in shares of the room that there is.
+    places: the mean effect of a significant motif at each position (of its start, in the random sequences) and strand.
     """
 
     table: pd.DataFrame
     sites: pd.DataFrame
     spacing: pd.DataFrame
+    places: pd.DataFrame
     known: Mapping[str, Motif]
     seen: Mapping[tuple[str, ...], np.ndarray]
-    by_place: Mapping[tuple[str, str], np.ndarray]
     facts: dict[str, Any] = field(default_factory=dict)
 
     def significant(self) -> pd.DataFrame:
@@ -122,7 +121,7 @@ def find_motifs(
     shuffled = shuffles(rows, built, seed)
     real, null = (_contributions(model, part, built, method, seed, batch_size) for part in (rows, shuffled))
     filters = _Filters(motifs, seed)
-    tables, sites, spacing, seen, by_place = [], [], [], {}, {}
+    tables, sites, spacing, places, seen = [], [], [], [], {}
     unnamed = total = 0
     for number, task in enumerate(model.tasks):
         found = _named_seqlets(np.concatenate([real[number], null[number]]), [rows, shuffled], filters)
@@ -134,11 +133,11 @@ def find_motifs(
         else:
             named = named.assign(group=named["strand"])
         table = _significance(named, len(rows))
-        effects = _implanted(model, rows, built, table, motifs, number, seed, batch_size)
+        effects, at = _implanted(model, rows, built, table, motifs, number, seed, batch_size)
         table = _with_effects(table, effects, apart)
         table.insert(0, "task", task)
         tables.append(table)
-        by_place.update({(task, motif): each.mean(axis=0) for motif, each in effects.items()})
+        places.append(_by_place(effects, at, task))
         placed = _sites(named[(named["row"] < len(rows)) & ~named["decoy"]], rows, names, task)
         for (motif, direction, group), some in placed.groupby(["motif", "direction", "group"]):
             seen[task, motif, direction, group] = letter_counts(list(some["sequence"]))
@@ -161,9 +160,9 @@ def find_motifs(
         table if apart else table.drop(columns="strand"),
         pd.concat(sites, ignore_index=True),
         pd.concat(spacing, ignore_index=True),
+        pd.concat(places, ignore_index=True),
         dict(motifs),
         seen,
-        by_place,
         facts,
     )
 
@@ -305,25 +304,24 @@ def _named_seqlets(contributions: np.ndarray, parts: Sequence[Measurements], fil
 
 
 def seqlets(standing: np.ndarray) -> pd.DataFrame:
-    """Stretches that add, and those that take away and overlap none of the former: row, start, end, attribution, p.
-    standing: what the bases that stand there add, (n, L)."""
+    """Stretches that add, and those that take away; of two that overlap the one with the lower p: row, start, end,
+    attribution, p. standing: what the bases that stand there add, (n, L)."""
     import pandas as pd
 
     recursive = extra_module("tangermeme.seqlet", "interpret", "motifs").recursive_seqlets
-    values = torch.from_numpy(standing)
+    both = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # where there are none, which the table says
-        found = [
-            recursive(sign * values, threshold=THRESHOLD, min_seqlet_len=SHORTEST, max_seqlet_len=LONGEST)
-            for sign in (1, -1)
-        ]
-    covered = np.zeros(standing.shape, dtype=bool)
-    for row, start, end in found[0].iloc[:, :3].to_numpy(dtype=int):
-        covered[row, start:end] = True
-    free = [not covered[row, start:end].any() for row, start, end in found[1].iloc[:, :3].to_numpy(dtype=int)]
-    lower = found[1][np.array(free, dtype=bool)]
-    lower = lower.assign(attribution=-lower["attribution"])
-    return pd.concat([found[0], lower], ignore_index=True)
+        for sign in (1, -1):
+            values = torch.from_numpy(sign * standing)
+            found = recursive(values, threshold=THRESHOLD, min_seqlet_len=SHORTEST, max_seqlet_len=LONGEST)
+            both.append(found.assign(attribution=sign * found["attribution"]))
+    every = pd.concat(both).sort_values("p-value", kind="stable").reset_index(drop=True)
+    covered, kept = np.zeros(standing.shape, dtype=bool), []
+    for row, start, end in every.iloc[:, :3].to_numpy(dtype=int):
+        kept.append(not covered[row, start:end].any())
+        covered[row, start:end] |= kept[-1]
+    return every[np.array(kept, dtype=bool)]
 
 
 def _significance(named: pd.DataFrame, n: int) -> pd.DataFrame:
@@ -417,8 +415,9 @@ def _implanted(
     task: int,
     seed: int,
     batch_size: int | None,
-) -> dict[str, np.ndarray]:
-    """Of the significant motifs: what each does in every random sequence, (BACKGROUNDS, PLACES, 2 strands)."""
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Of the significant motifs: what each does in every random sequence, (BACKGROUNDS, PLACES, 2 strands), and the
+    positions of its start."""
     background, start, end = random_sequences(built, BACKGROUNDS, seed, model.flanks)
     columns_of = np.random.default_rng(seed).integers(len(rows), size=BACKGROUNDS)
 
@@ -435,16 +434,27 @@ def _implanted(
         for motif in dict.fromkeys(table[table["q"] < SIGNIFICANT]["motif"])
         if motifs[motif].shape[1] <= end - start
     ][:MOST_IMPLANTED]
-    effects = {}
+    effects, places = {}, {}
     with slow_work("implanting motifs", len(chosen)) as advance:
         for name in chosen:
             motif, changed = motifs[name], []
-            for at in np.linspace(start, end - motif.shape[1], PLACES).round().astype(int):
+            places[name] = np.linspace(start, end - motif.shape[1], PLACES).round().astype(int)
+            for at in places[name]:
                 changed += [implant(background, motif, at), implant(background, motif[::-1, ::-1], at)]
             after = predicted(np.concatenate(changed)).reshape(PLACES, 2, BACKGROUNDS)
             effects[name] = (after - before).transpose(2, 0, 1)
             advance(1)
-    return effects
+    return effects, places
+
+
+def _by_place(effects: Mapping[str, np.ndarray], places: Mapping[str, np.ndarray], task: str) -> pd.DataFrame:
+    import pandas as pd
+
+    rows = []
+    for motif, each in effects.items():
+        for place, at in enumerate(places[motif].tolist()):
+            rows += [(motif, task, at, strand, each[:, place, way].mean()) for way, strand in enumerate("+-")]
+    return pd.DataFrame(rows, columns=["motif", "task", "position", "strand", "effect"])
 
 
 def _with_effects(table: pd.DataFrame, effects: Mapping[str, np.ndarray], apart: bool) -> pd.DataFrame:

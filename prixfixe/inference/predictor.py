@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from prixfixe.inference.attribution import Attribution
     from prixfixe.inference.model import Model
+    from prixfixe.inference.motifs import Motifs
     from prixfixe.inference.mutagenesis import Mutagenesis
 
 NO_COLUMNS: Mapping[str, Any] = MappingProxyType({})
@@ -172,6 +174,24 @@ class Predictor(ABC):
         from prixfixe.inference.attribution import attributions
 
         return attributions(self, sequences, method, columns, seed, batch_size)
+
+    def motifs(
+        self,
+        sequences: Sequence[str],
+        *,
+        motifs: str | os.PathLike[str] | Mapping[str, np.ndarray],
+        method: str = "mutagenesis",
+        columns: Mapping[str, Any] = NO_COLUMNS,
+        seed: int = 0,
+        stranded: bool | None = None,
+        batch_size: int | None = None,
+    ) -> Motifs:
+        """Which known motifs the model listens to, and what they do: see `prixfixe.inference.motifs`. motifs: a MEME
+        file, or probabilities (4, width) by name."""
+        from prixfixe.inference.motifs import motifs_of
+
+        settings = {"method": method, "seed": seed, "stranded": stranded, "batch_size": batch_size}
+        return motifs_of(self, sequences, motifs, columns, **settings)
 
     def rows_of(self, sequences: Sequence[str], columns: Mapping[str, Any] = NO_COLUMNS) -> Measurements:
         """Strings and further columns as rows, of which nothing is measured. InputError as `predict`."""
