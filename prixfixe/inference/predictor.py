@@ -24,7 +24,9 @@ from prixfixe.training.scoring import to_host
 if TYPE_CHECKING:
     import pandas as pd
 
+    from prixfixe.inference.attribution import Attribution
     from prixfixe.inference.model import Model
+    from prixfixe.inference.motifs import Motifs
     from prixfixe.inference.mutagenesis import Mutagenesis
     from prixfixe.tasks.task import Task
 
@@ -184,6 +186,53 @@ class Predictor(ABC):
         from prixfixe.inference.design import design
 
         return design(self, **settings)
+
+    def attribute(
+        self,
+        sequences: Sequence[str],
+        *,
+        method: str = "mutagenesis",
+        columns: Mapping[str, Any] = NO_COLUMNS,
+        seed: int = 0,
+        batch_size: int | None = None,
+    ) -> pd.DataFrame:
+        """What each base adds to the prediction: name (the row's number), position, base, task (of several),
+        attribution, and error where sums are promised. method: one of `prixfixe.inference.attribution`."""
+        from prixfixe.inference.attribution import attribute
+
+        return attribute(self, sequences, method, columns, seed, batch_size)
+
+    def attributions(
+        self,
+        sequences: Sequence[str],
+        *,
+        method: str = "mutagenesis",
+        columns: Mapping[str, Any] = NO_COLUMNS,
+        seed: int = 0,
+        batch_size: int | None = None,
+    ) -> Iterator[Attribution]:
+        """The same as arrays, one object a sequence: `values`, (L, 4, tasks), and so on."""
+        from prixfixe.inference.attribution import attributions
+
+        return attributions(self, sequences, method, columns, seed, batch_size)
+
+    def motifs(
+        self,
+        sequences: Sequence[str],
+        *,
+        motifs: str | os.PathLike[str] | Mapping[str, np.ndarray],
+        method: str = "mutagenesis",
+        columns: Mapping[str, Any] = NO_COLUMNS,
+        seed: int = 0,
+        stranded: bool | None = None,
+        batch_size: int | None = None,
+    ) -> Motifs:
+        """Which known motifs the model listens to, and what they do: see `prixfixe.inference.motifs`. motifs: a MEME
+        file, or probabilities (4, width) by name."""
+        from prixfixe.inference.motifs import motifs_of
+
+        settings = {"method": method, "seed": seed, "stranded": stranded, "batch_size": batch_size}
+        return motifs_of(self, sequences, motifs, columns, **settings)
 
     def rows_of(self, sequences: Sequence[str], columns: Mapping[str, Any] = NO_COLUMNS) -> Measurements:
         """Strings and further columns as rows, of which nothing is measured. InputError as `predict`."""
