@@ -457,6 +457,9 @@ def test_tables_keep_their_columns_and_have_insertions_and_deletions(
     assert table.Name.tolist() == ["a", "b", "c"] and table.Value.tolist() == ["0.5", "x,y", ""]
     pairs = [by_hand(CHR1, 77, one, two, WINDOW) for one, two in ((ref, ""), (ref, f"{ref}ACG"), (ref, other(ref)))]
     expect(plain, table, pairs)
+    far = tmp_path / "far.tsv"
+    far.write_text("Chromosome\tPosition\tRef\tAlt\nchr1\t401\t-\tA\nchr1\t400\t-\tA\n")
+    assert plain.variants(far, genome=genome).note.tolist() == ["beyond the chromosome's end", ""]
     lines[0] = lines[0].replace("Value", "effect")
     path.write_bytes(gzip.compress("\n".join(lines).encode()))
     with pytest.raises(InputError, match="has a column effect, and so has the output"):

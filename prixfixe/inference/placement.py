@@ -109,7 +109,8 @@ class Placer:
     def _mismatch(self, variant: Variant, what: Change, chrom: str, tally: Tally) -> str:
         """Why a variant cannot be used by its REF; empty where it can."""
         if not what.removed:
-            return ""
+            where = self.reference.stretch(chrom, what.anchor, 1, what.anchor, slide=False)
+            return where if isinstance(where, str) else "beyond the chromosome's end" if where.padded else ""
         found = self._letters(chrom, what.start, len(what.removed))
         if found is None:
             return "in no fragment"
