@@ -261,6 +261,19 @@ def test_tasks_are_rows_and_members_have_a_spread(genome: Path, tmp_path: Path) 
     assert table.spread.to_numpy() == pytest.approx(each.std(axis=0, ddof=1).reshape(-1), abs=1e-3)
 
 
+def test_a_binary_effect_is_of_probabilities(genome: Path, tmp_path: Path) -> None:
+    config = compose("task=binary", *PLAIN, "recipe.reverse_complement=true", "final=binary")
+    recipe, rows = build_recipe(config), Sequences.from_strings(random_strings(8, WINDOW))
+    task = build_task(config).fitted(Measurements(rows, np.arange(8) % 2.0, ("label",)))
+    torch.manual_seed(0)
+    model = Model(build(recipe, config, task), recipe, task, CPU)
+    record = snv("chr1", 100)
+    table = model.variants(vcf(tmp_path / "a.vcf", record), genome=genome, window=WINDOW)
+    one, two = model.predict(by_hand(CHR1, *record[1:], WINDOW))
+    assert 0 < table.reference_prediction[0] < 1 and two != one
+    assert table.effect[0] == pytest.approx(two - one, rel=1e-3)
+
+
 def test_chunks_and_reruns_give_the_same(plain: Model, genome: Path, tmp_path: Path) -> None:
     records = [snv("chr1", position) for position in (50, 60, 50, 70, 60, 50)] * 7
     path = vcf(tmp_path / "a.vcf", *records)
@@ -444,6 +457,9 @@ def test_tables_keep_their_columns_and_have_insertions_and_deletions(
     assert table.Name.tolist() == ["a", "b", "c"] and table.Value.tolist() == ["0.5", "x,y", ""]
     pairs = [by_hand(CHR1, 77, one, two, WINDOW) for one, two in ((ref, ""), (ref, f"{ref}ACG"), (ref, other(ref)))]
     expect(plain, table, pairs)
+    far = tmp_path / "far.tsv"
+    far.write_text("Chromosome\tPosition\tRef\tAlt\nchr1\t401\t-\tA\nchr1\t400\t-\tA\n")
+    assert plain.variants(far, genome=genome).note.tolist() == ["beyond the chromosome's end", ""]
     lines[0] = lines[0].replace("Value", "effect")
     path.write_bytes(gzip.compress("\n".join(lines).encode()))
     with pytest.raises(InputError, match="has a column effect, and so has the output"):

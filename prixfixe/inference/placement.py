@@ -19,7 +19,7 @@ from prixfixe.inference.predictor import Predictor
 
 LISTED = 5  # mismatches that a message shows
 FEWEST_REFUSED = 10  # mismatches, from which on most of a file's are refused even with keep_going
-SHIFTED = 0.9  # share of the mismatches that fit one letter further on, where positions are 0-based
+SHIFTED, FEWEST_SHIFTED = 0.9, 3  # share, and number, of mismatches that fit one letter on where positions are 0-based
 
 NAN = float("nan")
 NOTE_CHROMOSOME = "the genome has no such chromosome"
@@ -109,7 +109,8 @@ class Placer:
     def _mismatch(self, variant: Variant, what: Change, chrom: str, tally: Tally) -> str:
         """Why a variant cannot be used by its REF; empty where it can."""
         if not what.removed:
-            return ""
+            where = self.reference.stretch(chrom, what.anchor, 1, what.anchor, slide=False)
+            return where if isinstance(where, str) else "beyond the chromosome's end" if where.padded else ""
         found = self._letters(chrom, what.start, len(what.removed))
         if found is None:
             return "in no fragment"
@@ -185,9 +186,10 @@ def check(tally: Tally, where: str, genome: str, reference: Reference, keep_goin
     lines = [f"{where}: {tally.mismatched:,} of {counted(tally.checked, 'REF')} are not what stands in {genome}:"]
     lines += [f"  {text}" for text in tally.first]
     lines += ["  ..."] if tally.mismatched > len(tally.first) else []
-    if tally.swapped:
-        lines.append(f"{tally.swapped:,} of them have ALT's letters there: are REF and ALT swapped?")
-    if tally.shifted >= SHIFTED * tally.mismatched and tally.mismatched >= 3:
+    shifted = tally.shifted >= SHIFTED * tally.mismatched and tally.mismatched >= FEWEST_SHIFTED
+    if tally.swapped and not shifted:
+        lines.append(f"In {tally.swapped:,} of these the genome has what ALT says: are REF and ALT swapped?")
+    if shifted:
         lines.append("The REFs stand one letter further on: the positions are 0-based, and 1-based ones are needed.")
     elif most:
         lines.append("That is most of them: is this the genome's assembly (GRCh37 or GRCh38)? Are positions 1-based?")

@@ -59,31 +59,42 @@ def cell(value: float, samples: np.ndarray) -> str:
     return f"{value:+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
-def lines(table: pd.DataFrame, score: int) -> Iterator[str]:
-    """A row an element and the mean over elements. score: 0 is Pearson r, 1 Spearman rho."""
-    present = [name for name in PREDICTORS if name in table.columns]
-    yield f"| element | n | positions | {' | '.join(PREDICTORS[name] for name in present)} |"
-    yield "|---|---|---|" + "---|" * len(present)
-    values: dict[str, list[float]] = {name: [] for name in present}
-    samples: dict[str, list[np.ndarray]] = {name: [] for name in present}
+Found = dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]  # element -> predictor -> scores (2,), samples (SAMPLES, 2)
+
+
+def correlated(table: pd.DataFrame) -> Found:
+    """Both correlations of every element and predictor, and those of its bootstrap samples."""
+    found: Found = {}
     for element, some in table.groupby("Element"):
-        cells = []
-        for name in present:
-            value = both(some[name].to_numpy(), some.Value.to_numpy())[score]
-            drawn = bootstrapped(some, name, np.random.default_rng(SEED))[:, score]
-            cells.append(cell(value, drawn))
-            values[name].append(value)
-            samples[name].append(drawn)
+        found[str(element)] = {}
+        for name in PREDICTORS:
+            scores = np.array(both(some[name].to_numpy(), some.Value.to_numpy()))
+            found[str(element)][name] = scores, bootstrapped(some, name, np.random.default_rng(SEED))
+    return found
+
+
+def mean_cells(found: Found, score: int) -> str:
+    """The mean over elements of each predictor, those aside in which it is constant."""
+    cells = []
+    for name in PREDICTORS:
+        known = [one[name] for one in found.values() if not np.isnan(one[name][0][score])]
+        values, samples = (np.nanmean([one[part][..., score] for one in known], axis=0) for part in (0, 1))
+        cells.append(cell(float(values), samples))
+    return " | ".join(cells)
+
+
+def head(*columns: str) -> list[str]:
+    names = [*columns, *PREDICTORS.values()]
+    return [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
+
+
+def lines(table: pd.DataFrame, found: Found, score: int) -> Iterator[str]:
+    """A row an element, and the mean over elements. score: 0 is Pearson r, 1 Spearman rho."""
+    yield from head("element", "n", "positions")
+    for element, some in table.groupby("Element"):
+        cells = [cell(scores[score], samples[:, score]) for scores, samples in found[str(element)].values()]
         yield f"| {element} | {len(some):,} | {some.pos.nunique():,} | {' | '.join(cells)} |"
-    means = []
-    for name in present:
-        known = [place for place, value in enumerate(values[name]) if not np.isnan(value)]
-        if not known:
-            means.append("-")
-            continue
-        drawn = np.nanmean([samples[name][place] for place in known], axis=0)
-        means.append(cell(float(np.mean([values[name][place] for place in known])), drawn))
-    yield f"| **mean** | {len(table):,} | | {' | '.join(means)} |"
+    yield f"| **mean** | {len(table):,} | | {mean_cells(found, score)} |"
 
 
 def main() -> None:
@@ -99,9 +110,14 @@ def main() -> None:
         f"them with {args.tags} barcodes or more.",
     ]
     deletion = table.alt == "-"
-    for kind, some in (("SNVs", table[~deletion & (table.ref.str.len() == 1)]), ("Deletions", table[deletion])):
-        for score, called in enumerate(("Pearson r", "Spearman rho")):
-            said += ["", f"## {kind}, {called}", "", *lines(some, score)]
+    kinds = {"SNVs": table[~deletion & (table.ref.str.len() == 1)], "Deletions": table[deletion]}
+    found = {kind: correlated(some) for kind, some in kinds.items()}
+    scores = list(enumerate(("Pearson r", "Spearman rho")))
+    said += ["", "## Means over elements, intervals by positions", "", *head("")]
+    said += [f"| {kind}, {called} | {mean_cells(found[kind], score)} |" for kind in kinds for score, called in scores]
+    for kind, some in kinds.items():
+        for score, called in scores:
+            said += ["", f"## {kind}, {called}", "", *lines(some, found[kind], score)]
     text = "\n".join(said) + "\n"
     if args.output is None:
         print(text, end="")
