@@ -420,6 +420,8 @@ def test_design_command(runs: list[Path], tmp_path: Path, capsys: pytest.Capture
         (["--motifs", "x.meme"], "add one of these"),
         (["--calls", "0"], "1 or more"),
         (["--goal", "disagreement", "--method", "greedy"], "leave out --method"),
+        (["--tile", "TGACTCA", "--most-changes", "3"], "--most-changes is of designs"),
+        (["--tile", "TGACTCA", "--perturb", "TGACTCA"], "give one at a time"),
     ],
 )
 def test_what_is_wrong_is_said(

@@ -1,7 +1,7 @@
 """What tables of `prixfixe design` say, in a few lines of Markdown.
 
-    python benchmarks/design/tables.py front front.tsv        # who is right where two models disagree (simulated assay)
-    python benchmarks/design/tables.py tile tiles.tsv         # the mean effect of every motif
+python benchmarks/design/tables.py front front.tsv        # who is right where two models disagree (simulated assay)
+python benchmarks/design/tables.py tile tiles.tsv         # the mean effect of every motif
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ def front(table: pd.DataFrame) -> list[str]:
     nearer = 100 * float((errors[0] < errors[1]).mean())
     return [
         f"{len(some)} sequences on first fronts, disagreement above {FAR:g}: mean absolute error of the model "
-        f"{errors[0].mean():.2f}, of the judge {errors[1].mean():.2f}; the model is nearer to the truth in {nearer:.0f} %"
+        f"{errors[0].mean():.2f}, of the judge {errors[1].mean():.2f}; the model is nearer to the truth in "
+        f"{nearer:.0f} %"
     ]
 
 
