@@ -420,6 +420,8 @@ def test_design_command(runs: list[Path], tmp_path: Path, capsys: pytest.Capture
         (["--motifs", "x.meme"], "add one of these"),
         (["--calls", "0"], "1 or more"),
         (["--goal", "disagreement", "--method", "greedy"], "leave out --method"),
+        (["--tile", "TGACTCA", "--most-changes", "3"], "--most-changes is of designs"),
+        (["--tile", "TGACTCA", "--perturb", "TGACTCA"], "give one at a time"),
     ],
 )
 def test_what_is_wrong_is_said(
@@ -460,3 +462,12 @@ def test_populations_hold_a_sequence_once(cnn: Model) -> None:
     codes, scores = evolve(search, lambda codes, scores, start: scores)
     for own, values in zip(codes, scores, strict=True):
         assert len(np.unique(own, axis=0)) == len(own) and (np.diff(values) <= 0).all()
+
+
+def test_real_promoters_keep_their_flanks(cnn: Model, real_data: Path) -> None:
+    with open(real_data / "yeast" / "random_promoters.txt") as file:
+        starts = [line.split()[0] for line in itertools.islice(file, 3)]
+    table = cnn.design(start=starts, calls=60, most_changes=5)
+    for start, row in zip(starts, table.itertuples(), strict=True):
+        assert row.sequence.startswith(LEFT) and row.sequence.endswith(RIGHT) and len(row.sequence) == len(start)
+        assert 0 < row.changes <= 5

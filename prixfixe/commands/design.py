@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,14 +37,15 @@ if TYPE_CHECKING:
 HELP = "design sequences for a wanted prediction, or where two models disagree"
 
 METHODS = ("genetic", "greedy", "gradient", "random")
+OF_DESIGNS = ("goal", "method", "calls", "gc", "forbid", "most_changes")  # what motif sets have no use for
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_runs(parser)
     add_output(parser, FORMATS)
     add = parser.add_argument
-    add("--goal", default="highest", metavar="GOAL", help="highest (default), lowest, a number, or disagreement")
-    add("--method", default="genetic", choices=METHODS, help="default: %(default)s")
+    add("--goal", metavar="GOAL", help="highest (default), lowest, a number, or disagreement")
+    add("--method", choices=METHODS, help="default: genetic")
     number = whole_number("--number", "how many designs, 1 or more", least=1)
     add("--number", type=number, metavar="N", help="of designs: 10, or of each start 1")
     add("--start", type=Path, metavar="FILE", help="a table or FASTA of sequences to start from")
@@ -68,47 +70,51 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    motifs = args.tile is not None or args.perturb is not None
-    if args.plot is not None and (motifs or args.goal != "disagreement"):
-        raise InputError("--plot draws the Pareto front of --goal disagreement: add that, or leave out --plot")
-    if args.motifs is not None and not motifs:
-        raise InputError("--motifs names motifs for --tile or --perturb: add one of these")
-    if args.tile is not None and args.perturb is not None:
-        raise InputError("--tile and --perturb are two tables: give one at a time")
+    given = {name: getattr(args, name) for name in OF_DESIGNS if getattr(args, name) is not None}
+    check(args, given)
     inputs = [path for path in (args.start, args.motifs, *(args.judge or ())) if path is not None]
     model = load_model(args, FORMATS, *inputs)
     judge = None if args.judge is None else _judge(args)
     start, names = (None, None) if args.start is None else _read(model, args)
-    if motifs:
+    settings: dict[str, Any] = {"start": start, "names": names}
+    settings |= {name: getattr(args, name) for name in ("number", "fixed", "task", "seed", "batch_size")}
+    if args.tile is not None or args.perturb is not None:
         from prixfixe.inference.perturbation import perturbed, tiled
 
-        settings: dict[str, Any] = {"number": args.number, "start": start, "names": names, "motif_file": args.motifs}
-        settings |= {"fixed": args.fixed, "task": args.task, "seed": args.seed, "batch_size": args.batch_size}
-        table = (
-            tiled(model, args.tile, **settings) if args.tile is not None else perturbed(model, args.perturb, **settings)
-        )
+        make, motifs = (tiled, args.tile) if args.tile is not None else (perturbed, args.perturb)
+        table = make(model, motifs, motif_file=args.motifs, **settings)
     else:
-        if judge is None and args.goal != "disagreement":
+        table = model.design(judge=judge, **settings, **given)
+        if judge is None:
             said = "the predictions are of the model that chose these sequences, which flatter them"
             print(f"warning: {said}: --judge RUN has a second one score them", file=sys.stderr)
-        given = {} if args.calls is None else {"calls": args.calls}
-        table = model.design(
-            goal=args.goal, method=args.method, number=args.number, start=start, names=names, judge=judge,
-            task=args.task, fixed=args.fixed, gc=args.gc, forbid=args.forbid, most_changes=args.most_changes,
-            seed=args.seed, batch_size=args.batch_size, **given,
-        )  # fmt: skip
-    if model.simulated or (judge is not None and judge.simulated):
+    simulated = model.simulated or (judge is not None and judge.simulated)
+    if simulated:
         print(SIMULATED, file=sys.stderr)
     write(table, args.output)
     if args.plot is not None:
         from prixfixe.figures.disagreement import draw_front
         from prixfixe.figures.style import save
 
-        save(draw_front(table, simulated=model.simulated), args.plot)
+        save(draw_front(table, simulated=simulated), args.plot)
         print(f"the fronts drawn in {args.plot}", file=sys.stderr)
     if args.output is not None:
         print(f"{len(table):,} sequences in {args.output}", file=sys.stderr)
     return 0
+
+
+def check(args: argparse.Namespace, given: Mapping[str, Any]) -> None:
+    """InputError for options that have no use beside each other."""
+    motifs = args.tile is not None or args.perturb is not None
+    if args.tile is not None and args.perturb is not None:
+        raise InputError("--tile and --perturb are two tables: give one at a time")
+    unused = [*given, *(["judge"] if args.judge is not None else [])]
+    if motifs and unused:
+        raise InputError(f"--{unused[0].replace('_', '-')} is of designs: leave it out beside --tile and --perturb")
+    if args.motifs is not None and not motifs:
+        raise InputError("--motifs names motifs for --tile or --perturb: add one of these")
+    if args.plot is not None and args.goal != "disagreement":
+        raise InputError("--plot draws the Pareto front of --goal disagreement: add that, or leave out --plot")
 
 
 def _judge(args: argparse.Namespace) -> Predictor:

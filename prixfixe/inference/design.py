@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 CALLS = 2000  # of the model, a design
 NUMBER = 10  # designs without given starts
 AT_ONCE = 64  # calls a design between two looks at what is left, where sequences do not depend on those before
+ROUNDS_AT_ONCE = 16  # designs whose mutants are in memory together
 POPULATION, TOURNAMENT = 50, 3
 MUTATIONS = 2.0  # of a child, on average
 Score = Callable[[np.ndarray, np.ndarray], np.ndarray]  # codes (m, L), owner (m,) -> (m,), the higher the better
@@ -162,18 +163,20 @@ def greedy(search: Search) -> None:
     now, scores = search.starts.copy(), search.evaluate(search.starts, designs)
     going = designs
     while len(going := going[search.left[going] > 0]):
-        mutants, owner = [], []
-        for design in going:
-            place = search.places.repeat(BASES - 1)
-            codes = np.repeat(now[design][None], len(place), axis=0)
-            codes[np.arange(len(place)), place] = substitutions(now[design][search.places])
-            codes = codes[search.rng.permutation(len(codes))]
-            codes = codes[search.limits.violations(codes, search.origin[[design]]) == 0]
-            mutants.append(codes)
-            owner.append(np.full(len(codes), design))
-        search.evaluate(np.concatenate(mutants), np.concatenate(owner))
+        for some in np.array_split(going, -(-len(going) // ROUNDS_AT_ONCE)):  # memory goes with these
+            mutants = [_mutants(now[design], search.origin[design], search) for design in some]
+            search.evaluate(np.concatenate(mutants), some.repeat([len(one) for one in mutants]))
         going = going[search.best_scores[going] > scores[going]]
         now[going], scores[going] = search.best[going], search.best_scores[going]
+
+
+def _mutants(codes: np.ndarray, origin: np.ndarray, search: Search) -> np.ndarray:
+    """All single substitutions at free positions that keep to the constraints, in a random order: (m, L)."""
+    place = search.places.repeat(BASES - 1)
+    mutants = np.repeat(codes[None], len(place), axis=0)
+    mutants[np.arange(len(place)), place] = substitutions(codes[search.places])
+    mutants = mutants[search.rng.permutation(len(mutants))]
+    return mutants[search.limits.violations(mutants, origin[None]) == 0]
 
 
 Fitness = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
