@@ -140,9 +140,15 @@ def _new_folder(output: Path, force: bool) -> Iterator[Path]:
         yield new
         with writable(output):
             _check_free(output, force)
+            old = beside / "old"
             if not is_missing(output):
-                output.rename(beside / "old")
-            new.rename(output)
+                output.rename(old)
+            try:
+                new.rename(output)
+            except OSError:
+                if not is_missing(old):
+                    old.rename(output)
+                raise
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
