@@ -24,6 +24,8 @@ from prixfixe.cli import main
 from prixfixe.common.errors import InputError
 from prixfixe.inference.load import run_folders
 from prixfixe.runs.bundle import without_places
+from prixfixe.runs.folder import RunFolder
+from prixfixe.training.build import build_dataset
 from prixfixe.training.experiment import run
 
 STRINGS = [*random_strings(6), "ACGTNNNNACGT", "A" * 150]
@@ -79,6 +81,15 @@ def test_a_bundle_predicts_as_its_run_after_the_run_is_gone(
         np.testing.assert_array_equal(predictions(copied), wanted)
     finally:
         hidden.rename(trained.parent)
+
+
+def test_scored_again_a_bundle_gives_the_scores_of_its_run(copied: Path) -> None:
+    folder = RunFolder(copied)
+    rows = build_dataset(folder.config()).read().validation
+    model = prixfixe.load(copied, device="cpu").members[0]
+    again = model.task.score(rows, {"expression": model.predict_sequences(rows.sequences)})
+    for score in ("pearson_r", "spearman_rho", "mse"):
+        assert again[score] == pytest.approx(folder.metrics()[score], rel=1e-5), score
 
 
 def test_nothing_of_this_machine_is_in_a_bundle(adapted: Path, copied: Path) -> None:

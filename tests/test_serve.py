@@ -20,6 +20,7 @@ from typing import Any
 import msgpack
 import numpy as np
 import pytest
+import torch
 from conftest import random_strings
 from fastapi.testclient import TestClient
 from small_runs import small_binary_run, small_run
@@ -254,6 +255,20 @@ def test_a_failure_inside_is_a_server_error_without_a_trace(
     response = client.post("/predict", json=body(NAMED))
     assert response.status_code == 500 and "secret" not in response.text
     assert_error(response, "server_error", "RuntimeError")
+
+
+def test_a_failure_of_the_model_names_no_folder(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, model: Any
+) -> None:
+    with torch.no_grad():
+        weight = next(model.network.final.parameters())
+        kept = weight.clone()
+        weight.fill_(math.nan)
+    response = client.post("/predict", json=body(NAMED))
+    with torch.no_grad():
+        weight.copy_(kept)
+    assert response.status_code == 422 and model.name not in response.text
+    assert_error(response, "prediction_request_failed", "Yeast predicts values that are not finite")
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

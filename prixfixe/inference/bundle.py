@@ -140,9 +140,15 @@ def _new_folder(output: Path, force: bool) -> Iterator[Path]:
         yield new
         with writable(output):
             _check_free(output, force)
+            old = beside / "old"
             if not is_missing(output):
-                output.rename(beside / "old")
-            new.rename(output)
+                output.rename(old)
+            try:
+                new.rename(output)
+            except OSError:
+                if not is_missing(old):
+                    old.rename(output)
+                raise
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
@@ -202,8 +208,10 @@ def _expected(model: Predictor, examples: Mapping[str, Any]) -> list[Any]:
 
 def example_rows(model: Predictor) -> dict[str, Any] | None:
     """Sequences as the training data had them, drawn with a fixed seed, one of them with an N and one shorter; and the
-    further columns that the model needs. None where one of these cannot be written down, as it lies in a file, and for a
-    task that predicts nothing a sequence."""
+    further columns that the model needs.
+
+    None of a task that predicts nothing a sequence, and where a column lies in a file and so cannot be written down.
+    """
     if model.members[0].task.predicts is None:
         return None
     random, construct = np.random.default_rng(0), model.construct

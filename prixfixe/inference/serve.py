@@ -86,7 +86,10 @@ def make_app(served: Served) -> FastAPI:
         except TimeoutError:
             return failed(422, f"the request took more than {served.limits.seconds:g} s: ask for fewer sequences")
         except InputError as error:
-            return failed(422, str(error))
+            words = str(error)
+            for one in (served.model, *served.model.members):  # whose names are folders of this machine
+                words = words.replace(one.name, served.name)
+            return failed(422, words)
         except Exception as error:  # whatever else: the server goes on
             print(f"prixfixe serve: {type(error).__name__}: {printable(error, 500)}", file=sys.stderr)
             return failed(500, f"{type(error).__name__} while predicting; the server's log says more")
