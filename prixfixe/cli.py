@@ -15,7 +15,20 @@ from prixfixe.common.errors import BusyError, InputError, InterruptedRunError, O
 from prixfixe.common.files import FULL, writable
 from prixfixe.common.text import printable, printable_lines
 
-COMMANDS = ("train", "results", "study", "report", "predict", "mutate", "attribute", "motifs", "evaluate", "data", "blocks", "import-weights")
+COMMANDS = (
+    "train",
+    "results",
+    "study",
+    "report",
+    "predict",
+    "mutate",
+    "attribute",
+    "motifs",
+    "evaluate",
+    "data",
+    "blocks",
+    "import-weights",
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
