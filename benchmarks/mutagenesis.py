@@ -1,8 +1,9 @@
 """How fast saturation mutagenesis is, beside bare forward passes of as many sequences and tangermeme's, in one run.
 
-DREAM-CNN at published size with random weights, large enough in the final block that predictions differ. Bare: the same number of sequences, encoded beforehand, both strands,
-through the network in the same batches. tangermeme's saturation_mutagenesis is given the same network and sequences
-(`prixfixe.inference.tangermeme_model`), and must agree to 1e-5. The three are timed in turns.
+DREAM-CNN at published size with random weights, large enough in the final block that predictions differ. Bare: the same
+number of sequences, encoded beforehand, both strands, through the network in the same batches. tangermeme's
+saturation_mutagenesis is given the same network and sequences (`prixfixe.inference.tangermeme_model`), and must agree
+to 1e-5. The three are timed in turns, in processor time, so that other work on the machine counts little.
 
     OMP_NUM_THREADS=1 python benchmarks/mutagenesis.py -o benchmarks/mutagenesis.json
 """

@@ -43,8 +43,9 @@ Method = Callable[[TangermemeModel, Tensor, Sequence[Tensor], int, int], tuple[T
 
 @dataclass(frozen=True)
 class Attribution:
-    """letters: uint8 (L,), the sequence's codes. prediction: (tasks,). values: float64 (L, 4, tasks), what each base A C
-    G T would add if it stood there (hypothetical contributions); NaN where N stands. error: (tasks,), how far the sum
+    """letters: uint8 (L,), the sequence's codes. prediction: (tasks,).
+
+    values: float64 (L, 4, tasks), what each base A C G T would add if it stood there (hypothetical contributions); NaN where N stands. error: (tasks,), how far the sum
     of the attributions is from the difference of predictions, in the measurement's own units; None of methods that
     promise no sum."""
 

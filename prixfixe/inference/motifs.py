@@ -60,9 +60,9 @@ class Motifs:
     """What was found.
 
     table: one row a motif, direction (adds or lowers) and task: seqlets, decoy (seqlets that fell to its decoy), p and
-    q of the model; sequences, shuffled (sequences with it), p_shuffled and q_shuffled; plus (share of seqlets on the plus strand), attribution (mean sum of a seqlet), and of the significant ones effect,
-    effect_low, effect_high (95 % interval of the mean over random sequences), effect_plus, effect_minus; strand where
-    strands are kept apart.
+    q of the model; sequences, shuffled (sequences with it), p_shuffled and q_shuffled; plus (share of seqlets on the
+    plus strand), attribution (mean sum of a seqlet), and of the significant ones effect, effect_low, effect_high (95 %
+    interval of the mean over random sequences), effect_plus, effect_minus; strand where strands are kept apart.
     sites: one row a named seqlet: name, start, end, strand, motif, direction, task, attribution, similarity, sequence
     (as the motif reads). spacing: one row a pair of significant motifs in one sequence.
     known: the motifs by name. seen: of each (task, motif, direction, strand) the letters of its seqlets, counts (4,
@@ -75,7 +75,7 @@ class Motifs:
     spacing: pd.DataFrame
     places: pd.DataFrame
     known: Mapping[str, Motif]
-    seen: Mapping[tuple[str, ...], np.ndarray]
+    seen: Mapping[tuple[str, str, str, str], np.ndarray]
     facts: dict[str, Any] = field(default_factory=dict)
 
     def significant(self) -> pd.DataFrame:
@@ -392,7 +392,7 @@ def random_sequences(built: Construct, count: int, seed: int, flanks: tuple[str,
 
 
 def implant(background: np.ndarray, motif: Motif, at: int) -> np.ndarray:
-    """Sequences, codes (n, L), with the motif's consensus at a position: where it prefers a base by INFORMATIVE bits."""
+    """Sequences, codes (n, L), with a motif's consensus at a position, where it prefers a base by INFORMATIVE bits."""
     with np.errstate(divide="ignore", invalid="ignore"):
         bits = 2 + np.nansum(motif * np.log2(motif), axis=0)
     changed = background.copy()

@@ -101,7 +101,7 @@ def markdown(found: Motifs) -> str:
 
 
 def looked_for(found: Motifs, model: Predictor) -> str:
-    """The motifs that were asked for, significant or not: their seqlets, and what they and their decoys do implanted."""
+    """Motifs that were asked for, significant or not: their seqlets, and what they and their decoys do implanted."""
     lines = ["", "| looked for | seqlets that it raises | decoy | q | implanted, mean (95 %) | its decoy implanted |"]
     lines.append("|---|---:|---:|---:|---|---|")
     built = found.facts["construct"]
