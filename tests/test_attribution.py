@@ -12,6 +12,7 @@ from conftest import ONE_OF_EACH, demo, random_strings
 from tangermeme.saturation_mutagenesis import saturation_mutagenesis
 
 import prixfixe
+import prixfixe.commands.attribute as command
 from prixfixe.cli import main
 from prixfixe.common.errors import InputError
 from prixfixe.contract import InputSpec, TargetSpec
@@ -176,6 +177,10 @@ def test_periodic_sequence_warns_that_its_shuffles_are_itself() -> None:
     model = random_model(*RULED)
     with pytest.warns(UserWarning, match="1 sequence equal 20 of their shuffle"):
         references(letters(model, "AC" * 30), 0)
+
+
+def test_command_names_the_methods_that_there_are() -> None:
+    assert command.METHODS == attribution.METHODS
 
 
 def test_tokens_have_no_gradient() -> None:

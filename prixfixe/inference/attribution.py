@@ -45,9 +45,10 @@ Method = Callable[[TangermemeModel, Tensor, Sequence[Tensor], int, int], tuple[T
 class Attribution:
     """letters: uint8 (L,), the sequence's codes. prediction: (tasks,).
 
-    values: float64 (L, 4, tasks), what each base A C G T would add if it stood there (hypothetical contributions); NaN where N stands. error: (tasks,), how far the sum
-    of the attributions is from the difference of predictions, in the measurement's own units; None of methods that
-    promise no sum."""
+    values: float64 (L, 4, tasks), what each base A C G T would add if it stood there (hypothetical
+    contributions); NaN where N stands. error: (tasks,), how far the sum of the attributions is from the difference of
+    predictions, in the measurement's own units; None of methods that promise no sum.
+    """
 
     letters: np.ndarray
     prediction: np.ndarray
