@@ -12,6 +12,7 @@ from conftest import ONE_OF_EACH, demo, random_strings
 from tangermeme.saturation_mutagenesis import saturation_mutagenesis
 
 import prixfixe
+import prixfixe.commands.attribute as command
 from prixfixe.cli import main
 from prixfixe.common.errors import InputError
 from prixfixe.contract import InputSpec, TargetSpec
@@ -75,15 +76,15 @@ def test_gradient_is_that_of_finite_differences(parts: tuple[str, ...], monkeypa
     model = random_model(*parts)
     model.flanks = ("ACG", "TT")
     adapter = TangermemeModel(model, 52).double().eval()
-    X = letters(model, random_strings(1, 52)[0])  # noqa: N806
-    X = X.double().requires_grad_()  # noqa: N806
-    (gradient,) = torch.autograd.grad(adapter(X).sum(), X)
+    x = letters(model, random_strings(1, 52)[0])
+    x = x.double().requires_grad_()
+    (gradient,) = torch.autograd.grad(adapter(x).sum(), x)
     step = 1e-5
     with torch.no_grad():
         for base, position in [(0, 0), (1, 51), (2, 17), (3, 18), (0, 30), (1, 37), (2, 45), (3, 5)]:
-            move = torch.zeros_like(X)
+            move = torch.zeros_like(x)
             move[0, base, position] = step
-            numeric = float((adapter(X + move) - adapter(X - move)).sum() / (2 * step))
+            numeric = float((adapter(x + move) - adapter(x - move)).sum() / (2 * step))
             assert float(gradient[0, base, position]) == pytest.approx(numeric, rel=1e-4, abs=1e-7)
     assert gradient.abs().amax(dim=1).count_nonzero() >= 52 - 30  # unlockdna cuts the construct's 30 nt off
 
@@ -91,8 +92,8 @@ def test_gradient_is_that_of_finite_differences(parts: tuple[str, ...], monkeypa
 def test_saturation_mutagenesis_of_tangermeme_agrees() -> None:
     model = random_model("autosome", "parallel_conv", "efficientnet", "soft_bins")
     sequences = random_strings(2, 70)
-    X = torch.cat([letters(model, sequence) for sequence in sequences])  # noqa: N806
-    before, after = saturation_mutagenesis(TangermemeModel(model, 70), X, raw_outputs=True, device="cpu")
+    x = torch.cat([letters(model, sequence) for sequence in sequences])
+    before, after = saturation_mutagenesis(TangermemeModel(model, 70), x, raw_outputs=True, device="cpu")
     ours = list(model.mutagenesis(sequences))
     for row, one in enumerate(ours):
         assert before[row].numpy() == pytest.approx(one.reference, abs=1e-5)
@@ -105,10 +106,10 @@ def test_integrated_gradients_add_up_row_by_row(parts: tuple[str, ...]) -> None:
     model = random_model(*parts)
     sequences = [*random_strings(2, 60), "AC" * 10 + "N" * 5 + "GGT" * 8]
     for sequence, one in zip(sequences, model.attributions(sequences, method="integrated"), strict=True):
-        X = letters(model, sequence)  # noqa: N806
+        x = letters(model, sequence)
         adapter = TangermemeModel(model, len(sequence)).eval()
         with torch.no_grad():
-            difference = (adapter(X) - adapter(X.sum(dim=1, keepdim=True).expand_as(X) / 4)).numpy()[0]
+            difference = (adapter(x) - adapter(x.sum(dim=1, keepdim=True).expand_as(x) / 4)).numpy()[0]
         found = one.attribution()
         assert abs(found.sum(axis=0) - difference) <= TOLERANCE * np.abs(found).sum() + 1e-5
         assert one.error == pytest.approx(abs(found.sum(axis=0) - difference), abs=1e-5)
@@ -122,10 +123,10 @@ def test_deeplift_adds_up_row_by_row_and_does_not_depend_on_batch_mates() -> Non
     together = list(model.attributions(sequences, method="deeplift", seed=5))
     adapter = TangermemeModel(model, 60).eval()
     for sequence, one in zip(sequences, together, strict=True):
-        X = letters(model, sequence)  # noqa: N806
+        x = letters(model, sequence)
         with torch.no_grad():
-            mean = adapter(references(X, 5)[0]).mean(dim=0)
-            difference = (adapter(X)[0] - mean).numpy()
+            mean = adapter(references(x, 5)[0]).mean(dim=0)
+            difference = (adapter(x)[0] - mean).numpy()
         assert one.attribution().sum(axis=0) == pytest.approx(difference, abs=1e-4)
         assert one.error is not None and one.error[0] < 1e-4
     (alone,) = model.attributions(sequences[1:], method="deeplift", seed=5)
@@ -153,7 +154,7 @@ def test_which_combinations_deeplift_has_rules_for(recipe: str, first: str, core
 
 def test_deeplift_without_a_rule_is_refused_and_would_have_been_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     model = random_model("bhi", "conv", "bilstm", "soft_bins")
-    with pytest.raises(InputError, match="no rule for .*core.lstm.*--method integrated"):
+    with pytest.raises(InputError, match=r"no rule for .*core.lstm.*--method integrated"):
         list(model.attributions(random_strings(1), method="deeplift"))
     monkeypatch.setattr(deeplift, "check_rules", lambda *_: None)
     with pytest.raises(InputError, match="add up to something else"):
@@ -161,8 +162,8 @@ def test_deeplift_without_a_rule_is_refused_and_would_have_been_wrong(monkeypatc
 
 
 def test_a_sum_that_is_wrong_in_one_row_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    def one_wrong(adapter: Any, X: torch.Tensor, columns: Any, task: int, seed: int) -> Any:  # noqa: N803
-        values, errors = _integrated(adapter, X, columns, task, seed)
+    def one_wrong(adapter: Any, x: torch.Tensor, columns: Any, task: int, seed: int) -> Any:
+        values, errors = _integrated(adapter, x, columns, task, seed)
         errors[7] = 1.0
         return values, errors
 
@@ -176,6 +177,10 @@ def test_periodic_sequence_warns_that_its_shuffles_are_itself() -> None:
     model = random_model(*RULED)
     with pytest.warns(UserWarning, match="1 sequence equal 20 of their shuffle"):
         references(letters(model, "AC" * 30), 0)
+
+
+def test_command_names_the_methods_that_there_are() -> None:
+    assert command.METHODS == attribution.METHODS
 
 
 def test_tokens_have_no_gradient() -> None:
@@ -232,7 +237,7 @@ def test_several_tasks_flags_and_binary() -> None:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "small"
-    sizes = ["experiment=demo", "sweep=x", "dataset.size=300", "first.channels=8", "core.widths=[8]"]
+    sizes = ["experiment=demo", "sweep=x", "dataset.size=300", "first.channels=8", "core.widths=[8]", "hydra.mode=RUN"]
     parts = ["recipe=bhi", "first=conv", "core=efficientnet", "final=mlp", "core.squeeze_excitation=false"]
     assert main(["train", *sizes, *parts, f"hydra.run.dir={folder}"]) == 0
     return folder

@@ -33,7 +33,9 @@ CHOICES = {"auto": None, "merged": False, "apart": True}
 def configure(parser: argparse.ArgumentParser) -> None:
     add_runs(parser)
     add_sequences(parser)
-    parser.add_argument("--motifs", type=Path, required=True, metavar="FILE.meme", help="known motifs, as MEME has them")
+    parser.add_argument(
+        "--motifs", type=Path, required=True, metavar="FILE.meme", help="known motifs, as MEME has them"
+    )
     what = "a folder, or the HTML page's name; the tables stand beside it"
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER-or-FILE.html", help=what)
     add_method(parser)

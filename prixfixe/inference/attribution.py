@@ -43,10 +43,12 @@ Method = Callable[[TangermemeModel, Tensor, Sequence[Tensor], int, int], tuple[T
 
 @dataclass(frozen=True)
 class Attribution:
-    """letters: uint8 (L,), the sequence's codes. prediction: (tasks,). values: float64 (L, 4, tasks), what each base A C
-    G T would add if it stood there (hypothetical contributions); NaN where N stands. error: (tasks,), how far the sum
-    of the attributions is from the difference of predictions, in the measurement's own units; None of methods that
-    promise no sum."""
+    """letters: uint8 (L,), the sequence's codes. prediction: (tasks,).
+
+    values: float64 (L, 4, tasks), what each base A C G T would add if it stood there (hypothetical
+    contributions); NaN where N stands. error: (tasks,), how far the sum of the attributions is from the difference of
+    predictions, in the measurement's own units; None of methods that promise no sum.
+    """
 
     letters: np.ndarray
     prediction: np.ndarray
@@ -107,9 +109,7 @@ def attribute_rows(
             )
 
 
-def _of_member(
-    model: Model, chunk: Measurements, method: str, seed: int, batch_size: int | None
-) -> list[Attribution]:
+def _of_member(model: Model, chunk: Measurements, method: str, seed: int, batch_size: int | None) -> list[Attribution]:
     """In the order of the rows; those of one length are computed together."""
     found: list[Any] = [None] * len(chunk)
     lengths = np.asarray(chunk.sequences.lengths)
@@ -123,11 +123,11 @@ def _of_member(
         rows, done, size = np.flatnonzero(lengths == length), 0, batch_size or model.at_once.size
         while done < len(rows):
             some = rows[done : done + size]
-            X = one_hot_letters(chunk.sequences, some, model.device)  # noqa: N806
+            x = one_hot_letters(chunk.sequences, some, model.device)
             chosen = torch.from_numpy(some).to(model.device)
             columns = [samples[name][chosen] for name in model.needs]
             try:
-                results = _computed(adapter, compute, X, columns, seed)
+                results = _computed(adapter, compute, x, columns, seed)
             except RuntimeError as error:
                 size = halved(len(some), error) or 0
                 if not size:
@@ -142,13 +142,17 @@ def _of_member(
 
 
 def _computed(
-    adapter: TangermemeModel, compute: Method, X: Tensor, columns: Sequence[Tensor], seed: int  # noqa: N803
+    adapter: TangermemeModel,
+    compute: Method,
+    x: Tensor,
+    columns: Sequence[Tensor],
+    seed: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """predictions (B, tasks), values (B, tasks, 4, L), errors (B, tasks)."""
     with _differentiable(adapter.network):
         with torch.no_grad():
-            predictions = adapter(X, *columns)
-        each = [compute(adapter, X, columns, task, seed) for task in range(predictions.shape[1])]
+            predictions = adapter(x, *columns)
+        each = [compute(adapter, x, columns, task, seed) for task in range(predictions.shape[1])]
     values = torch.stack([value for value, _ in each], dim=1).double()
     errors = torch.stack([error for _, error in each], dim=1).double()
     return predictions.double().cpu().numpy(), values.cpu().numpy(), errors.cpu().numpy()
@@ -186,32 +190,40 @@ def _differentiable(network: nn.Module) -> Iterator[None]:
         yield
 
 
-def _slope(adapter: TangermemeModel, X: Tensor, columns: Sequence[Tensor], task: int) -> Tensor:  # noqa: N803
-    """The gradient of a prediction with respect to X, (B, 4, L), less its mean over the four bases."""
+def _slope(adapter: TangermemeModel, x: Tensor, columns: Sequence[Tensor], task: int) -> Tensor:
+    """The gradient of a prediction with respect to x, (B, 4, L), less its mean over the four bases."""
     with torch.enable_grad():
-        X = X.detach().requires_grad_()  # noqa: N806
-        (gradient,) = torch.autograd.grad(adapter(X, *columns)[:, task].sum(), X)
+        x = x.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(adapter(x, *columns)[:, task].sum(), x)
     return gradient - gradient.mean(dim=1, keepdim=True)
 
 
 def _gradient(
-    adapter: TangermemeModel, X: Tensor, columns: Sequence[Tensor], task: int, seed: int  # noqa: N803
+    adapter: TangermemeModel,
+    x: Tensor,
+    columns: Sequence[Tensor],
+    task: int,
+    seed: int,
 ) -> tuple[Tensor, Tensor]:
-    return _slope(adapter, X, columns, task), X.new_full((len(X),), torch.nan)
+    return _slope(adapter, x, columns, task), x.new_full((len(x),), torch.nan)
 
 
 def _integrated(
-    adapter: TangermemeModel, X: Tensor, columns: Sequence[Tensor], task: int, seed: int  # noqa: N803
+    adapter: TangermemeModel,
+    x: Tensor,
+    columns: Sequence[Tensor],
+    task: int,
+    seed: int,
 ) -> tuple[Tensor, Tensor]:
     """Gauss-Legendre quadrature. As the baseline is 1/4 of each base, what a base adds is the mean gradient along the
     path less its mean over the bases."""
-    baseline = X.sum(dim=1, keepdim=True).expand_as(X) / BASES
+    baseline = x.sum(dim=1, keepdim=True).expand_as(x) / BASES
     with torch.no_grad():
-        difference = (adapter(X, *columns) - adapter(baseline, *columns))[:, task]
-    values, errors = torch.zeros_like(X), torch.zeros_like(difference)
-    rows, steps = torch.arange(len(X), device=X.device), FEWEST_STEPS
+        difference = (adapter(x, *columns) - adapter(baseline, *columns))[:, task]
+    values, errors = torch.zeros_like(x), torch.zeros_like(difference)
+    rows, steps = torch.arange(len(x), device=x.device), FEWEST_STEPS
     while len(rows):
-        start, end, own = baseline[rows], X[rows], [column[rows] for column in columns]
+        start, end, own = baseline[rows], x[rows], [column[rows] for column in columns]
         total = torch.zeros_like(end)
         nodes, weights = np.polynomial.legendre.leggauss(steps)
         for node, weight in zip(((nodes + 1) / 2).tolist(), (weights / 2).tolist(), strict=True):
@@ -226,15 +238,19 @@ def _integrated(
 
 
 def _deeplift(
-    adapter: TangermemeModel, X: Tensor, columns: Sequence[Tensor], task: int, seed: int  # noqa: N803
+    adapter: TangermemeModel,
+    x: Tensor,
+    columns: Sequence[Tensor],
+    task: int,
+    seed: int,
 ) -> tuple[Tensor, Tensor]:
     from prixfixe.inference.deeplift import deeplift
 
-    if not bool((X.sum(dim=1) == 1).all()):
+    if not bool((x.sum(dim=1) == 1).all()):
         raise InputError(
             "DeepLIFT's references are shuffled sequences, and one of these holds N: use --method integrated"
         )
-    return deeplift(adapter, X, columns, task, seed)
+    return deeplift(adapter, x, columns, task, seed)
 
 
 _METHODS: dict[str, Method] = {"gradient": _gradient, "integrated": _integrated, "deeplift": _deeplift}

@@ -25,11 +25,16 @@ PAIRS_AT_ONCE = 32  # of a sequence and a reference
 
 # Operations by autograd's names: linear in what they are given, and those that are where only one factor depends on it.
 LINEAR = frozenset(
-    "Add Alias AsStrided Cat Clone ConstantPadNd Copy CudnnBatchNorm Expand Flip Index IndexSelect Mean NativeBatchNorm "
-    "Neg Permute Pad Repeat Reshape ReshapeAlias Roll Select Slice Split SplitWithSizes Squeeze Stack Sub Sum T ToCopy "
-    "Transpose Unbind Unfold UnsafeSplit UnsafeView Unsqueeze View AvgPool1D AvgPool2D AdaptiveAvgPool1D".split()
+    (
+        *("Add", "Alias", "AsStrided", "Cat", "Clone", "ConstantPadNd", "Copy", "CudnnBatchNorm", "Expand", "Flip"),
+        *("Index", "IndexSelect", "Mean", "NativeBatchNorm", "Neg", "Permute", "Repeat", "ReshapeAlias", "Roll"),
+        *("Select", "Slice", "Split", "SplitWithSizes", "Squeeze", "Stack", "Sub", "Sum", "T", "ToCopy", "Transpose"),
+        *("Unbind", "Unfold", "UnsafeSplit", "UnsafeView", "Unsqueeze", "View", "AvgPool1D", "AvgPool2D"),
+    )
 )
-PRODUCTS = frozenset("Addbmm Addmm Baddbmm Bmm Convolution Linear MkldnnConvolution Mm Mul Mv".split())
+PRODUCTS = frozenset(
+    ("Addbmm", "Addmm", "Baddbmm", "Bmm", "Convolution", "Linear", "MkldnnConvolution", "Mm", "Mul", "Mv")
+)
 
 
 def rules() -> dict[type[nn.Module], Any]:
@@ -41,7 +46,7 @@ def rules() -> dict[type[nn.Module], Any]:
 def operations_without_rule(model: TangermemeModel) -> list[str]:
     """What in a forward pass is neither linear nor has a rule, with the module where it is, each once."""
     device = model.unknown.codes.device
-    X = torch.full((2, 4, model.length), 0.25, device=device, requires_grad=True)  # noqa: N806
+    x = torch.full((2, 4, model.length), 0.25, device=device, requires_grad=True)
     columns = [_zeros(model, name, device) for name in model.names]
     made_by: dict[Any, tuple[str, nn.Module]] = {}
     inside: list[set[Any]] = []
@@ -64,13 +69,13 @@ def operations_without_rule(model: TangermemeModel) -> list[str]:
     try:
         model.network.eval()
         with torch.enable_grad():
-            end = model(X, *columns)
+            end = model(x, *columns)
     finally:
         model.network.train(was_training)
         for handle in handles:
             handle.remove()
     known, found = rules(), set()
-    depends = _depending(end.grad_fn, X)
+    depends = _depending(end.grad_fn, x)
     for function in depends:
         kind = re.sub(r"Backward\d*$", "", function.name())
         name, module = made_by.get(function, ("the task", model.network))
@@ -114,8 +119,8 @@ def _walk(starts: Iterator[Any], stop: set[Any]) -> Iterator[Any]:
         waiting += [following for following, _ in function.next_functions if following is not None]
 
 
-def _depending(end: Any, X: Tensor) -> set[Any]:  # noqa: N803
-    """The operations between X and the end."""
+def _depending(end: Any, x: Tensor) -> set[Any]:
+    """The operations between x and the end."""
     every = list(_walk(iter([end]), set()))
     after: dict[Any, list[Any]] = {}
     leaves = []
@@ -123,7 +128,7 @@ def _depending(end: Any, X: Tensor) -> set[Any]:  # noqa: N803
         for following, _ in function.next_functions:
             if following is not None:
                 after.setdefault(following, []).append(function)
-        if getattr(function, "variable", None) is X:
+        if getattr(function, "variable", None) is x:
             leaves.append(function)
     depends: set[Any] = set()
     waiting = [function for leaf in leaves for function in after.get(leaf, [])]
@@ -146,16 +151,16 @@ def check_rules(model: TangermemeModel, name: str) -> None:
         )
 
 
-def references(X: Tensor, seed: int) -> Tensor:  # noqa: N803
+def references(x: Tensor, seed: int) -> Tensor:
     """Dinucleotide-shuffled sequences: (B, SHUFFLES, 4, L). A sequence's depend on the seed alone, not on the others.
 
-    X: one-hot, (B, 4, L), without N. Warns where a shuffle equals its sequence, as of a periodic one.
+    x: one-hot, (B, 4, L), without N. Warns where a shuffle equals its sequence, as of a periodic one.
     """
     ersatz = extra_module("tangermeme.ersatz", "interpret", "DeepLIFT")
-    seeds = [seed + number for number in range(SHUFFLES)] * len(X)
-    each = ersatz.dinucleotide_shuffle(X.cpu().repeat_interleave(SHUFFLES, dim=0), n=1, random_state=seeds)
-    shuffled: Tensor = each.view(len(X), SHUFFLES, *X.shape[1:])
-    same = (shuffled == X.cpu()[:, None]).all(dim=3).all(dim=2).sum(dim=1)
+    seeds = [seed + number for number in range(SHUFFLES)] * len(x)
+    each = ersatz.dinucleotide_shuffle(x.cpu().repeat_interleave(SHUFFLES, dim=0), n=1, random_state=seeds)
+    shuffled: Tensor = each.view(len(x), SHUFFLES, *x.shape[1:])
+    same = (shuffled == x.cpu()[:, None]).all(dim=3).all(dim=2).sum(dim=1)
     if int((same > 0).sum()):
         warnings.warn(
             f"{counted(int((same > 0).sum()), 'sequence')} equal {counted(int(same.sum()), 'of their shuffle')}: a "
@@ -166,30 +171,34 @@ def references(X: Tensor, seed: int) -> Tensor:  # noqa: N803
 
 
 def deeplift(
-    model: TangermemeModel, X: Tensor, columns: Sequence[Tensor], task: int, seed: int  # noqa: N803
+    model: TangermemeModel,
+    x: Tensor,
+    columns: Sequence[Tensor],
+    task: int,
+    seed: int,
 ) -> tuple[Tensor, Tensor]:
     """What each base would add at each position, beside the mean reference, (B, 4, L), and the error of the sum: the
     mean over references of how far it is from the difference of the predictions, (B,)."""
     library = extra_module("tangermeme.deep_lift_shap", "interpret", "DeepLIFT")
-    shuffled = references(X, seed)
+    shuffled = references(x, seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of sums that do not agree: told with their size, a row each
         multipliers = library.deep_lift_shap(
             model,
-            X.cpu(),
+            x.cpu(),
             args=tuple(columns) or None,
             target=task,
             batch_size=PAIRS_AT_ONCE,
             references=shuffled,
             raw_outputs=True,
-            device=str(X.device),
+            device=str(x.device),
         )
-    difference = X.cpu()[:, None] - shuffled
+    difference = x.cpu()[:, None] - shuffled
     sums = (difference * multipliers).sum(dim=(2, 3))
     with torch.no_grad():
-        own = model(X, *columns)[:, task, None].cpu()
+        own = model(x, *columns)[:, task, None].cpu()
         repeated = [column.repeat_interleave(SHUFFLES, dim=0) for column in columns]
-        theirs = model(shuffled.flatten(0, 1).to(X.device), *repeated)[:, task].cpu().view(len(X), -1)
+        theirs = model(shuffled.flatten(0, 1).to(x.device), *repeated)[:, task].cpu().view(len(x), -1)
     error = (sums - (own - theirs)).abs().mean(dim=1)
     hypothetical = multipliers - (shuffled * multipliers).sum(dim=2, keepdim=True)
     return hypothetical.mean(dim=1), error

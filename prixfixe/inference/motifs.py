@@ -60,9 +60,9 @@ class Motifs:
     """What was found.
 
     table: one row a motif, direction (adds or lowers) and task: seqlets, decoy (seqlets that fell to its decoy), p and
-    q of the model; sequences, shuffled (sequences with it), p_shuffled and q_shuffled; plus (share of seqlets on the plus strand), attribution (mean sum of a seqlet), and of the significant ones effect,
-    effect_low, effect_high (95 % interval of the mean over random sequences), effect_plus, effect_minus; strand where
-    strands are kept apart.
+    q of the model; sequences, shuffled (sequences with it), p_shuffled and q_shuffled; plus (share of seqlets on the
+    plus strand), attribution (mean sum of a seqlet), and of the significant ones effect, effect_low, effect_high (95 %
+    interval of the mean over random sequences), effect_plus, effect_minus; strand where strands are kept apart.
     sites: one row a named seqlet: name, start, end, strand, motif, direction, task, attribution, similarity, sequence
     (as the motif reads). spacing: one row a pair of significant motifs in one sequence.
     known: the motifs by name. seen: of each (task, motif, direction, strand) the letters of its seqlets, counts (4,
@@ -75,7 +75,7 @@ class Motifs:
     spacing: pd.DataFrame
     places: pd.DataFrame
     known: Mapping[str, Motif]
-    seen: Mapping[tuple[str, ...], np.ndarray]
+    seen: Mapping[tuple[str, str, str, str], np.ndarray]
     facts: dict[str, Any] = field(default_factory=dict)
 
     def significant(self) -> pd.DataFrame:
@@ -110,8 +110,8 @@ def find_motifs(
     stranded: bool | None = None,
     batch_size: int | None = None,
 ) -> Motifs:
-    """names: of the rows. stranded: whether strands are kept apart; None is as the recipe has it: where the network sees
-    one strand alone. InputError as `attribute_rows`."""
+    """names: of the rows. stranded: whether strands are kept apart; None is as the recipe has it: where the network
+    sees one strand alone. InputError as `attribute_rows`."""
     import pandas as pd
 
     if not len(rows):
@@ -128,10 +128,7 @@ def find_motifs(
         own = found[found["row"] < len(rows)]
         total, unnamed = total + len(own), unnamed + int(((own["motif"] == "") | own["decoy"]).sum())
         named = found[found["motif"] != ""]
-        if not apart:
-            named = named.assign(group="")
-        else:
-            named = named.assign(group=named["strand"])
+        named = named.assign(group=named["strand"] if apart else "")
         table = _significance(named, len(rows))
         effects, at = _implanted(model, rows, built, table, motifs, number, seed, batch_size)
         table = _with_effects(table, effects, apart)
@@ -140,7 +137,7 @@ def find_motifs(
         places.append(_by_place(effects, at, task))
         placed = _sites(named[(named["row"] < len(rows)) & ~named["decoy"]], rows, names, task)
         for (motif, direction, group), some in placed.groupby(["motif", "direction", "group"]):
-            seen[task, motif, direction, group] = letter_counts(list(some["sequence"]))
+            seen[task, str(motif), str(direction), str(group)] = letter_counts(list(some["sequence"]))
         spacing.append(_spacing(placed, table, len(rows), task))
         sites.append(placed.drop(columns=["group", "row"]))
     table = pd.concat(tables, ignore_index=True)
@@ -240,9 +237,7 @@ class _Filters:
         values = torch.from_numpy(contributions)
         values = torch.nn.functional.pad(values, (0, self.weights.shape[2] - 1))
         explained = torch.nn.functional.conv1d(values, torch.from_numpy(self.weights))
-        reach = torch.from_numpy(
-            (np.arange(self.weights.shape[2]) < self.widths[:, None]).astype(np.float32)[:, None]
-        )
+        reach = torch.from_numpy((np.arange(self.weights.shape[2]) < self.widths[:, None]).astype(np.float32)[:, None])
         there = torch.nn.functional.conv1d((values**2).sum(dim=1, keepdim=True), reach).clamp(min=1e-12).sqrt()
         return explained.numpy(), (explained / there).numpy()
 
@@ -338,7 +333,7 @@ def _significance(named: pd.DataFrame, n: int) -> pd.DataFrame:
         decoys = int((both["decoy"] & (both["row"] < n)).sum())
         p = binomtest(len(own), len(own) + decoys, alternative="greater").pvalue
         sequences, shuffled = own["row"].nunique(), some[some["row"] >= n]["row"].nunique()
-        counts = [[sequences, n - sequences], [shuffled, n - shuffled]]
+        counts = np.array([[sequences, n - sequences], [shuffled, n - shuffled]])
         beside = fisher_exact(counts, alternative="greater").pvalue
         plus, mean = float((own["strand"] == "+").mean()), float(own["attribution"].mean())
         rows.append((motif, direction, group, len(own), decoys, p, p, sequences, shuffled, beside, beside, plus, mean))
@@ -397,7 +392,7 @@ def random_sequences(built: Construct, count: int, seed: int, flanks: tuple[str,
 
 
 def implant(background: np.ndarray, motif: Motif, at: int) -> np.ndarray:
-    """Sequences, codes (n, L), with the motif's consensus at a position: where it prefers a base by INFORMATIVE bits."""
+    """Sequences, codes (n, L), with a motif's consensus at a position, where it prefers a base by INFORMATIVE bits."""
     with np.errstate(divide="ignore", invalid="ignore"):
         bits = 2 + np.nansum(motif * np.log2(motif), axis=0)
     changed = background.copy()
@@ -477,8 +472,8 @@ def _with_effects(table: pd.DataFrame, effects: Mapping[str, np.ndarray], apart:
 
 
 def _spacing(sites: pd.DataFrame, table: pd.DataFrame, n: int, task: str) -> pd.DataFrame:
-    """Pairs of significant motifs: first, second, task, together (sequences with both), expected if they knew nothing of
-    each other, p (Fisher, two-sided), distance (median, from middle to middle), same_strand (share of pairs)."""
+    """Pairs of significant motifs: first, second, task, together (sequences with both), expected if they knew nothing
+    of each other, p (Fisher, two-sided), distance (median, from middle to middle), same_strand (share of pairs)."""
     import pandas as pd
     from scipy.stats import fisher_exact
 
@@ -496,7 +491,7 @@ def _spacing(sites: pd.DataFrame, table: pd.DataFrame, n: int, task: str) -> pd.
             if both < FEWEST_TOGETHER:
                 continue
             ones, others = (by_motif[motif]["row"].nunique() for motif in (first, second))
-            counts = [[both, ones - both], [others - both, n - ones - others + both]]
+            counts = np.array([[both, ones - both], [others - both, n - ones - others + both]])
             distance = float((pairs["middle_x"] - pairs["middle_y"]).abs().median())
             same = float((pairs["strand_x"] == pairs["strand_y"]).mean())
             rows.append((first, second, task, both, ones * others / n, fisher_exact(counts).pvalue, distance, same))
@@ -505,7 +500,10 @@ def _spacing(sites: pd.DataFrame, table: pd.DataFrame, n: int, task: str) -> pd.
 
 
 def motifs_of(
-    model: Predictor, sequences: Sequence[str], motifs: str | os.PathLike[str] | Mapping[str, Motif], columns: Any,
+    model: Predictor,
+    sequences: Sequence[str],
+    motifs: str | os.PathLike[str] | Mapping[str, Motif],
+    columns: Any,
     **settings: Any,
 ) -> Motifs:
     """`Predictor.motifs`."""

@@ -20,16 +20,16 @@ BASES = 4
 
 
 class TangermemeModel(nn.Module):
-    """X (B, 4, length), one-hot A C G T, N all zeros -> (B, tasks), in the measurement's own units, as `Model.predict`.
+    """x (B, 4, length), one-hot A C G T, N all zeros -> (B, tasks), in the measurement's own units, as `Model.predict`.
 
     1. Every position of the recipe's input is fed by one position of the sequence as given, by none (constant ends,
        padding, flags), or, where the recipe extends or joins both strands, each in its own way. Which, and what each
        base puts there, is found once by encoding probe sequences of that length: no recipe is known by name.
-    2. The input is then what the recipe makes of N everywhere, plus what the letters change: linear in X, so that
+    2. The input is then what the recipe makes of N everywhere, plus what the letters change: linear in x, so that
        gradients with respect to the sequence as given flow through windows, padding and both strands.
     3. All strands enter the network in one batch, a sequence's side by side, and the task combines them.
 
-    X need not be one-hot: what lies between letters is encoded between them.
+    x need not be one-hot: what lies between letters is encoded between them.
     columns: `Model.needs` in order, further arguments of `forward`, (B, ...) each.
     Raises InputError where the recipe gives tokens, or encodes letters together, such as k-mers.
     """
@@ -45,7 +45,9 @@ class TangermemeModel(nn.Module):
         specs = model.task.spec.columns
         self.dtypes = [specs[name].dtype for name in model.needs]
         probes = _probes(length)
-        samples = model.recipe.load(add_flanks(Sequences.from_padded(probes, np.full(len(probes), length)), *model.flanks), model.device)
+        samples = model.recipe.load(
+            add_flanks(Sequences.from_padded(probes, np.full(len(probes), length)), *model.flanks), model.device
+        )
         zeros = {
             name: torch.zeros((len(probes), *specs[name].shape), dtype=specs[name].dtype, device=model.device)
             for name in model.needs
@@ -55,29 +57,37 @@ class TangermemeModel(nn.Module):
         encodings = [_Encoding.found(view["x"], probes, model.name) for view in views]
         self.sources, self.changes = [one.source for one in encodings], [one.change for one in encodings]
 
-    def forward(self, X: Tensor, *columns: Tensor) -> Tensor:  # noqa: N803 - as tangermeme calls it
-        views = self.inputs(X, *columns)
+    def forward(self, x: Tensor, *columns: Tensor) -> Tensor:
+        views = self.inputs(x, *columns)
         together = {}
         for key in views[0]:  # a sequence's strands side by side: the first half of the rows stays the first half
             together[key] = torch.stack([view[key] for view in views], dim=1).flatten(0, 1)
         outputs = self.network.forward(together).outputs
-        each = [Prediction(**{name: one[view :: len(views)] for name, one in outputs.items()}) for view in range(len(views))]
-        return self.task.combine(each, views)[self.predicted].reshape(len(X), -1)
+        each = [
+            _prediction({name: one[view :: len(views)] for name, one in outputs.items()}) for view in range(len(views))
+        ]
+        return self.task.combine(each, views)[self.predicted].reshape(len(x), -1)
 
-    def inputs(self, X: Tensor, *columns: Tensor) -> list[dict[str, Tensor]]:  # noqa: N803
-        """The batches of each strand, or of both in one, with `x` (B, C, L) of X's kind of number."""
+    def inputs(self, x: Tensor, *columns: Tensor) -> list[dict[str, Tensor]]:
+        """The batches of each strand, or of both in one, with `x` (B, C, L) of x's kind of number."""
         given = zip(self.names, columns, self.dtypes, strict=True)
         unknown = Samples(
-            self.unknown.codes.expand(len(X), -1),
-            self.unknown.lengths.expand(len(X)),
+            self.unknown.codes.expand(len(x), -1),
+            self.unknown.lengths.expand(len(x)),
             {name: value.to(dtype) for name, value, dtype in given},
         )
-        padded = nn.functional.pad(X, (0, 1))  # where no position feeds
-        views = next(self.recipe.scoring_batches(unknown, len(X), self.network.columns))
+        padded = nn.functional.pad(x, (0, 1))  # where no position feeds
+        views = next(self.recipe.scoring_batches(unknown, len(x), self.network.columns))
         for view, source, change in zip(views, self.sources, self.changes, strict=True):
             letters = padded.index_select(2, source)
-            view["x"] = view["x"].to(X.dtype) + torch.einsum("nbp,bcp->ncp", letters, change.to(X.dtype))
+            view["x"] = view["x"].to(x.dtype) + torch.einsum("nbp,bcp->ncp", letters, change.to(x.dtype))
         return views
+
+
+def _prediction(outputs: dict[str, Tensor]) -> Prediction:
+    prediction = Prediction()
+    prediction.outputs = outputs
+    return prediction
 
 
 class _Encoding:

@@ -21,7 +21,7 @@ MOST_PAIRS = 40
 
 def page(found: Motifs, title: str, command: str) -> str:
     """Everything that comes from files is escaped."""
-    groups = []
+    groups: list[dict[str, Any]] = []
     for task in dict.fromkeys(found.table["task"]):
         own = found.table[found.table["task"] == task]
         some = own[own["q"] < SIGNIFICANT]

@@ -11,6 +11,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 import prixfixe
 from prixfixe.data.measurements import Measurements
@@ -70,7 +71,9 @@ def main() -> None:
     some = found.significant()
     drawn = some.head(MOST_DRAWN).reset_index(drop=True)
     seen = {str(place): found.seen["expression", row.motif, row.direction, ""] for place, row in drawn.iterrows()}
-    save(draw_motifs(drawn, seen, known, simulated=model.simulated), HERE / f"{args.what}.png")
+    picture = HERE / f"{args.what}.png"
+    save(draw_motifs(drawn, seen, known, simulated=model.simulated), picture)
+    Image.open(picture).quantize(64).save(picture, optimize=True)  # a quarter of the bytes
     text = markdown(found) + (came_back(found) if args.what == "planted" else looked_for(found, model))
     (HERE / f"{args.what}.md").write_text(text)
     print(text)
@@ -101,7 +104,7 @@ def markdown(found: Motifs) -> str:
 
 
 def looked_for(found: Motifs, model: Predictor) -> str:
-    """The motifs that were asked for, significant or not: their seqlets, and what they and their decoys do implanted."""
+    """Motifs that were asked for, significant or not: their seqlets, and what they and their decoys do implanted."""
     lines = ["", "| looked for | seqlets that it raises | decoy | q | implanted, mean (95 %) | its decoy implanted |"]
     lines.append("|---|---:|---:|---:|---|---|")
     built = found.facts["construct"]
