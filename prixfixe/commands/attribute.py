@@ -14,10 +14,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections import deque
-from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from functools import partial
 
 from prixfixe.commands.model_options import (
     add_output,
@@ -25,26 +22,14 @@ from prixfixe.commands.model_options import (
     add_sequences,
     load_model,
     picture_file,
-    read_ahead,
     readable_twice,
 )
+from prixfixe.commands.sequence_results import ENDINGS, MOST_DRAWN, results_of_file, write_results
 from prixfixe.common.options import whole_number
-from prixfixe.common.table_writer import FORMATS, table_writer
-
-if TYPE_CHECKING:
-    from prixfixe.data.measurements import Measurements
-    from prixfixe.inference.attribution import Attribution
-    from prixfixe.inference.predictor import Predictor
 
 HELP = "how much each base adds: mutagenesis, gradients, DeepLIFT"
 
-ENDINGS = {**FORMATS, ".npz": "npz"}
 METHODS = ("mutagenesis", "gradient", "integrated", "deeplift")
-KINDS = {"name": "name", "position": "integer", "base": "letters", "task": "name"}
-MOST_DRAWN = 12  # sequences in one picture
-ROWS = 64  # read at a time
-
-Named = tuple[str, "Attribution"]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -63,94 +48,19 @@ def add_method(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from prixfixe.inference.attribution import attribute_rows
+
     model = load_model(args, ENDINGS, args.sequences)
+    work = partial(attribute_rows, model, method=args.method, seed=args.seed, batch_size=args.batch_size)
     with readable_twice(args.sequences) as path:
-        results = attribute_file(
-            model, path, method=args.method, seed=args.seed, sequence=args.sequence, batch_size=args.batch_size
-        )
-        if args.output is not None and args.output.name.lower().endswith(".npz"):
-            drawn, said = write_arrays_of(results, args.output), "sequences"
-            count = len(drawn)
-        else:
-            sums = args.method in ("integrated", "deeplift")
-            (drawn, count), said = write_table(results, model.tasks, args.output, sums=sums), "rows"
+        results = results_of_file(model, path, work, what=args.method, sequence=args.sequence)
+        drawn, written = write_results(results, args.output, lambda one: one.table(model.tasks))
     if args.plot is not None:
         from prixfixe.figures.attribution import draw_attributions
         from prixfixe.figures.style import save
 
-        save(draw_attributions(drawn[:MOST_DRAWN], model.tasks, simulated=model.simulated), args.plot)
-        print(f"the first {min(len(drawn), MOST_DRAWN)} of the sequences drawn in {args.plot}", file=sys.stderr)
+        save(draw_attributions(drawn, model.tasks, simulated=model.simulated), args.plot)
+        print(f"the first {len(drawn)} of the sequences drawn in {args.plot}", file=sys.stderr)
     if args.output is not None:
-        print(f"{count:,} {said} in {args.output}", file=sys.stderr)
+        print(f"{written} in {args.output}", file=sys.stderr)
     return 0
-
-
-def attribute_file(
-    model: Predictor,
-    path: Path,
-    *,
-    method: str,
-    seed: int = 0,
-    sequence: str | None = None,
-    batch_size: int | None = None,
-) -> Iterator[Named]:
-    """The name and the attribution of one sequence of a file after the other, in memory that does not grow with it. All
-    of the file is checked first. InputError as `prixfixe.commands.predict.predict_file`."""
-    from prixfixe.common.progress import slow_work
-    from prixfixe.data.tables import count_sequences, read_row_chunks
-    from prixfixe.inference.attribution import attribute_rows
-
-    needed = model.sources()
-    total = count_sequences(path, sequence=sequence, columns=needed)
-    names: deque[str] = deque()
-    longer = 0
-
-    def chunks() -> Iterator[Measurements]:
-        nonlocal longer
-        for chunk, chunk_names in read_ahead(read_row_chunks(path, ROWS, sequence=sequence, columns=needed)):
-            names.extend(chunk_names)
-            longer += int((chunk.sequences.lengths > model.longest).sum())
-            yield chunk
-
-    with slow_work(method, total) as advance:
-        for one in attribute_rows(model, chunks(), method=method, seed=seed, batch_size=batch_size):
-            yield names.popleft(), one
-            advance(1)
-    if longer:
-        print(f"warning: {model.cut_off(longer, total)}; positions beyond add nothing", file=sys.stderr)
-
-
-def write_table(
-    results: Iterator[Named], tasks: tuple[str, ...], output: Path | None, *, sums: bool
-) -> tuple[list[Named], int]:
-    """Writes long tables; returns the first results, and how many rows there are. sums: whether the method promises
-    them."""
-    first: list[Named] = []
-    rows = 0
-    columns = ["name", "position", "base", *(["task"] if len(tasks) > 1 else []), "attribution"]
-    columns += ["error"] if sums else []
-    with table_writer(output, {column: KINDS.get(column, "number") for column in columns}) as write:
-        for name, one in results:
-            table = one.table(tasks)
-            count = len(table["position"])
-            write([name] * count, *table.values())
-            rows += count
-            if len(first) < MOST_DRAWN:
-                first.append((name, one))
-    return first, rows
-
-
-def write_arrays_of(results: Iterator[Named], output: Path) -> list[Named]:
-    """Writes all results as arrays of one .npz file, and returns them."""
-    from prixfixe.common.files import write_arrays
-
-    found = list(results)
-    arrays: dict[str, Any] = {"names": [name for name, _ in found]}
-    for number, (_, one) in enumerate(found):
-        single = len(one.prediction) == 1
-        arrays[f"attributions_{number}"] = one.values.squeeze(-1) if single else one.values
-        arrays[f"prediction_{number}"] = one.prediction.squeeze(-1) if single else one.prediction
-        if one.error is not None:
-            arrays[f"error_{number}"] = one.error.squeeze(-1) if single else one.error
-    write_arrays(output, **arrays)
-    return found

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections import deque
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,25 +26,19 @@ from prixfixe.commands.model_options import (
     add_sequences,
     load_model,
     picture_file,
-    read_ahead,
     readable_twice,
 )
+from prixfixe.commands.sequence_results import ENDINGS, MOST_DRAWN, results_of_file, write_results
 from prixfixe.common.errors import InputError
 from prixfixe.common.files import format_by_ending, keep_inputs, output_file
-from prixfixe.common.table_writer import FORMATS, table_writer
+from prixfixe.common.table_writer import FORMATS
 
 if TYPE_CHECKING:
-    from prixfixe.data.measurements import Measurements
     from prixfixe.inference.map_agreement import MapAgreement
     from prixfixe.inference.mutagenesis import Mutagenesis
     from prixfixe.inference.predictor import Predictor
 
 HELP = "in-silico mutagenesis: the effect of every single substitution"
-
-ENDINGS = {**FORMATS, ".npz": "npz"}
-KINDS = {"name": "name", "position": "integer", "reference": "letters", "alternative": "letters", "task": "name"}
-MOST_DRAWN = 12  # sequences in one picture
-READ_AT_ONCE = 64  # sequences
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -60,30 +54,34 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from prixfixe.inference.mutagenesis import mutate_rows
+
     model = load_model(args, ENDINGS, args.sequences)
     if args.mean is not None and args.output is not None and args.output.name.lower().endswith(".npz"):
         raise InputError("--mean is of a table: the arrays of an .npz file hold the effect of every base; leave it out")
     agreement = _agreement(model, args)
+    work = partial(mutate_rows, model, batch_size=args.batch_size)
+
+    def table(one: Mutagenesis) -> dict[str, Any]:
+        return one.table(model.tasks) if args.mean is None else one.position_table(model.tasks, args.mean)
+
     with readable_twice(args.sequences) as path:
-        results = mutate_file(model, path, sequence=args.sequence, batch_size=args.batch_size)
+        results = results_of_file(model, path, work, what="mutagenesis", sequence=args.sequence)
         results = results if agreement is None else agreement.noted(results)
         if agreement is not None and args.output is None:
-            drawn, count = _first_of(results), None
-        elif args.output is not None and args.output.name.lower().endswith(".npz"):
-            drawn, count = write_arrays_of(results, args.output), None
+            drawn, written = _first_of(results), ""
         else:
-            drawn, count = write_table(results, model.tasks, args.output, args.mean, several=len(model.members) > 1)
+            drawn, written = write_results(results, args.output, table)
     if args.plot is not None:
         from prixfixe.figures.mutagenesis import draw_mutagenesis
         from prixfixe.figures.style import save
 
-        save(draw_mutagenesis(drawn[:MOST_DRAWN], model.tasks, simulated=model.simulated), args.plot)
-        print(f"the first {min(len(drawn), MOST_DRAWN)} of the sequences drawn in {args.plot}", file=sys.stderr)
+        save(draw_mutagenesis(drawn, model.tasks, simulated=model.simulated), args.plot)
+        print(f"the first {len(drawn)} of the sequences drawn in {args.plot}", file=sys.stderr)
     if agreement is not None:
         _write_agreement(agreement, args.agreement, model.simulated)
     if args.output is not None:
-        done = f"{len(drawn):,} sequences" if count is None else f"{count:,} rows"
-        print(f"{done} in {args.output}", file=sys.stderr)
+        print(f"{written} in {args.output}", file=sys.stderr)
     return 0
 
 
@@ -109,87 +107,10 @@ def _write_agreement(agreement: MapAgreement, files: list[Path | None], simulate
     print("\n".join(agreement.summary()), file=sys.stderr)
 
 
-Named = tuple[str, "Mutagenesis"]
-
-
-def mutate_file(
-    model: Predictor, path: Path, *, sequence: str | None = None, batch_size: int | None = None
-) -> Iterator[Named]:
-    """The name and the mutagenesis of one sequence of a file after the other, in memory that does not grow with it. All
-    of the file is checked first. InputError as `prixfixe.commands.predict.predict_file`."""
-    from prixfixe.data.tables import count_sequences
-
-    model.predicted  # noqa: B018 - InputError of a task that predicts nothing a sequence
-    total = count_sequences(path, sequence=sequence, columns=model.sources())
-    return _mutated(model, path, total, sequence=sequence, batch_size=batch_size)
-
-
-def _mutated(
-    model: Predictor, path: Path, total: int, *, sequence: str | None, batch_size: int | None
-) -> Iterator[Named]:
-    from prixfixe.common.progress import slow_work
-    from prixfixe.data.tables import read_row_chunks
-    from prixfixe.inference.mutagenesis import mutate_rows
-
-    names: deque[str] = deque()
-    longer = 0
-
-    def chunks() -> Iterator[Measurements]:
-        nonlocal longer
-        reader = read_row_chunks(path, READ_AT_ONCE, sequence=sequence, columns=model.sources())
-        for chunk, chunk_names in read_ahead(reader):
-            names.extend(chunk_names)
-            longer += int((chunk.sequences.lengths > model.longest).sum())
-            yield chunk
-
-    with slow_work("mutagenesis", total) as advance:
-        for one in mutate_rows(model, chunks(), batch_size=batch_size):
-            yield names.popleft(), one
-            advance(1)
-    if longer:
-        print(f"warning: {model.cut_off(longer, total)}; mutations beyond have no effect", file=sys.stderr)
-
-
-def _first_of(results: Iterator[Named]) -> list[Named]:
+def _first_of(results: Iterator[tuple[str, Mutagenesis]]) -> list[tuple[str, Mutagenesis]]:
     """The first results; all are gone through."""
-    first: list[Named] = []
+    first: list[tuple[str, Mutagenesis]] = []
     for one in results:
         if len(first) < MOST_DRAWN:
             first.append(one)
     return first
-
-
-def write_table(
-    results: Iterator[Named], tasks: tuple[str, ...], output: Path | None, bases: int | None, *, several: bool
-) -> tuple[list[Named], int]:
-    """Writes long tables; returns the first results, and how many rows there are. bases: see
-    `Mutagenesis.mean_effects`; None is a row a substitution."""
-    first: list[Named] = []
-    rows = 0
-    columns = ["name", "position", "reference", *(["alternative"] if bases is None else [])]
-    columns += ["task"] if len(tasks) > 1 else []
-    columns += ["effect", *(["spread"] if several and bases is None else [])]
-    with table_writer(output, {column: KINDS.get(column, "number") for column in columns}) as write:
-        for name, one in results:
-            table = one.table(tasks) if bases is None else one.position_table(tasks, bases)
-            count = len(table["position"])
-            write([name] * count, *table.values())
-            rows += count
-            if len(first) < MOST_DRAWN:
-                first.append((name, one))
-    return first, rows
-
-
-def write_arrays_of(results: Iterator[Named], output: Path) -> list[Named]:
-    """Writes all results as arrays of one .npz file, and returns them."""
-    from prixfixe.common.files import write_arrays
-
-    found = list(results)
-    arrays: dict[str, Any] = {"names": [name for name, _ in found]}
-    for number, (_, one) in enumerate(found):
-        arrays[f"effects_{number}"] = one.effects.squeeze(-1) if one.effects.shape[-1] == 1 else one.effects
-        arrays[f"prediction_{number}"] = one.reference.squeeze(-1) if len(one.reference) == 1 else one.reference
-        if one.spread is not None:
-            arrays[f"spread_{number}"] = one.spread.squeeze(-1) if one.spread.shape[-1] == 1 else one.spread
-    write_arrays(output, **arrays)
-    return found

@@ -62,6 +62,11 @@ class Attribution:
         found[known] = self.values[np.flatnonzero(known), self.letters[known]]
         return found
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """attributions (of every base), prediction, and error where sums are promised."""
+        found = {"attributions": self.values, "prediction": self.prediction}
+        return found if self.error is None else {**found, "error": self.error}
+
     def table(self, tasks: Sequence[str]) -> dict[str, Any]:
         """One row a position and task, none where N stands: position, base, task (of several), attribution, and where
         sums are promised error, that of the sequence."""

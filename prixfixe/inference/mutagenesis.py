@@ -52,6 +52,11 @@ class Mutagenesis:
         tasks)."""
         return -self.mean_effects(BASES)
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """effects, prediction (of the sequence as it is), and of an ensemble spread."""
+        found = {"effects": self.effects, "prediction": self.reference}
+        return found if self.spread is None else {**found, "spread": self.spread}
+
     def table(self, tasks: Sequence[str]) -> dict[str, Any]:
         """Three rows a position, none where N stands: position, reference, alternative, task (of several), effect, and
         of an ensemble spread."""
