@@ -16,6 +16,7 @@ import argparse
 import sys
 from collections import deque
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,9 +66,10 @@ def add_method(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     model = load_model(args, ENDINGS, args.sequences)
     with readable_twice(args.sequences) as path:
-        results = attribute_file(
+        results: Iterator[Named] = attribute_file(
             model, path, method=args.method, seed=args.seed, sequence=args.sequence, batch_size=args.batch_size
         )
+        results = chain([next(results)], results)  # what is refused is refused before a header is written
         if args.output is not None and args.output.name.lower().endswith(".npz"):
             drawn, said = write_arrays_of(results, args.output), "sequences"
             count = len(drawn)
