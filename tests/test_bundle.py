@@ -436,3 +436,10 @@ def test_what_is_not_on_the_hub_is_one_message(hub: FakeHub, bundle: Path, name:
 def test_without_a_network_there_is_one_message(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     refused("hf://me/model", "cannot be used .*is there a network")
+
+
+def test_a_loaded_model_writes_its_bundle(trained: Path, tmp_path: Path) -> None:
+    model = prixfixe.load(trained, device="cpu")
+    model.bundle(tmp_path / "given")
+    strings = ["ACGTACGTAC" * 6]
+    np.testing.assert_allclose(prixfixe.load(tmp_path / "given", device="cpu").predict(strings), model.predict(strings))

@@ -6,8 +6,7 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from prixfixe.commands.model_options import add_runs
 from prixfixe.common.errors import InputError
@@ -38,41 +37,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    import socket
-
     for package in ("fastapi", "msgpack", "uvicorn"):
         extra_module(package, "serve", "serve")
-    import uvicorn
-
     import prixfixe
-    from prixfixe.inference.game import Served, predictor_name
-    from prixfixe.inference.serve import make_app
+    from prixfixe.inference.game import Served
+    from prixfixe.inference.serve import serve
 
     model = prixfixe.load(args.runs, device=args.device, config_dir=args.config_dir)
-    served = Served(
-        model, args.name, cell_types(model, args.cell_type), args.species, args.type, args.log_base, args.batch_size
-    )
-    app = make_app(served)
-    try:
-        listening = socket.create_server((args.host, args.port), family=_family(args.host))
-    except OSError as error:
-        raise InputError(
-            f"--host {printable(args.host, 100)} --port {args.port}: cannot listen there ({error.strerror}); choose "
-            "another port, or 0 for any that is free"
-        ) from error
-    host = f"[{args.host}]" if ":" in args.host else args.host
-    where = f"http://{host}:{listening.getsockname()[1]}"
-    print(f"{predictor_name(served)} listens on {where} (Ctrl-C ends it)", file=sys.stderr, flush=True)
-    limits: dict[str, Any] = {"limit_concurrency": 100, "timeout_keep_alive": 5, "timeout_graceful_shutdown": 5}
-    config = uvicorn.Config(app, log_level="warning", access_log=False, **limits)
-    uvicorn.Server(config).run(sockets=[listening])  # raises KeyboardInterrupt after Ctrl-C, once all is closed
+    cells = cell_types(model, args.cell_type)
+    served = Served(model, args.name, cells, args.species, args.type, args.log_base, args.batch_size)
+    serve(served, args.host, args.port)
     return 0
-
-
-def _family(host: str) -> Any:
-    import socket
-
-    return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
 def cell_types(model: Predictor, given: list[str]) -> dict[str, str]:

@@ -234,6 +234,25 @@ class Predictor(ABC):
         settings = {"method": method, "seed": seed, "stranded": stranded, "batch_size": batch_size}
         return motifs_of(self, sequences, motifs, columns, **settings)
 
+    def bundle(self, folder: str | os.PathLike[str], **settings: Any) -> list[str]:
+        """Writes all that it takes to use the model elsewhere; see `prixfixe.inference.bundle.write_bundle` for the
+        settings. Returns what the user should know. InputError where it was not loaded from run folders."""
+        from prixfixe.inference.bundle import write_bundle
+
+        runs = [member.run for member in self.members if member.run is not None]
+        if len(runs) < len(self.members):
+            raise InputError(f"{self.name} was not loaded from run folders, of which a bundle is made")
+        return write_bundle(self, runs, Path(folder), **settings)
+
+    def serve(self, *, host: str = "127.0.0.1", port: int = 8000, name: str = "PrixFixe", **settings: Any) -> None:
+        """Serves the model over HTTP as a GAME 1.0 predictor, until it is interrupted; see
+        `prixfixe.inference.game.Served` for the settings."""
+        from prixfixe.inference.game import Served
+        from prixfixe.inference.serve import serve
+
+        cells = settings.pop("cell_types", dict.fromkeys(self.tasks, "unspecified"))
+        serve(Served(self, name, cells, **settings), host, port)
+
     def rows_of(self, sequences: Sequence[str], columns: Mapping[str, Any] = NO_COLUMNS) -> Measurements:
         """Strings and further columns as rows, of which nothing is measured. InputError as `predict`."""
         if isinstance(sequences, str) or hasattr(sequences, "columns"):

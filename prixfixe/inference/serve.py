@@ -129,3 +129,27 @@ def _wanted(request: Request) -> str:
 def _encoded(content: Any, kind: str, status: int = 200) -> Response:
     body = msgpack.packb(content) if kind == MSGPACK else json.dumps(content, allow_nan=False).encode()
     return Response(body, status, media_type=kind)
+
+
+def serve(served: Served, host: str = "127.0.0.1", port: int = 8000) -> None:
+    """Serves a model until Ctrl-C, which raises KeyboardInterrupt once all is closed. port: 0 is any that is free.
+
+    Raises InputError where the model cannot be served, and where the address is not to be had.
+    """
+    import socket
+
+    import uvicorn
+
+    app = make_app(served)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listening = socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise InputError(
+            f"--host {printable(host, 100)} --port {port}: cannot listen there ({error.strerror}); choose another "
+            "port, or 0 for any that is free"
+        ) from error
+    where = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
+    print(f"{predictor_name(served)} listens on {where} (Ctrl-C ends it)", file=sys.stderr, flush=True)
+    limits: dict[str, Any] = {"limit_concurrency": 100, "timeout_keep_alive": 5, "timeout_graceful_shutdown": 5}
+    uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, **limits)).run(sockets=[listening])
