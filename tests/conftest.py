@@ -1,5 +1,6 @@
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from prixfixe.runs.folder import SLOTS, RunFolder
 from prixfixe.runs.targets import save_targets
 from prixfixe.simulation import simulate
 from prixfixe.tasks.bins import Bins
-from prixfixe.training.build import build_recipe
+from prixfixe.training.build import build_recipe, build_task
 
 for _number in (
     signal.SIGINT,
@@ -90,7 +91,10 @@ def untrained_run(
     path: Path, config: dict[str, Any], tasks: tuple[str, ...] = ("expression",), *, seed: int = 0, **facts: Any
 ) -> Path:
     """A run folder with random weights, as training would leave it. facts: of its `TargetSpec`."""
-    task = example_task(TargetSpec(tasks, (8.0,) * len(tasks), (3.0,) * len(tasks), Bins(), **facts))
+    numbers = len(tasks)
+    spec = TargetSpec(tasks, (8.0,) * numbers, (3.0,) * numbers, Bins(), **facts)
+    expression = str(config["task"]["_target_"]).endswith("Expression")
+    task = example_task(spec) if expression else build_task(config).with_spec(replace(spec, bins=None, mean=(), std=()))
     torch.manual_seed(seed)
     network = build(build_recipe(config), config, task)
     folder = RunFolder(path)

@@ -1,22 +1,11 @@
 """Run folders with weights that are too small to be good, as training would leave them."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-import yaml
-from conftest import compose, demo
-from safetensors.torch import save_file
+from conftest import compose, demo, untrained_run
 
-from prixfixe.contract import TargetSpec
 from prixfixe.data.flanks import Construct
-from prixfixe.menu.check import example_task
-from prixfixe.networks.network import build
-from prixfixe.runs.folder import RunFolder
-from prixfixe.runs.targets import save_targets
-from prixfixe.tasks.bins import Bins
-from prixfixe.training.build import build_recipe, build_task
 
 SMALL = {
     "conv": ["first.channels=8"],
@@ -59,15 +48,4 @@ def write_run(
     changes: dict[str, Any],
 ) -> Path:
     config["dataset"] |= changes
-    numbers = len(tasks)
-    spec = TargetSpec(tasks, (8.0,) * numbers, (3.0,) * numbers, Bins(), construct=construct)
-    expression = str(config["task"]["_target_"]).endswith("Expression")
-    task = example_task(spec) if expression else build_task(config).with_spec(replace(spec, bins=None, mean=(), std=()))
-    torch.manual_seed(seed)
-    network = build(build_recipe(config), config, task)
-    folder = RunFolder(path)
-    folder.path.mkdir(parents=True)
-    folder.config_file.write_text(yaml.safe_dump(config, sort_keys=False))
-    save_targets(folder, task)
-    save_file(network.state_dict(), folder.weights_file)
-    return path
+    return untrained_run(path, config, tasks, seed=seed, construct=construct)
