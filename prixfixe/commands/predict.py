@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 ENDINGS = {**FORMATS, ".npz": "npz", ".bw": "bigwig", ".bigwig": "bigwig"}
 
+FEWEST_COMPARED = 10  # sequences, of which how far members agree says something
+
 HELP = "predict the expression of the sequences in a table or FASTA file"
 
 
@@ -102,7 +104,7 @@ def predict_file(
             longer += int((chunk.sequences.lengths > model.longest).sum())
     if longer:
         print(f"warning: {model.cut_off(longer, total)}", file=sys.stderr)
-    if several and agreement.n > 1:
+    if several and agreement.n >= FEWEST_COMPARED:
         print(f"{len(model.members)} members: {agreement.text(model.tasks)}", file=sys.stderr)
     return total
 
