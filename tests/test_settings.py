@@ -423,3 +423,12 @@ def test_a_checkout_that_is_not_installed_has_a_version(monkeypatch: pytest.Monk
     project = tomllib.loads((Path(__file__).resolve().parents[1] / "pyproject.toml").read_text())["project"]
     assert versions()["prixfixe"] == project["version"]
     assert versions()["torch"] == "unknown"
+
+
+@pytest.mark.parametrize(
+    "typed", ["dataset.columns.gc=number", "++dataset.columns.gc=number", "+dataset.columns.gc=number"]
+)
+def test_a_column_of_ones_own_needs_no_plus(typed: str) -> None:
+    word = as_hydra_takes_it(typed)
+    config = compose("dataset=table", "dataset.path=x", word)
+    assert config["dataset"]["columns"] == {"gc": "number"}

@@ -28,6 +28,7 @@ FILES = (
     "core.train.weights",
     "final.train.weights",
 )
+COLUMN = re.compile(r"dataset\.columns\.\w+")
 OLD_RATE = re.compile(r"\+{0,2}(first|core|final)\.max_lr")  # as version 0.1 had it
 
 
@@ -41,6 +42,8 @@ def as_hydra_takes_it(word: str) -> str:
         key = f"{old[1]}.train.max_lr"
         word = f"{key}={value}"
     setting = key.lstrip("+")
+    if equals and key == setting and COLUMN.fullmatch(key):
+        key, word = f"++{key}", f"++{word}"  # a name of the user's own, which no YAML has
     if equals and re.match(r"~[\w.-]*(/|$)", value):
         word = f"{key}={quoted(os.path.expanduser(value))}"
     elif equals and setting in NAMES_OF_COLUMNS:
