@@ -275,7 +275,7 @@ def test_a_scalar_prediction_has_the_kl_of_its_own_residuals(final: str, promote
     config = table(demo("autosome", "parallel_conv", "efficientnet", name, *overrides), promoters, epochs=4)
     metrics = run(config, tmp_path / "run", show_progress=False)
     content = json.loads((tmp_path / "run" / "targets.json").read_text())
-    spec = {"tasks", "mean", "std", "bins", "residual_sd", "constants", "columns"}
+    spec = {"tasks", "mean", "std", "bins", "residual_sd", "constants", "columns", "sequences"}
     assert content.keys() == {"task", "select", "scores", *spec}
     if final == "soft_bins":
         assert content["residual_sd"] is None
