@@ -189,7 +189,17 @@ def test_the_settings_of_a_split_are_those_of_the_dataset() -> None:
     assert set(SPLIT) < known
     assert known - set(SPLIT) == {
         f"dataset.{name}"
-        for name in ("path", "validation", "test", "sequence", "expression", "columns", "block", "fold_column")
+        for name in (
+            "path",
+            "validation",
+            "test",
+            "sequence",
+            "expression",
+            "columns",
+            "block",
+            "fold_column",
+            "flanks",
+        )
     }
 
 
