@@ -67,7 +67,7 @@ def predictions(*runs: str | Path) -> np.ndarray:
         return prixfixe.load([str(name) for name in runs], device="cpu").predict(STRINGS)
 
 
-def refused(folder: Path | str, words: str) -> None:
+def refused(folder: Any, words: str) -> None:
     with pytest.raises(InputError, match=words):
         prixfixe.load(folder, device="cpu")
 
@@ -443,3 +443,24 @@ def test_a_loaded_model_writes_its_bundle(trained: Path, tmp_path: Path) -> None
     model.bundle(tmp_path / "given")
     strings = ["ACGTACGTAC" * 6]
     np.testing.assert_allclose(prixfixe.load(tmp_path / "given", device="cpu").predict(strings), model.predict(strings))
+
+
+def test_evaluate_scores_each_run_of_a_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [small_run(tmp_path / str(seed), seed=seed) for seed in range(2)]
+    for one in runs:
+        (one / "status.json").write_text('{"state": "done"}')
+    prixfixe.load(runs, device="cpu").bundle(tmp_path / "two")
+    (tmp_path / "test.tsv").write_text("".join(f"{string}\t{row}\n" for row, string in enumerate(STRINGS[:6])))
+    assert main(["evaluate", str(tmp_path / "two"), str(tmp_path / "test.tsv"), "--bootstrap=0", "--format=json"]) == 0
+    assert [one["run"] for one in json.loads(capsys.readouterr().out)] == ["0", "1"]
+    prixfixe.load(tmp_path / "two", device="cpu")  # and it still is a whole bundle
+    assert main(["evaluate", "hf://nobody/nothing at all", str(tmp_path / "test.tsv")]) == 2
+    assert "a bundle on the hub is hf://owner/name" in capsys.readouterr().err
+
+
+def test_a_run_and_its_bundle_are_one_model(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    prixfixe.load(trained, device="cpu").bundle(tmp_path / "given")
+    refused([trained, tmp_path / "given"], "a run is named twice")
+    command = ["design", str(trained), "--judge", str(tmp_path / "given"), "--number=1", "--calls=10"]
+    assert main(command) == 2
+    assert "is among the runs that choose" in capsys.readouterr().err

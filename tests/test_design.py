@@ -471,3 +471,25 @@ def test_real_promoters_keep_their_flanks(cnn: Model, real_data: Path) -> None:
     for start, row in zip(starts, table.itertuples(), strict=True):
         assert row.sequence.startswith(LEFT) and row.sequence.endswith(RIGHT) and len(row.sequence) == len(start)
         assert 0 < row.changes <= 5
+
+
+def test_random_starts_are_whole_also_where_they_stay(cnn: Model) -> None:
+    for settings in ({"method": "random"}, {"method": "greedy"}):
+        table = cnn.design(fixed=f"{len(LEFT)}-{len(LEFT) + 4}", number=2, calls=40, **settings)
+        assert not table.sequence.str.contains("N").any()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"calls": 2.5}, {"number": "3"}, {"most_changes": 0}, {"seed": -1}, {"fixed": [(0, 3)]}, {"goal": None}],
+    ids=str,
+)
+def test_settings_from_python_are_judged(wrong: dict[str, Any], cnn: Model) -> None:
+    with pytest.raises(InputError):
+        cnn.design(**{"calls": 20, "number": 1, **wrong})
+
+
+def test_no_model_judges_itself(cnn: Model) -> None:
+    for wrong in (cnn, "runs/other"):
+        with pytest.raises(InputError, match="judge is a second model"):
+            cnn.design(calls=20, number=1, judge=wrong)

@@ -288,3 +288,19 @@ def test_one_long_record_takes_no_more_memory_than_its_letters(one_task: Path, t
         process = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
         peaks.append(int(process.stderr.split()[-1]) / 1024)
     assert peaks[1] - peaks[0] < 150, peaks  # MB; padded to the longest it was 7,000
+
+
+@pytest.mark.parametrize("wrong", [-1, 0, 2.5, "4", True])
+def test_a_batch_size_is_a_whole_number(wrong: object, one_task: Path) -> None:
+    model = prixfixe.load(one_task, device="cpu")
+    for method in (model.predict, model.mutate, model.attribute):
+        with pytest.raises(InputError, match="batch_size"):
+            method(STRINGS[:1], batch_size=wrong)
+
+
+def test_what_is_no_list_of_sequences_or_no_column_is_refused(one_task: Path) -> None:
+    model = prixfixe.load(one_task, device="cpu")
+    with pytest.raises(InputError, match="a list of sequences"):
+        model.predict({"A": STRINGS[0]})
+    with pytest.raises(InputError, match=r"column gc: .* needs no columns"):
+        model.predict(STRINGS[:1], columns={"gc": [0.5]})

@@ -338,3 +338,14 @@ def test_a_model_that_needs_columns_is_not_served(model: Predictor, monkeypatch:
     monkeypatch.setattr(model, "needs", ("gc",))
     with pytest.raises(InputError, match="needs the columns gc"):
         make_app(served(model))
+
+
+def test_a_construct_said_once_is_stripped_once(tmp_path: Path) -> None:
+    left, right, insert = "TGCATTTTTTTCACATC", "GGTTACGGCTGTT", "ACGTTGCAAT" * 8
+    built = Construct(left, right, 80, (0.25,) * 4)
+    model = prixfixe.load(small_run(tmp_path / "run", construct=built, flanks=[left, right]), device="cpu")
+    window = Window.of(model)
+    assert model.flanks == (left, right)
+    assert window.of_sequence(f"{left}{insert}{right}", "", "", []) == window.of_sequence(insert, "", "", []) == insert
+    with pytest.raises(InputError, match="log_base"):
+        model.serve(log_base="3")

@@ -294,7 +294,7 @@ def test_a_column_is_one_value_for_all(genome: Path, tmp_path: Path) -> None:
     path = vcf(tmp_path / "a.vcf", record)
     with pytest.raises(InputError, match="--column strand=VALUE"):
         model.variants(path, genome=genome)
-    with pytest.raises(InputError, match="a number is needed"):
+    with pytest.raises(InputError, match="a finite number is needed"):
         model.variants(path, genome=genome, columns={"strand": "plus"})
     with pytest.raises(InputError, match="--column gc"):
         model.variants(path, genome=genome, columns={"strand": 1, "gc": 1})
@@ -463,6 +463,11 @@ def test_tables_keep_their_columns_and_have_insertions_and_deletions(
     lines[0] = lines[0].replace("Value", "effect")
     path.write_bytes(gzip.compress("\n".join(lines).encode()))
     with pytest.raises(InputError, match="has a column effect, and so has the output"):
+        plain.variants(path, genome=genome)
+    path.write_bytes(gzip.compress(f'chrom,pos,ref,alt,remark\nchr1,77,{ref},-,"a\tb"\n'.encode()))
+    assert plain.variants(path, genome=genome, window=WINDOW).remark.tolist() == [r"a\tb"]
+    path.write_bytes(gzip.compress(b"chrom,pos,ref,alt\nchr1,5,A,C,more\n"))
+    with pytest.raises(InputError, match="more cells than its header"):
         plain.variants(path, genome=genome)
     path.write_bytes(gzip.compress(b"chrom,pos,ref,alt\nchr1,5.0,A,C\n"))
     with pytest.raises(InputError, match=r"row 1: position '5.0' is no whole number"):

@@ -27,6 +27,7 @@ from prixfixe.common.errors import InputError
 from prixfixe.common.options import whole_number
 from prixfixe.common.simulated import SIMULATED
 from prixfixe.common.table_writer import FORMATS, table_writer
+from prixfixe.common.text import printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -118,13 +119,13 @@ def check(args: argparse.Namespace, given: Mapping[str, Any]) -> None:
 
 
 def _judge(args: argparse.Namespace) -> Predictor:
-    import os
-
     import prixfixe
+    from prixfixe.inference.load import run_folders, twice
 
-    same = {os.path.realpath(run) for run in args.runs} & {os.path.realpath(run) for run in args.judge}
-    if same:
-        raise InputError(f"--judge {min(same)} is among the runs that choose: give one that is not")
+    choosing = [folder for run in args.runs for folder in run_folders(run)]
+    for run in args.judge:
+        if any(twice([folder, one]) for folder in run_folders(run) for one in choosing):
+            raise InputError(f"--judge {printable(run)} is among the runs that choose: give one that is not")
     return prixfixe.load(args.judge, device=args.device, config_dir=args.config_dir)
 
 

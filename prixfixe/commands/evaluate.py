@@ -76,7 +76,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from prixfixe.common.files import write_text
 
-    paths: list[Path] = args.predictions
+    paths = args.predictions = runs_named(args.predictions)
     for path in paths:
         if not path.exists():
             raise InputError(f"{printable(path)}: no such run folder, sweep or table of predictions")
@@ -104,6 +104,18 @@ def run(args: argparse.Namespace) -> int:
     else:
         sys.stdout.write(text)
     return code
+
+
+def runs_named(names: list[Path]) -> list[Path]:
+    """The paths themselves, but for those of bundles and on the hub: the folders of their runs, once all of their
+    files are checked."""
+    from prixfixe.inference.load import is_on_hub, run_folders
+    from prixfixe.runs.bundle import is_bundle
+
+    found: list[Path] = []
+    for name in names:
+        found += run_folders(name) if is_on_hub(name) or is_bundle(name) else [name]
+    return found
 
 
 def _text_of_one(content: dict[str, Any], evaluation: Evaluation | TableEvaluation, form: str) -> str:

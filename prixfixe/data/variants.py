@@ -134,12 +134,17 @@ def _of_vcf(path: Path) -> Iterator[Variant]:
 
 
 def _of_table(path: Path) -> Iterator[Variant]:
+    import pandas as pd
+
     number = 0
     with _table(path) as chunks:
         for chunk in chunks:
             places = _places(path, list(chunk.columns))
             own = [chunk[places[name]].str.strip().tolist() for name in COLUMNS]
-            others = [chunk[name].tolist() for name in chunk.columns if name not in places.values()]
+            if not isinstance(chunk.index, pd.RangeIndex):
+                raise InputError(f"{printable(path)}: its rows have more cells than its header has columns")
+            names = [name for name in chunk.columns if name not in places.values()]
+            others = [[printable(cell) for cell in chunk[name].astype(str)] for name in names]
             further = zip(*others, strict=True) if others else [()] * len(chunk)
             for (chrom, position, ref, alt), cells in zip(zip(*own, strict=True), further, strict=True):
                 if not position.isascii() or not position.isdecimal() or len(position) > 12:

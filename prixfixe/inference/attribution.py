@@ -29,7 +29,7 @@ from prixfixe.data.measurements import Measurements
 from prixfixe.data.sequences import N
 from prixfixe.inference.model import Model
 from prixfixe.inference.mutagenesis import BASES, LETTERS, mutate_rows
-from prixfixe.inference.predictor import Predictor
+from prixfixe.inference.predictor import Predictor, checked_batch_size
 from prixfixe.inference.tangermeme_model import TangermemeModel, one_hot_letters
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ def attribute_rows(
     """
     if method not in METHODS:
         raise InputError(f"method {printable(method)}: choose one of {', '.join(METHODS)}")
+    checked_batch_size(batch_size)
     if method == "mutagenesis":
         for one in mutate_rows(model, chunks, batch_size=batch_size):
             values = one.effects - one.effects.mean(axis=1, keepdims=True)

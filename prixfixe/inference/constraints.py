@@ -90,7 +90,7 @@ def fixed_positions(text: str | None, length: int) -> np.ndarray:
     """bool (length,), of ranges such as 0-17,97-110: 0-based, the end not among them, as in a BED file. InputError for
     anything else."""
     fixed = np.zeros(length, dtype=bool)
-    for part in text.split(",") if text else ():
+    for part in str(text).split(",") if text else ():
         match = re.fullmatch(r"\s*([0-9]{1,9})-([0-9]{1,9})\s*", part)
         if match is None or not int(match[1]) < int(match[2]) <= length:
             raise InputError(

@@ -53,7 +53,7 @@ def objective(goal: str | float) -> Callable[[Any], Any]:
         return lambda predictions: -predictions
     try:
         wanted = float(goal)
-    except ValueError:
+    except (ValueError, TypeError):
         wanted = float("nan")
     if not np.isfinite(wanted):
         raise InputError(f"--goal {printable(goal, 40)}: choose highest, lowest, a number, or disagreement")
@@ -259,6 +259,11 @@ def starts_of(
                 f"{model.name} was trained by an older version and keeps nothing of how its sequences are built: give "
                 "sequences to start from, --start FILE"
             )
+        if model.needs:
+            raise InputError(
+                f"{model.name} needs the columns {', '.join(model.needs)} beside the sequences: give a table that has "
+                "them, and sequences to start from, --start FILE"
+            )
         template = built.left + "N" * built.insert + built.right
         left, right = map(len, model.flanks)  # the model puts them there itself
         rows = model.rows_of([template[left : len(template) - right]])
@@ -279,7 +284,7 @@ def starts_of(
     for key, chosen in members.items():
         free, own = np.frombuffer(key, dtype=bool), rows[np.array(chosen)]
         codes = own.sequences.padded()
-        holes = (codes == N) & free
+        holes = (codes == N) & (free | (start is None))  # a random insert is whole, also where it then stays
         codes[holes] = rng.choice(BASES, int(holes.sum()), p=composition)
         free = free & (codes < N).all(axis=0)
         if not free.any():
@@ -320,8 +325,13 @@ def design(
     """See `Predictor.design`. A row a design; of goal disagreement a row a sequence of the last populations."""
     import pandas as pd
 
-    if calls < 1 or (number is not None and number < 1) or (most_changes is not None and most_changes < 1):
-        raise InputError("calls, number and most_changes are 1 or more")
+    for what, value in {"calls": calls, "number": number, "most_changes": most_changes}.items():
+        if value is not None and (type(value) is not int or value < 1):
+            raise InputError(f"{what}={printable(value, 40)}: a whole number, at least 1")
+    if type(seed) is not int or seed < 0:
+        raise InputError(f"seed={printable(seed, 40)}: a whole number, at least 0")
+    if judge is not None and (judge is model or not isinstance(judge, Predictor)):
+        raise InputError("judge is a second model, as prixfixe.load gives it: one that did not choose")
     if start is None and most_changes is not None and method in ("genetic", "random") and goal != "disagreement":
         raise InputError(f"method {method} has no start to change: give one (--start), or leave out --most-changes")
     rng = np.random.default_rng(seed)

@@ -19,6 +19,7 @@ import msgpack
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from prixfixe.common.errors import InputError
 from prixfixe.common.simulated import SIMULATED
 from prixfixe.common.text import counted, printable
 from prixfixe.data.measurements import Measurements
@@ -58,6 +59,10 @@ class Served:
     log_base: Base | None = None
     batch_size: int | None = None
     limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        if self.log_base is not None and self.log_base not in BASES:
+            raise InputError(f"log_base={printable(self.log_base, 40)}: choose one of {', '.join(BASES)}, or None")
 
     @property
     def scale(self) -> str:
@@ -242,8 +247,8 @@ def choose(task: TaskAsked, readout: str, served: Served) -> int:
 class Window:
     """How a requested sequence becomes one that the model was trained for.
 
-    1. Where the training sequences begin and end with constant letters (`left`, `right`: the construct), a sequence
-       that has them already is taken without; they are put around whatever follows.
+    1. Where the training sequences begin and end with constant letters (`ends`, left and right: the construct), a
+       sequence that has them already is taken without; `left` and `right` are put around whatever follows.
     2. One shorter than `insert` is filled from the tail of upstream_seq and the head of downstream_seq, half and half,
        or more from one where the other is short. Without these the model's recipe fills it, as in training.
     3. One longer than `room` is cut to it: its middle stays, or the middle of its range where one is given.
@@ -254,6 +259,7 @@ class Window:
     right: str
     insert: int
     room: int
+    ends: tuple[str, str] = ("", "")
 
     @classmethod
     def of(cls, model: Predictor) -> Window:
@@ -261,14 +267,16 @@ class Window:
         left = built.left.removeprefix(model.flanks[0]) if built else ""
         right = built.right.removesuffix(model.flanks[1]) if built else ""
         room = max(model.longest - len(left) - len(right), 1)
-        return cls(left, right, min(built.insert, room) if built else room, room)
+        ends = (built.left, built.right) if built else ("", "")
+        return cls(left, right, min(built.insert, room) if built else room, room, ends)
 
     def of_sequence(self, text: str, upstream: str, downstream: str, ends: Sequence[int]) -> str:
         start, end = ends or (0, len(text) - 1)
-        whole = len(text) > len(self.left) + len(self.right)
-        if whole and text.startswith(self.left) and text.endswith(self.right):
-            text = text[len(self.left) : len(text) - len(self.right)]
-            start, end = start - len(self.left), end - len(self.left)
+        before_insert, behind = self.ends
+        whole = len(text) > len(before_insert) + len(behind)
+        if whole and text.startswith(before_insert) and text.endswith(behind):
+            text = text[len(before_insert) : len(text) - len(behind)]
+            start, end = start - len(before_insert), end - len(before_insert)
         missing = self.insert - len(text)
         if missing > 0:
             after = min(max(missing - missing // 2, missing - len(upstream)), len(downstream))

@@ -14,7 +14,7 @@ from prixfixe.common.text import counted, printable
 from prixfixe.inference.ensemble import Ensemble
 from prixfixe.inference.model import Model, load_run
 from prixfixe.inference.predictor import Predictor
-from prixfixe.runs.bundle import Bundle, is_bundle, open_bundle
+from prixfixe.runs.bundle import Bundle, digest, is_bundle, open_bundle
 from prixfixe.runs.folder import RunFolder
 
 Name = str | os.PathLike[str]
@@ -35,10 +35,17 @@ def load(
         raise InputError("no run is named: give a run folder, several of them, a sweep's folder or a bundle")
     places = [place_of(name) for name in given]
     folders = [folder for place in places for folder in place.folders]
-    if len(set(map(os.path.realpath, folders))) < len(folders):
+    if len(set(map(os.path.realpath, folders))) < len(folders) or twice(folders):
         raise InputError("a run is named twice: an ensemble's members are different runs")
     members = [model for place in places for model in place.load(device, config_dir)]
     return members[0] if len(members) == 1 else Ensemble(members)
+
+
+def twice(folders: Sequence[Path]) -> bool:
+    """Whether two folders hold the weights of one run, such as a run and its bundle."""
+    files = [RunFolder(folder).weights_file for folder in folders]
+    known = [digest(file) for file in files if len(files) > 1 and not is_missing(file)]
+    return len(set(known)) < len(known)
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ def model_card(model: Predictor, folders: Sequence[Path], facts: Mapping[str, An
         dataset = config.get("dataset") or {}
         folds = fold_name(dataset.get("test_fold"), dataset.get("fold")) or "-"
         members.append({**about, "choices": _choices(config, one), "folds": folds})
-        scores += [{"member": about["folder"] or ".", **score} for score in scores_of(one, run)]
+        scores += [{"member": about["folder"] or "the run", **score} for score in scores_of(one, run)]
     title = "Prix Fixe: " + (members[0]["run"] if len(members) == 1 else f"ensemble of {len(members)} runs")
     output = facts["predicts"]
     exports = [

@@ -153,7 +153,7 @@ class Placer:
         """window: its start and width."""
         start, width = window
         if note:
-            return Row(variant, region_text(variant.chrom, max(start, 0), start + width), note=note)
+            return Row(variant, region_text(variant.chrom, start, start + width), note=note)
         needed = width + max(len(what.removed) - len(what.inserted), 0)
         found = self.reference.stretch(chrom, start, needed, what.anchor, slide=self.regions is None)
         if isinstance(found, str):
@@ -250,6 +250,6 @@ def layout(model: Predictor, window: int | None, flanks: str | tuple[str, str] |
             window = model.longest - around
         else:
             window = len(construct.left) + construct.insert + len(construct.right) - around - sum(map(len, own))
-    if window < 1:
+    if type(window) is not int or window < 1:
         raise InputError(f"a window of {window} nt holds no variant: give --window N, or shorter --flanks")
     return window, left, right, said

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from prixfixe.common.errors import InputError
+from prixfixe.common.text import printable
 from prixfixe.data.columns import ColumnSource
 from prixfixe.data.flanks import Construct, Flanks
 from prixfixe.data.measurements import Measurements
@@ -35,6 +36,13 @@ ROWS, BATCHES = (
     1024,
     4,
 )  # at least; launched at a time, so that a GPU has work while the host reads and writes, and no more than it queues
+
+
+def checked_batch_size(batch_size: int | None) -> int | None:
+    """A batch size itself; InputError for anything but None and whole numbers from 1 on."""
+    if batch_size is not None and (not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1):
+        raise InputError(f"batch_size={printable(batch_size, 40)}: a whole number of sequences, at least 1, or None")
+    return batch_size
 
 
 class Predictor(ABC):
@@ -255,9 +263,13 @@ class Predictor(ABC):
 
     def rows_of(self, sequences: Sequence[str], columns: Mapping[str, Any] = NO_COLUMNS) -> Measurements:
         """Strings and further columns as rows, of which nothing is measured. InputError as `predict`."""
-        if isinstance(sequences, str) or hasattr(sequences, "columns"):
+        if isinstance(sequences, (str, Mapping)) or hasattr(sequences, "columns"):
             raise InputError(
                 "predict takes a list of sequences: give [sequence] for a single one, or one column of a data frame"
+            )
+        if unknown := [name for name in columns if name not in self.needs]:
+            raise InputError(
+                f"column {printable(unknown[0], 100)}: {self.name} needs {', '.join(self.needs) or 'no columns'}"
             )
         strings = list(sequences)
         if wrong := next((number for number, string in enumerate(strings, 1) if not isinstance(string, str)), None):
@@ -289,7 +301,7 @@ class Predictor(ABC):
     def chunk_rows(self, batch_size: int | None = None) -> int:
         """How many sequences to give to `predict_chunks` at a time: whole batches, so that only the last of all is
         smaller."""
-        size = batch_size or min(member.at_once.size for member in self.members)
+        size = checked_batch_size(batch_size) or min(member.at_once.size for member in self.members)
         return size * max(BATCHES, ROWS // size)
 
     def sources(self, further: Sequence[str] = ()) -> tuple[ColumnSource, ...]:
@@ -320,6 +332,7 @@ class Predictor(ABC):
         self, chunks: Iterable[Sequences | Measurements], *, batch_size: int | None = None
     ) -> Iterator[np.ndarray]:
         """The same of each member: float64 (members, n), or (members, n, tasks)."""
+        checked_batch_size(batch_size)
         wanted = [member.predicted for member in self.members]
         launched: list[Tensor] = []
         for chunk in chunks:

@@ -11,6 +11,7 @@ Predictions and effects are in the measurement's own units (probabilities of a b
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -268,8 +269,11 @@ def constant_columns(model: Predictor, given: Mapping[str, Any]) -> dict[str, An
             raise InputError(f"{model.name} needs the column {name}, whose rows stand in a file: no constant fits")
         try:
             values[name] = float(given[name]) if kind in ("number", "contains") else str(given[name])
-        except ValueError as error:
-            raise InputError(f"--column {name}={printable(given[name], 40)}: a number is needed") from error
+            finite = isinstance(values[name], str) or math.isfinite(values[name])
+        except ValueError:
+            finite = False
+        if not finite:
+            raise InputError(f"--column {name}={printable(given[name], 40)}: a finite number is needed")
     return values
 
 

@@ -62,6 +62,7 @@ Count = Annotated[int, Field(ge=0, le=10**15)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 BundledFile = Annotated[str, Field(pattern=r"^\w[\w.+-]*(/\w[\w.+-]*){0,4}$", max_length=500)]  # no hidden ones, no ..
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+Bounded = Annotated[float, Field(ge=-1e100, le=1e100)]
 Number = Annotated[Annotated[float, Field(ge=-1e100, le=1e100)] | None, BeforeValidator(_finite_or_none)]
 Amount = Annotated[Annotated[float, Field(ge=0, le=1e15)] | None, BeforeValidator(_finite_or_none)]
 Correlation = Annotated[Annotated[float, Field(ge=-1.001, le=1.001)] | None, BeforeValidator(_finite_or_none)]
@@ -283,7 +284,7 @@ class ExampleFacts(_Schema):
 
     sequences: Annotated[list[Annotated[str, Field(max_length=2**20)]], Field(min_length=1, max_length=1000)]
     columns: dict[ColumnName, list[Any]] = Field(default_factory=dict)
-    predictions: Annotated[list[list[list[Finite]]], Field(min_length=1, max_length=1000)]
+    predictions: Annotated[list[list[list[Bounded]]], Field(min_length=1, max_length=1000)]
 
 
 class CodeFacts(_Schema):
