@@ -182,3 +182,10 @@ def test_memory_does_not_grow_with_the_file(run: Path, tmp_path: Path) -> None:
 def test_substitutions_come_in_alphabetical_order() -> None:
     found = mutagenesis.substitutions(np.array([0, 3, 1], dtype=np.uint8))
     assert found.tolist() == [1, 2, 3, 0, 1, 2, 0, 2, 3]
+
+
+def test_no_sequences_give_an_empty_table(run: Path, two_tasks: list[Path]) -> None:
+    for runs in ([run], two_tasks):
+        model = prixfixe.load(runs, device="cpu")
+        assert list(model.mutate([]).columns) == list(model.mutate(STRINGS[1:2]).columns)
+        assert len(model.mutate([])) == 0

@@ -280,4 +280,7 @@ def attribute(
     tables = []
     for row, one in enumerate(attributions(model, sequences, method, columns, seed, batch_size)):
         tables.append(pd.DataFrame({"name": str(row), **one.table(model.tasks)}))
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+    if tables:
+        return pd.concat(tables, ignore_index=True)
+    empty = Attribution(np.empty(0, np.uint8), np.empty(0), np.zeros((0, BASES, len(model.tasks))))
+    return pd.DataFrame({"name": [], **empty.table(model.tasks)})

@@ -199,7 +199,11 @@ def mutate(model: Predictor, sequences: Sequence[str], columns: Any, batch_size:
     tables = []
     for row, one in enumerate(mutagenesis(model, sequences, columns, batch_size)):
         tables.append(pd.DataFrame({"name": str(row), **one.table(model.tasks)}))
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+    if tables:
+        return pd.concat(tables, ignore_index=True)
+    none = np.zeros((0, BASES, len(model.tasks)))
+    empty = Mutagenesis(np.empty(0, np.uint8), none[0:0], none, none if len(model.members) > 1 else None)
+    return pd.DataFrame({"name": [], **empty.table(model.tasks)})
 
 
 def mutagenesis(
