@@ -164,7 +164,8 @@ def _table(path: Path) -> Iterator[Any]:
         head = stream.peek(1 << 16).split(b"\n")[0] if hasattr(stream, "peek") else b""
         mark = "\t" if b"\t" in head or b"," not in head else ","
         try:
-            with pd.read_csv(stream, sep=mark, dtype=str, keep_default_na=False, chunksize=ROWS) as chunks:  # type: ignore[call-overload]
+            reader: Any = stream
+            with pd.read_csv(reader, sep=mark, dtype=str, keep_default_na=False, chunksize=ROWS) as chunks:
                 yield chunks
         except pd.errors.EmptyDataError as error:
             raise InputError(f"{printable(path)} is empty: {_EXPECTED}") from error
