@@ -105,6 +105,8 @@ class Recipe(ABC):
     that `epoch` reads, of training rows alone.
     unit: how many neighbouring rows of a batch are never torn apart by micro-batches and processes.
     mask_share: of the positions that are not N, how many are masked; see `mask_of`.
+    moves: whether training draws where a sequence begins or which strand of it is given, so that what was measured
+    along it would no longer stand beside it.
     """
 
     inputs: InputSpec
@@ -115,6 +117,7 @@ class Recipe(ABC):
     orders_by: tuple[str, ...] = ()
     unit: int = 1
     mask_share: float = 0.0
+    moves: bool = False
 
     def fits(self, lengths: np.ndarray) -> np.ndarray:
         """Which sequences can be trained on, by their lengths in nucleotides: bool (n,). Scoring takes every

@@ -205,7 +205,12 @@ class Keys:
         self.mapped: dict[str, list[str]] = {}  # of each block, the keys that it maps for those behind it
 
     def check_task(self) -> None:
-        """Raises ContractError where the recipe lacks a key that the task needs."""
+        """Raises ContractError where the recipe lacks a key that the task needs, or moves what it measures along."""
+        if self.recipe.moves and self.task.along:
+            raise ContractError(
+                f"recipe {type(self.recipe).__name__} draws where training sequences begin, or their strand, and task "
+                f"{self.task.name} has a measurement at every position, which would stay behind: leave that out"
+            )
         if lacking := [key for key in self.task.needs if key not in self.specs]:
             raise ContractError(
                 f"task {self.task.name} needs {', '.join(lacking)} in the batch; recipe {type(self.recipe).__name__} "

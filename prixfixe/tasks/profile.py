@@ -39,6 +39,7 @@ class Profile(Task):
     scores: ClassVar[tuple[Score, ...]] = PROFILE
     predicts = "log_counts"
     columns = ("profile",)
+    along = True
 
     def __init__(self, *, select: str, count_weight: float | None) -> None:
         super().__init__(select=select)

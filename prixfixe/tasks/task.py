@@ -32,6 +32,7 @@ class Task(ABC):
     likelihood: the outputs that sum the negative log-likelihood of a row's masked tokens, and count these, over all of
     its views; None where nothing is masked.
     columns: of the data, what it reads beside the sequences and `expression`.
+    along: whether what was measured stands along the sequence, a value a position.
     needs: keys that the recipe must give. with_auxiliary: whether the recipe's auxiliary heads are trained along.
     spec: what it has found in the training rows.
     """
@@ -41,6 +42,7 @@ class Task(ABC):
     predicts: ClassVar[str | None] = None
     likelihood: ClassVar[tuple[str, str] | None] = None
     columns: ClassVar[tuple[str, ...]] = ()
+    along: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ()
     with_auxiliary: ClassVar[bool] = True
     spec: TargetSpec
