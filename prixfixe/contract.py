@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
@@ -226,6 +226,11 @@ class Block(nn.Module, ABC):
     @abstractmethod
     def forward(self, x: Tensor, **keys: Tensor) -> Tensor: ...
 
+    def prepare(self, batches: Iterable[Batch]) -> None:
+        """Called once, before anything is trained, with the batches of all training and validation rows as they are
+        scored, on the device and with their targets: what a block finds there goes into its buffers. The network is in
+        eval mode, without gradients. By default nothing is read."""
+
     def map_key(self, name: str, value: Tensor) -> Tensor:
         """A key with a length axis as it stands for this block's output; overridden by blocks that change the length.
 
@@ -263,8 +268,12 @@ class FinalBlock(nn.Module, ABC):
     A final block may ask for H learned positions in front of the core's input (expression heads, Kwak et al. 2024),
     which it reads back as the first H positions of the core's output; this needs a core that keeps the length.
     expression_heads: the name of its hyperparameter that says how many, H; None where it asks for none.
-    requires: batch keys that `forward` takes by name, `x` among them, or that `loss` reads beside the task's.
+    requires: batch keys that `forward` takes by name, `x` among them, or that `loss` or `prepare` read beside the
+    task's: those are not needed where the network predicts.
     adapters: as of `Block`.
+
+    A hyperparameter with a `train` of its own in the YAML, `bias: {train: {weights: null}}`, is a whole network of
+    another run, frozen (`nn.Module`, a batch -> a `Prediction`), or None where `weights` names none.
     """
 
     expression_heads: ClassVar[str | None] = None
@@ -273,6 +282,9 @@ class FinalBlock(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, features: Tensor, **keys: Tensor) -> Prediction: ...
+
+    def prepare(self, batches: Iterable[Batch]) -> None:
+        """As of `Block`."""
 
     @abstractmethod
     def loss(self, prediction: Prediction, batch: Batch) -> Tensor:

@@ -75,7 +75,7 @@ class Plain(Recipe):
             raise ValueError(f"beside={beside} comes into view where a sequence is shifted: give shift=[left,right], too")
         if self.draws_strand and self.ends:
             raise ValueError("reverse_complement=drawn and flip_insert turn the same rows: choose one of them")
-        self.moves = bool(self.draws_strand or self.ends or self.shift)
+        self.most_shift, self.turns_inserts = max(self.shift or [0]), self.ends is not None
         self.views = self.samples_per_sequence = 1 + (reverse_complement is True)  # type: ignore[misc]
         self.inputs = InputSpec(4 + len(flags), length)
         if mask_share:
@@ -89,35 +89,33 @@ class Plain(Recipe):
     def encode(self, samples: Samples, rows: Tensor, reverse: Tensor, generator: torch.Generator | None) -> Batch:
         codes = samples.codes.index_select(0, rows)
         flags = [_flag(name, samples[name][rows]) for name in self.flags]
-        if self.moves and generator is not None:
-            codes, turned = self._moved(codes, samples.lengths[rows], generator)
-            if self.draws_strand:
-                reverse = turned
-            flags = [
-                torch.where(turned, 1 - values.float(), values.float()) if name == self.strand_flag else values
-                for name, values in zip(self.flags, flags, strict=True)
-            ]
+        drawn: Batch = {}
+        if generator is not None and (self.draws_strand or self.ends):
+            turned = torch.rand(len(rows), generator=generator, device=rows.device) < 0.5
+            if self.ends:
+                codes = torch.where(turned[:, None], insert_turned(codes, samples.lengths[rows], *self.ends), codes)
+            else:
+                drawn["reverse"] = reverse = turned
+            for number, name in enumerate(self.flags):
+                if name == self.strand_flag:
+                    flag = flags[number].float()
+                    flags[number] = torch.where(turned, 1 - flag, flag)
+        if generator is not None and self.shift:
+            codes, drawn["shift"] = self._shifted(codes, samples.lengths[rows], generator)
         tokens = strands(codes, reverse)
         if not self.mask_share:
-            return {"x": one_hot(tokens, 4, flags)}
+            return {"x": one_hot(tokens, 4, flags), **drawn}
         mask = self.mask_of(samples, rows, codes, generator)
         mask = torch.where(reverse[:, None], mask.flip(-1), mask)
-        return {"x": one_hot(tokens.masked_fill(mask, 4), 4, flags), "tokens": tokens, "mask": mask}
+        return {"x": one_hot(tokens.masked_fill(mask, 4), 4, flags), "tokens": tokens, "mask": mask, **drawn}
 
-    def _moved(self, codes: Tensor, lengths: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Rows, uint8 (B, length), with inserts turned and shifted as drawn; and which are turned, bool (B,), by their
-        insert or, with `reverse_complement` drawn, by what is still to be done."""
-        turned = torch.zeros(len(codes), dtype=torch.bool, device=codes.device)
-        if self.draws_strand or self.ends:
-            turned = torch.rand(len(codes), generator=generator, device=codes.device) < 0.5
-        if self.ends:
-            codes = torch.where(turned[:, None], insert_turned(codes, lengths, *self.ends), codes)
-        if self.shift:
-            left, right = self.shift
-            start = torch.randint(-left, right + 1, lengths.shape, generator=generator, device=codes.device)
-            before, behind = self.beside
-            codes = place(codes, lengths, start, self.inputs.length, left=before, right=behind)
-        return codes, turned
+    def _shifted(self, codes: Tensor, lengths: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Windows, uint8 (B, length), and by how much each is shifted to the right, int64 (B,)."""
+        assert self.shift is not None
+        left, right = self.shift
+        start = torch.randint(-left, right + 1, lengths.shape, generator=generator, device=codes.device)
+        before, behind = self.beside
+        return place(codes, lengths, start, self.inputs.length, left=before, right=behind), start
 
     def auxiliary_heads(self, features: InputSpec) -> dict[str, AuxiliaryHead]:
         if not self.mask_share:

@@ -105,8 +105,8 @@ class Recipe(ABC):
     that `epoch` reads, of training rows alone.
     unit: how many neighbouring rows of a batch are never torn apart by micro-batches and processes.
     mask_share: of the positions that are not N, how many are masked; see `mask_of`.
-    moves: whether training draws where a sequence begins or which strand of it is given, so that what was measured
-    along it would no longer stand beside it.
+    most_shift: by how many nucleotides, at most, windows are moved to either side in training.
+    turns_inserts: whether training turns a part of a sequence, where nothing that is measured along it can follow.
     """
 
     inputs: InputSpec
@@ -117,7 +117,8 @@ class Recipe(ABC):
     orders_by: tuple[str, ...] = ()
     unit: int = 1
     mask_share: float = 0.0
-    moves: bool = False
+    most_shift: int = 0
+    turns_inserts: bool = False
 
     def fits(self, lengths: np.ndarray) -> np.ndarray:
         """Which sequences can be trained on, by their lengths in nucleotides: bool (n,). Scoring takes every
@@ -156,8 +157,9 @@ class Recipe(ABC):
         """The inputs of some sequences: `x`, float (B, C, L) or int64 (B, L), and the recipe's own keys.
 
         rows: int64 (B,). reverse: bool (B,), which of them to give as the reverse complement, where strands are fed
-        separately. generator: on the samples' device while training, the source of all that is random; None at scoring
-        and prediction, where nothing is random.
+        separately; a recipe that draws strands itself gives those that it has drawn as the key `reverse`, and one that
+        moves windows gives the key `shift`, both as `Task.aligned` reads them. generator: on the samples' device while
+        training, the source of all that is random; None at scoring and prediction, where nothing is random.
         """
 
     def auxiliary_heads(self, features: InputSpec) -> dict[str, AuxiliaryHead]:
@@ -260,7 +262,9 @@ class Recipe(ABC):
         if self.samples_per_sequence < self.views:
             rows, reverse = rows.repeat(2), torch.cat([reverse, ~reverse])
         batch = self.encode(samples, rows, reverse, generator)
-        return {**batch, **{key: samples[key][rows] for key in keys}, **task.targets(samples, rows, reverse)}
+        reverse = batch.get("reverse", reverse)
+        targets = task.aligned(task.targets(samples, rows, reverse), {**batch, "reverse": reverse})
+        return {**batch, **{key: samples[key][rows] for key in keys}, **targets}
 
     def scoring_batches(self, samples: Samples, batch_size: int, keys: Sequence[str] = ()) -> Iterator[list[Batch]]:
         """All sequences in order, `batch_size` at a time: for each chunk one batch a view, whose predictions are

@@ -112,12 +112,12 @@ def _few_rows(dataset: str) -> Measurements:
 
 def loaded(recipe: Recipe, task: Task, rows: Measurements, network: Network) -> tuple[Samples, Batch]:
     """Some rows on the CPU, and a training batch of all of them."""
-    wanted = dict.fromkeys((*network.columns, *recipe.takes, *task.columns))
+    wanted = dict.fromkeys((*network.training_columns, *recipe.takes, *task.columns))
     columns = {name: rows.columns[name] for name in wanted}
     samples = recipe.load(rows.sequences, torch.device("cpu"), rows.expression, columns=columns)
     chosen = torch.arange(len(rows) * recipe.samples_per_sequence)
     generator = torch.Generator().manual_seed(1)
-    return samples, recipe.training_batch(samples, chosen, task, generator, network.columns)
+    return samples, recipe.training_batch(samples, chosen, task, generator, network.training_columns)
 
 
 def _reason(error: Exception) -> str:

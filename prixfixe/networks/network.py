@@ -6,6 +6,7 @@ import inspect
 import os
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from prixfixe.contract import (
     shape_in_words,
 )
 from prixfixe.data.recipe import Recipe
-from prixfixe.networks.parts import LOADED, Origin, factory, find_class, training_of, values_of
+from prixfixe.networks.parts import LOADED, Origin, factory, find_class, networks_in, training_of, values_of
 from prixfixe.tasks.task import Task
 
 DOES_NOT_FIT = (RuntimeError, ValueError, IndexError, TypeError)  # what torch and a block raise for another shape
@@ -46,7 +47,8 @@ class Network(nn.Module):
     A block is given the keys that it requires. A key with a length axis is mapped by every block that changes the
     length in front of the one that asks for it.
 
-    columns: the columns of the dataset that blocks require as keys. mapped: of each block, the keys that it maps.
+    columns: the columns of the dataset that blocks require as keys of their forward pass. training_columns: those, and
+    what their losses require. mapped: of each block, the keys that it maps. outputs: names of what is predicted.
     in_eval: modules that stay in eval mode while the rest is trained. from_sources: names of tensors that are as they
     came from elsewhere (both of `prixfixe.networks.weights`).
     """
@@ -59,7 +61,7 @@ class Network(nn.Module):
         *,
         in_core: InputSpec,
         auxiliary: Mapping[str, AuxiliaryHead],
-        columns: Sequence[str] = (),
+        training_columns: Sequence[str] = (),
         mapped: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         super().__init__()
@@ -67,13 +69,20 @@ class Network(nn.Module):
         self.width = in_core.channels
         self.heads = nn.Parameter(torch.randn(in_core.channels, in_core.heads)) if in_core.heads else None
         self.auxiliary = nn.ModuleDict(auxiliary)
-        self.columns, self.mapped = tuple(columns), dict(mapped or {})
+        self.training_columns, self.mapped = tuple(training_columns), dict(mapped or {})
         self.takes = {slot: forward_keys(block) for slot, block in self.blocks().items()}
+        taken = {key for keys in self.takes.values() for key in keys}
+        self.columns = tuple(name for name in self.training_columns if name in taken)
+        self.outputs: tuple[str, ...] = ()
         self.in_eval: tuple[nn.Module, ...] = ()
         self.from_sources: frozenset[str] = frozenset()
 
     def blocks(self) -> dict[str, Any]:
         return {slot: getattr(self, slot) for slot in BLOCKS}
+
+    def networks(self) -> dict[str, Network]:
+        """The whole networks that blocks hold, by their places, such as `final.bias`."""
+        return {name: module for name, module in self.named_modules() if name and isinstance(module, Network)}
 
     def train(self, mode: bool = True) -> Network:
         super().train(mode)
@@ -152,6 +161,9 @@ def build(recipe: Recipe, parts: Mapping[str, Mapping[str, Any]], task: Task, *,
     their shapes, where one does not fit the other, and InputError where a hyperparameter does not fit its block.
     """
     nodes = {slot: values_of(parts[slot]) for slot in BLOCKS}
+    for node in nodes.values():
+        for name, inner in networks_in(node).items():
+            node[name] = _network_within(inner, recipe, task, origin)
     who = {slot: block_in_words(slot, nodes[slot]) for slot in BLOCKS}
     known = Keys(recipe, task)
     known.check_task()
@@ -187,11 +199,19 @@ def build(recipe: Recipe, parts: Mapping[str, Mapping[str, Any]], task: Task, *,
         final,
         in_core=in_core,
         auxiliary=recipe.auxiliary_heads(positions) if task.with_auxiliary else {},
-        columns=known.columns_asked_for,
+        training_columns=known.columns_asked_for,
         mapped=known.mapped,
     )
     _check_prediction(network, in_final, keys, known, who)
     return network
+
+
+def _network_within(node: Mapping[str, Any], recipe: Recipe, task: Task, origin: Origin) -> Network | None:
+    """The network that a part holds, of another run's parts; None where no run is named. Its names came from that
+    run."""
+    if training_of(node)["weights"] is None:
+        return None
+    return build(recipe, {slot: node[slot] for slot in BLOCKS}, task, origin=replace(origin, loaded=True))
 
 
 class Keys:
@@ -205,11 +225,17 @@ class Keys:
         self.mapped: dict[str, list[str]] = {}  # of each block, the keys that it maps for those behind it
 
     def check_task(self) -> None:
-        """Raises ContractError where the recipe lacks a key that the task needs, or moves what it measures along."""
-        if self.recipe.moves and self.task.along:
+        """Raises ContractError where the recipe lacks a key that the task needs, or moves its windows too far."""
+        margin = self.task.margin
+        if margin is not None and self.recipe.turns_inserts:
             raise ContractError(
-                f"recipe {type(self.recipe).__name__} draws where training sequences begin, or their strand, and task "
-                f"{self.task.name} has a measurement at every position, which would stay behind: leave that out"
+                f"recipe {type(self.recipe).__name__} turns inserts, and task {self.task.name} has measurements along the "
+                "sequence, which would stay as they are: leave recipe.flip_insert out"
+            )
+        if margin is not None and self.recipe.most_shift > margin:
+            raise ContractError(
+                f"recipe {type(self.recipe).__name__} moves windows by up to {self.recipe.most_shift} nt, and task "
+                f"{self.task.name} has measurements for {margin} nt on either side: less jitter, or wider data"
             )
         if lacking := [key for key in self.task.needs if key not in self.specs]:
             raise ContractError(
@@ -393,6 +419,7 @@ def _check_prediction(
             f"task {task.name} scores {', '.join(lacking)}, which {taker} does not give (it gives "
             f"{', '.join(prediction.outputs) or 'nothing'}): choose another final block, or another task"
         )
+    network.outputs = tuple(prediction.outputs)
     for name, output in prediction.outputs.items():
         expected = {**wanted, **optional}.get(name)
         if expected is not None and tuple(output.shape) != (2, *expected.shape):

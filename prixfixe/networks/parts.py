@@ -241,6 +241,13 @@ def training_of(node: Mapping[str, Any]) -> dict[str, Any]:
     return train if train["max_lr"] is not None else train | {"max_lr": node.get("max_lr")}
 
 
+def networks_in(node: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The whole networks that a part holds, by the names of its values: nodes with a `train`, whose `weights` name the
+    run. A run's own configuration has its parts beside it."""
+    values = values_of(node).items()
+    return {name: value for name, value in values if isinstance(value, Mapping) and "train" in value}
+
+
 def is_kept(train: Mapping[str, Any]) -> bool:
     """Whether a part's weights stay as they are, frozen or below an adapter."""
     return bool(train["frozen"]) or has_adapter(train)

@@ -30,12 +30,14 @@ def prepare(
 ) -> dict[str, Source]:
     """Makes a network what the parts' `train` says, in place, before anything is trained; what was loaded, by slot.
 
-    1. The tensors of `sources` are loaded. 2. Frozen parts get no gradients, and stay in eval mode. 3. Adapters are put
-    in: the rest of their parts gets no gradients, and its batch norm stays in eval mode. Raises InputError where
-    tensors do not fit, a block takes no adapter, or nothing is left to train.
+    1. The tensors of `sources` are loaded. 2. Frozen parts, and whole networks that parts hold, get no gradients, and
+    stay in eval mode. 3. Adapters are put in: the rest of their parts gets no gradients, and its batch norm stays in
+    eval mode. Raises InputError where tensors do not fit, a block takes no adapter, or nothing is left to train.
     """
     loaded = {slot: _load(network, source) for slot, source in sources.items()}
-    in_eval: list[nn.Module] = []
+    in_eval: list[nn.Module] = [*network.networks().values()]
+    for inner in in_eval:
+        inner.requires_grad_(False)
     for slot, block in network.blocks().items():
         train = training_of(parts[slot])
         if train["frozen"]:
@@ -63,8 +65,14 @@ def slot_of(name: str) -> str:
 
 def _load(network: Network, source: Source) -> Source:
     theirs = source.read()
-    mine = {name: tensor for name, tensor in theirs.items() if slot_of(name) == source.slot}
     where = f"{source.slot}.train.weights: {printable(source.file)}"
+    inner = network.networks().get(source.slot)
+    if inner is not None:
+        if problem := unlike(theirs, inner.state_dict()):
+            raise InputError(f"{where} does not fit its run's config.yaml: {printable(problem, 2000)}")
+        inner.load_state_dict(theirs)
+        return replace(source, tensors=len(theirs))
+    mine = {name: tensor for name, tensor in theirs.items() if slot_of(name) == source.slot}
     if not mine:
         begin = ", ".join(dict.fromkeys(f"{name.partition('.')[0]}." for name in theirs)) or "nothing"
         compiled = any(name.startswith("_orig_mod.") for name in theirs)

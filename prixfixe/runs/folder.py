@@ -74,7 +74,11 @@ def _decisive_part(node: Mapping[str, Any]) -> dict[str, Any]:
     """A part with what its `train` asks for: nothing where it leaves all as it is; of weights from elsewhere their
     hash."""
     train = node.get("train")
-    values = {key: value for key, value in node.items() if key != "train"}
+    values = {}
+    for key, value in node.items():
+        inner = isinstance(value, Mapping) and "train" in value  # a whole network of another run
+        if key != "train":
+            values[key] = _decisive_part(value) if inner else value
     if not isinstance(train, Mapping):
         return values
     asked = {key: value for key, value in train.items() if value is not None and value is not False}

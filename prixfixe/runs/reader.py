@@ -356,8 +356,8 @@ def read_status(file: Path) -> dict[str, Any]:
 def read_sources(file: Path) -> dict[str, dict[str, Any]]:
     """Where weights from elsewhere came from, by slot; {} where there is no such file."""
     facts = {slot: validated(SourceFacts, content, file) for slot, content in read_object(file).items()}
-    if unknown := facts.keys() - {"first", "core", "final"}:
-        raise damaged(file, f"{min(unknown)} is no part")
+    if unknown := [place for place in facts if place.partition(".")[0] not in ("first", "core", "final")]:
+        raise damaged(file, f"{printable(unknown[0], 100)} is no part")
     return facts
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from prixfixe.common.errors import InputError
 from prixfixe.common.inputs import is_missing, open_input
 from prixfixe.common.text import printable
-from prixfixe.networks.parts import has_adapter, is_kept, training_of
+from prixfixe.networks.parts import Origin, has_adapter, is_kept, judge_all, networks_in, training_of
 from prixfixe.runs.folder import RunFolder
 
 BLOCKS = ("first", "core", "final")
@@ -26,9 +26,10 @@ BLOCKS = ("first", "core", "final")
 class Source:
     """What a part starts from.
 
-    slot: the part's. weights: the setting. path: of the file that it means. file: where that is read, which may be a
-    copy in the run's folder `sources`; None where it is gone. sha256: of its content. run: the folder of the run that
-    starts from it. tensors: how many of them the part has, once they are loaded.
+    slot: the part's, or the place in it of a whole network, such as `final.bias`. weights: the setting. path: of the
+    file that it means. file: where that is read, which may be a copy in the run's folder `sources`; None where it is
+    gone. sha256: of its content. run: the folder of the run that starts from it. tensors: how many of them the part
+    has, once they are loaded.
     """
 
     slot: str
@@ -60,7 +61,7 @@ def find_sources(parts: Mapping[str, Mapping[str, Any]], run: RunFolder, *, trai
     """What the parts of a configuration start from, by slot; InputError where it is not there, or another file than a
     run has begun with.
 
-    trained: the run has weights of its own; only what is not in these is sought.
+    trained: the run has weights of its own; only what is not in these is sought. Whole networks are in them.
     """
     recorded, found = run.sources(), {}
     for slot in BLOCKS:
@@ -68,6 +69,11 @@ def find_sources(parts: Mapping[str, Mapping[str, Any]], run: RunFolder, *, trai
         if train["weights"] is not None and (not trained or is_kept(train)):
             facts = recorded.get(slot, {})
             found[slot] = _find(slot, train, run.path, facts if facts.get("weights") == train["weights"] else {})
+        for name, node in {} if trained else networks_in(parts[slot]).items():
+            place, train = f"{slot}.{name}", training_of(node)
+            if train["weights"] is not None:
+                facts = recorded.get(place, {})
+                found[place] = _find(place, train, run.path, facts if facts.get("weights") == train["weights"] else {})
     return found
 
 
@@ -99,7 +105,11 @@ def _locate(weights: str, slot: str) -> Path:
         return path
     run = RunFolder(path)
     if not is_missing(run.config_file):
-        train = training_of(run.config().get(slot) or {})
+        config = run.config()
+        for part in BLOCKS if slot not in BLOCKS else ():
+            if is_kept(training_of(config.get(part) or {})):
+                raise InputError(f"{where}: {part} of that run starts from yet other weights; give a run without")
+        train = training_of(config.get(slot) or {})
         if has_adapter(train):
             raise InputError(
                 f"{where}: {slot} of that run is an adapter on other weights; write both as one file and give that: "
@@ -129,12 +139,36 @@ _checksums: dict[tuple[Path, int, int, int], str] = {}
 
 
 def pinned(parts: Mapping[str, Any], sources: Mapping[str, Source]) -> dict[str, Any]:
-    """A configuration that says beside every `weights` which content that is (`sha256`)."""
-    changed = {
-        slot: {**parts[slot], "train": {**parts[slot]["train"], "sha256": source.sha256}}
-        for slot, source in sources.items()
-    }
-    return {**parts, **changed}
+    """A configuration that says beside every `weights` which content that is (`sha256`), and of whole networks which
+    parts they have."""
+    changed = dict(parts)
+    for place, source in sources.items():
+        slot, _, name = place.partition(".")
+        node = changed[slot]
+        if name:
+            inner = {**_parts_of(source), "train": {**node[name]["train"], "sha256": source.sha256}}
+            changed[slot] = {**node, name: inner}
+        else:
+            changed[slot] = {**node, "train": {**node["train"], "sha256": source.sha256}}
+    return changed
+
+
+def _parts_of(source: Source) -> dict[str, Any]:
+    """First, core and final of the run that a whole network is of: as its configuration has them, or, where that is
+    gone, that of the run which holds the network."""
+    theirs, (slot, _, name) = RunFolder(source.path.parent), source.slot.partition(".")
+    if not is_missing(theirs.config_file):
+        config = theirs.config()
+    else:
+        config = (RunFolder(source.run).config().get(slot) or {}).get(name) or {}
+    if missing := [part for part in BLOCKS if not isinstance(config.get(part), Mapping)]:
+        raise InputError(
+            f"{source.slot}.train.weights={printable(source.weights, 300)}: no run folder whose config.yaml has a "
+            f"{missing[0]}; give the folder of the run that trained the network"
+        )
+    parts = {part: {key: value for key, value in config[part].items() if key != "train"} for part in BLOCKS}
+    judge_all(parts, Origin(run=theirs.path))
+    return parts
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:

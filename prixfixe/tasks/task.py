@@ -32,7 +32,6 @@ class Task(ABC):
     likelihood: the outputs that sum the negative log-likelihood of a row's masked tokens, and count these, over all of
     its views; None where nothing is masked.
     columns: of the data, what it reads beside the sequences and `expression`.
-    along: whether what was measured stands along the sequence, a value a position.
     needs: keys that the recipe must give. with_auxiliary: whether the recipe's auxiliary heads are trained along.
     spec: what it has found in the training rows.
     """
@@ -42,7 +41,6 @@ class Task(ABC):
     predicts: ClassVar[str | None] = None
     likelihood: ClassVar[tuple[str, str] | None] = None
     columns: ClassVar[tuple[str, ...]] = ()
-    along: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ()
     with_auxiliary: ClassVar[bool] = True
     spec: TargetSpec
@@ -94,6 +92,19 @@ class Task(ABC):
         reverse: bool (B,), which of them are fed as their reverse complement.
         """
 
+    def aligned(self, targets: Batch, batch: Batch) -> Batch:
+        """What `targets` gave, as it lies along the inputs of a batch; by default as it is.
+
+        batch: the recipe's, with `reverse`, bool (B,), and, of a recipe that moves its windows, `shift`, int64 (B,):
+        nucleotides to the right on the plus strand.
+        """
+        return targets
+
+    @property
+    def margin(self) -> int | None:
+        """By how many positions a window may be moved to either side; None where nothing lies along the positions."""
+        return None
+
     @abstractmethod
     def combine(self, predictions: Sequence[Prediction], batches: Sequence[Batch]) -> dict[str, Tensor]:
         """One output a row from those of the views (strands) of the same rows: what is kept, and scored."""
@@ -101,6 +112,10 @@ class Task(ABC):
     def ensemble(self, members: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
         """One output a row from those of several networks: their mean."""
         return {name: np.mean([member[name] for member in members], axis=0) for name in members[0]}
+
+    def used(self, outputs: Collection[str]) -> str | None:
+        """Which of a network's outputs, by their names, is given where the network is used; by default `predicts`."""
+        return self.predicts
 
     def track(self, outputs: Mapping[str, np.ndarray]) -> np.ndarray | None:
         """What is predicted at every position of a window, (n, positions), from the outputs of n rows; None of a task

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +19,7 @@ from prixfixe.common.errors import BusyError, InputError, InterruptedRunError
 from prixfixe.common.files import json_values, write_json
 from prixfixe.common.simulated import SIMULATED
 from prixfixe.common.text import printable
+from prixfixe.contract import Batch
 from prixfixe.data.datasets import TEST, Split
 from prixfixe.data.measurements import Measurements
 from prixfixe.data.recipe import Recipe, Samples
@@ -70,7 +71,7 @@ def run(config: Mapping[str, Any], path: Path, *, show_progress: bool, origin: O
         task.check(held_out)
     torch.manual_seed(config["seed"])
     network = build(recipe, config, task, origin=origin)
-    task = task.with_names_of({*network.columns, *recipe.takes})
+    task = task.with_names_of({*network.training_columns, *recipe.takes})
     loaded = prepare(network, config, sources)
     seen = check_unseen(config, split, allowed=bool(settings.get("allow_seen")), origin=origin)
     steps_per_epoch = recipe.steps(split.train[taken], settings["batch_size"])
@@ -98,12 +99,13 @@ def run(config: Mapping[str, Any], path: Path, *, show_progress: bool, origin: O
         )
         if device.type == "cuda":
             compute_deterministically()
-        wanted = dict.fromkeys((*network.columns, *recipe.takes, *recipe.orders_by, *task.columns))
+        wanted = dict.fromkeys((*network.training_columns, *recipe.takes, *recipe.orders_by, *task.columns))
         columns = {name: column_of(split.train, name) for name in wanted}
         measured, specs = split.train.expression[taken], task.spec.columns
         train = recipe.load(split.train.sequences, device, measured, taken, columns, specs)
         validation = held_out_samples(network, recipe, task, split.validation, device)
         network.to(device)
+        prepare_blocks(network, lambda: measured_batches(network, recipe, task, split, train, device))
         loop = Loop(
             settings["epochs"],
             settings["batch_size"],
@@ -191,6 +193,36 @@ def held_out_samples(network: Network, recipe: Recipe, task: Task, rows: Measure
     """Rows that are scored, on the device, with what is drawn of them once; without what was measured of them."""
     columns = {name: column_of(rows, name) for name in dict.fromkeys((*network.columns, *recipe.takes))}
     return task.hold_out(recipe, recipe.load(rows.sequences, device, columns=columns, specs=task.spec.columns))
+
+
+def prepare_blocks(network: Network, batches: Callable[[], Iterator[Batch]]) -> None:
+    """Calls `prepare` of each block once, before anything is trained."""
+    network.eval()
+    with torch.no_grad():
+        for block in network.blocks().values():
+            if hasattr(block, "prepare"):  # a plain module is a block, too
+                block.prepare(batches())
+    network.train()
+
+
+def measured_batches(
+    network: Network, recipe: Recipe, task: Task, split: Split, train: Samples, device: torch.device
+) -> Iterator[Batch]:
+    """The training rows and then the validation rows, as they are scored, with their targets and all keys. Nothing is
+    read before the first one is asked for."""
+    columns = dict.fromkeys((*network.training_columns, *recipe.takes, *task.columns))
+    for rows in (None, split.validation):
+        if rows is not None:
+            given = {name: column_of(rows, name) for name in columns}
+            samples = recipe.load(rows.sequences, device, rows.expression, columns=given, specs=task.spec.columns)
+        else:
+            samples = train
+        done = 0
+        for views in recipe.scoring_batches(samples, AT_ONCE[device.type], network.training_columns):
+            batch = views[0]
+            chosen = torch.arange(done, done + len(batch["x"]), device=device)
+            done += len(chosen)
+            yield {**batch, **task.aligned(task.targets(samples, chosen, batch["reverse"]), batch)}
 
 
 def column_of(rows: Measurements, name: str) -> Any:

@@ -35,7 +35,7 @@ def fit(job: Job) -> dict[str, Any]:
 
     def batch_of(chosen: Tensor) -> Batch:
         generator.manual_seed(seed_from(loop.seed, account.step, 0, 1))
-        return recipe.training_batch(data.train, chosen, data.task, generator, network.columns)
+        return recipe.training_batch(data.train, chosen, data.task, generator, network.training_columns)
 
     if account.micro_batch is None and account.step < job.total_steps:
         network.train()

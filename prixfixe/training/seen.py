@@ -12,7 +12,7 @@ from prixfixe.common.inputs import is_missing
 from prixfixe.common.text import printable
 from prixfixe.data.datasets import Split
 from prixfixe.networks.network import BLOCKS
-from prixfixe.networks.parts import LOADED, Origin, training_of
+from prixfixe.networks.parts import LOADED, Origin, networks_in, training_of
 from prixfixe.runs.folder import RunFolder, identity
 from prixfixe.training.build import build_dataset
 
@@ -24,14 +24,15 @@ def started_from(config: Mapping[str, Any]) -> Iterator[RunFolder]:
     while left:
         current = left.pop()
         for slot in BLOCKS:
-            weights = training_of(current[slot])["weights"]
-            path = None if weights is None else Path(str(weights))
-            folder = path if path is None or path.is_dir() else path.parent
-            if folder is None or folder in known or is_missing(RunFolder(folder).config_file):
-                continue
-            known.add(folder)
-            yield RunFolder(folder)
-            left.append(RunFolder(folder).config())
+            for node in (current[slot], *networks_in(current[slot]).values()):
+                weights = training_of(node)["weights"]
+                path = None if weights is None else Path(str(weights))
+                folder = path if path is None or path.is_dir() else path.parent
+                if folder is None or folder in known or is_missing(RunFolder(folder).config_file):
+                    continue
+                known.add(folder)
+                yield RunFolder(folder)
+                left.append(RunFolder(folder).config())
 
 
 def check_unseen(config: Mapping[str, Any], split: Split, *, allowed: bool, origin: Origin = LOADED) -> list[str]:

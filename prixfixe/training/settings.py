@@ -21,7 +21,7 @@ from prixfixe.common.text import printable
 from prixfixe.contract import FinalBlock
 from prixfixe.data.datasets import Dataset
 from prixfixe.data.recipe import Recipe
-from prixfixe.networks.parts import Origin, factory, has_adapter, judge_all, training_of, values_of
+from prixfixe.networks.parts import Origin, factory, has_adapter, judge_all, networks_in, training_of, values_of
 from prixfixe.runs.folder import run_name
 from prixfixe.runs.loggers import Logger
 from prixfixe.tasks.task import Task
@@ -101,6 +101,17 @@ class PartTraining(Group):
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = Field(
         default=None, description="64 hexadecimal digits, or null"
     )
+
+
+Weights = Annotated[str, Field(min_length=1, max_length=4096)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class NetworkTraining(Group):
+    """`train` of a whole network that a part holds, which is never trained."""
+
+    weights: Weights | None = Field(default=None, description="a run folder, or null")
+    sha256: Sha256 | None = Field(default=None, description="64 hexadecimal digits, or null")
 
 
 class OldPart(Group):
@@ -187,6 +198,8 @@ def check_settings(config: Mapping[str, Any], origin: Origin) -> None:
         else:
             check_training(node, slot)
             values = values_of(node)
+            for name, inner in networks_in(node).items():
+                _validated(NetworkTraining, inner["train"], f"{slot}.{name}.train")
         factory(values, kind, where=slot, given=given, origin=origin)
     if config.get("task") is not None:
         if "bins" in config["task"] and config.get("bins") is None:
