@@ -48,7 +48,7 @@ class Plain(Recipe):
 
     What is drawn is the input of training alone: at scoring and prediction a sequence is given as it is. Inserts are
     turned first, then the window is shifted, and then its strand drawn. Where a row is turned in either way, so is the
-    flag `strand_flag`, 0 or 1; the other flags stay.
+    flag `strand_flag`, 0 or 1; the other flags stay. With null all stay.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Plain(Recipe):
         flags: list[str],
         mask_share: Annotated[float, Ge(0), Lt(1)],
         mask_weight: Annotated[float, Ge(0)],
-        strand_flag: str = "is_reverse",  # from here on: what a run of before has not
+        strand_flag: str | None = "is_reverse",  # from here on: what a run of before has not
         flip_insert: list[Nucleotides] | None = None,
         shift: list[Nucleotides] | None = None,
         beside: list[str] | None = None,
@@ -72,9 +72,13 @@ class Plain(Recipe):
         if any(letters.upper().strip("ACGTN") for letters in self.beside):
             raise ValueError(f"beside={beside}: letters A C G T N alone")
         if self.beside != ("", "") and not self.shift:
-            raise ValueError(f"beside={beside} comes into view where a sequence is shifted: give shift=[left,right], too")
+            raise ValueError(f"beside={beside} stands beside sequences that are shifted: give shift=[left,right], too")
         if self.draws_strand and self.ends:
             raise ValueError("reverse_complement=drawn and flip_insert turn the same rows: choose one of them")
+        if (self.draws_strand or self.ends) and flags and strand_flag not in [*flags, None]:
+            raise ValueError(
+                f"flags={flags} and rows that are turned: strand_flag names the flag that tells which are, or is null"
+            )
         self.most_shift, self.turns_inserts = max(self.shift or [0]), self.ends is not None
         self.views = self.samples_per_sequence = 1 + (reverse_complement is True)  # type: ignore[misc]
         self.inputs = InputSpec(4 + len(flags), length)
