@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from conftest import compose, random_strings, reverse_complement
-from forked import finish, start, until
 from test_fit import weights
 from test_recipes import letters
 
@@ -24,6 +23,8 @@ from prixfixe.networks.network import build
 from prixfixe.runs.checkpoint import checkpoints
 from prixfixe.runs.folder import identity
 from prixfixe.training.build import build_recipe, build_task
+from prixfixe.training.experiment import run
+from prixfixe.training.keeper import Keeper
 
 LEFT, RIGHT = "AGGACCGGATCAACT", "CATTGCGTGAACCGA"  # of lentiMPRA
 INSERTS = [*random_strings(4, 20), "ACGTN" * 3, *random_strings(1, 9, seed=1), ""]
@@ -201,20 +202,27 @@ def test_draws_follow_from_the_generator_alone() -> None:
 def small(*overrides: str) -> dict[str, Any]:
     return compose(
         *("experiment=mpralegnet", "dataset=simulated", "dataset.size=150", "recipe.length=120", "first.channels=8"),
-        *("first.kernel_size=3", "core.widths=[8]", "core.pool_sizes=[4]", "final.widths=[8]", "training.epochs=6"),
+        *("first.kernel_size=3", "core.widths=[8]", "core.pool_sizes=[4]", "final.widths=[8]", "training.epochs=3"),
         *("training.batch_size=16", "training.device=cpu", *overrides),
     )
 
 
-def test_a_run_that_is_killed_ends_with_the_same_weights(tmp_path: Path) -> None:
-    config = small("training.checkpoint_minutes=0.0005")
-    finish(start(config, tmp_path / "whole"), tmp_path / "whole")
-    process = start(config, tmp_path / "killed")
-    until(lambda: checkpoints(tmp_path / "killed") or not process.is_alive())
-    process.kill()
-    process.join()
-    assert "going on after step" in finish(start(config, tmp_path / "killed"), tmp_path / "killed")
-    assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
+def test_a_run_that_breaks_off_ends_with_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, after_step = small("training.checkpoint_minutes=0"), Keeper.after_step
+    run(config, tmp_path / "whole", show_progress=False)
+
+    def breaks_off(keeper: Keeper, *facts: Any) -> None:
+        after_step(keeper, *facts)
+        if keeper.account.step == 13:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Keeper, "after_step", breaks_off)
+        with pytest.raises(KeyboardInterrupt):
+            run(config, tmp_path / "broken", show_progress=False)
+    assert checkpoints(tmp_path / "broken")
+    run(config, tmp_path / "broken", show_progress=False)
+    assert weights(tmp_path / "broken") == weights(tmp_path / "whole")
 
 
 # what cannot be had
@@ -246,8 +254,9 @@ def test_settings_that_cannot_be_had_are_refused(overrides: list[str], said: str
 
 
 def test_a_profile_is_not_left_behind() -> None:
-    counts = np.random.default_rng(0).poisson(1.0, size=(7, LENGTH)).astype(np.float32)
-    rows = Measurements(Sequences.from_strings(random_strings(7, LENGTH)), np.zeros((7, 0)), columns={"profile": counts})
+    profile = np.random.default_rng(0).poisson(1.0, size=(7, LENGTH)).astype(np.float32)
+    columns = {"profile": profile}
+    rows = Measurements(Sequences.from_strings(random_strings(7, LENGTH)), np.zeros((7, 0)), columns=columns)
 
     def build_with(*overrides: str) -> None:
         config = compose("recipe=plain", f"recipe.length={LENGTH}", "task=profile", "first=conv", *overrides)

@@ -1,4 +1,4 @@
-"""MPRALegNet's stages (Agarwal et al. 2023; autosome-ru/human_legnet): LegNet for massively parallel reporter assays."""
+"""MPRALegNet's stages: LegNet for reporter assays (Agarwal et al. 2023; autosome-ru/human_legnet)."""
 
 from __future__ import annotations
 

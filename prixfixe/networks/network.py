@@ -229,8 +229,8 @@ class Keys:
         margin = self.task.margin
         if margin is not None and self.recipe.turns_inserts:
             raise ContractError(
-                f"recipe {type(self.recipe).__name__} turns inserts, and task {self.task.name} has measurements along the "
-                "sequence, which would stay as they are: leave recipe.flip_insert out"
+                f"recipe {type(self.recipe).__name__} turns inserts, and task {self.task.name} has measurements along "
+                "the sequence, which would stay as they are: leave recipe.flip_insert out"
             )
         if margin is not None and self.recipe.most_shift > margin:
             raise ContractError(

@@ -23,7 +23,7 @@ from prixfixe.runs.reader import read_config, read_metrics, read_object, read_so
 
 SLOTS = ("recipe", "first", "core", "final")
 LONGEST_REASON = 20_000  # letters of it in status.json
-# settings that came later, with the value that leaves a run as it was before them: there they are no part of its identity
+# settings that came later, each with the value that leaves a run as it was before: with that it is no part of identity
 LATER = {"recipe": {"strand_flag": "is_reverse", "flip_insert": None, "shift": None, "beside": None}}
 
 
