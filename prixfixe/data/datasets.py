@@ -65,6 +65,7 @@ class Table(Dataset):
     `fold` is one. block: nucleotides; what is drawn, or dealt into `folds`, is whole blocks of the genome. columns: what
     parts may ask for beside sequence and measurements, see `prixfixe.data.columns`. flanks: the construct around the
     inserts that the table holds, left and right: it is put there in training, and wherever the model is used.
+    activity: the table that measures a FASTA row by row, where `path` is one; null: the one that is published with it.
     """
 
     simulated = False
@@ -87,6 +88,7 @@ class Table(Dataset):
         block: Annotated[int, Ge(1), Le(10**12)] | None = None,
         columns: dict[str, str | list[str] | dict[str, str]] | None = None,
         flanks: list[str] | None = None,
+        activity: str | None = None,
     ) -> None:
         from prixfixe.data.columns import column_sources
         from prixfixe.data.splits import fold_text
@@ -128,6 +130,12 @@ class Table(Dataset):
         self.training_fraction = checked_fraction(training_fraction)
         self.columns: dict[str, Any] = {"sequence": sequence, "expression": expression}
         self.columns |= {"columns": columns} if columns else {}
+        self.activity = activity
+        if activity is not None and "*" not in activity and (validation or test):
+            raise InputError(
+                f"dataset.activity={activity} is one table, and there are several FASTA: write * for the path of each, "
+                "without its endings"
+            )
 
     def read(self) -> Split:
         from prixfixe.data.splits import fold_split, fold_text, in_fold
@@ -218,7 +226,7 @@ class Table(Dataset):
         """A table's rows, with their own folds by the column's name or, if True, by the one that is named so."""
         from prixfixe.data.prepared import prepare
 
-        return prepare(path, {**self.columns, "fold": fold})
+        return prepare(path, {**self.columns, "fold": fold, "activity": self.activity})
 
     def _other_table(self, path: str, measurements: Measurements, said: list[str]) -> tuple[Measurements, str]:
         """A second table, which measures the same; and its content. Remarks on its reading are added to `said`."""
