@@ -110,7 +110,10 @@ def simulate_enhancers(size: int, seed: int) -> Measurements:
 
 
 class SimulatedStarrseq(Table):
-    """`size` simulated enhancers, split as a table of real ones is; its folds are chromosomes."""
+    """`size` simulated enhancers, split as a table of real ones is; its folds are chromosomes.
+
+    fold_column: seqnames, as the real table calls it: `folds` of what is left beside the chromosome that is tested.
+    """
 
     simulated = True
 
@@ -126,6 +129,7 @@ class SimulatedStarrseq(Table):
         folds: int | None,
         block: Annotated[int, Ge(1), Le(10**12)] | None,
         test_fold: int | str | list[int | str] | None,
+        fold_column: str | None = None,
     ) -> None:
         if size < 100:
             raise InputError(f"dataset.size={size}: too few windows to train and score on; take at least 100")
@@ -141,6 +145,7 @@ class SimulatedStarrseq(Table):
             training_fraction=training_fraction,
             test_fold=test_fold,
             block=block,
+            fold_column=fold_column,
         )
         self.size, self.seed = size, seed
 
