@@ -222,11 +222,14 @@ class Table(Dataset):
         )
         return self._read(self.path, (self.fold_column or True) if own_folds else None)
 
-    def _read(self, path: str, fold: str | bool | None = None) -> tuple[Measurements, str]:
-        """A table's rows, with their own folds by the column's name or, if True, by the one that is named so."""
+    def _read(
+        self, path: str, fold: str | bool | None = None, columns: Mapping[str, Any] | None = None
+    ) -> tuple[Measurements, str]:
+        """A table's rows, with their own folds by the column's name or, if True, by the one that is named so. columns:
+        of this table, where they are not those of all."""
         from prixfixe.data.prepared import prepare
 
-        return prepare(path, {**self.columns, "fold": fold, "activity": self.activity})
+        return prepare(path, {**(columns or self.columns), "fold": fold, "activity": self.activity})
 
     def _other_table(self, path: str, measurements: Measurements, said: list[str]) -> tuple[Measurements, str]:
         """A second table, which measures the same; and its content. Remarks on its reading are added to `said`."""

@@ -27,7 +27,7 @@ from prixfixe.common.errors import InputError
 from prixfixe.common.inputs import open_input
 from prixfixe.common.overrides import override, quoted
 from prixfixe.common.text import counted, printable
-from prixfixe.data.columns import ColumnSource, Mapped, mapped
+from prixfixe.data.columns import ColumnSource, Mapped, mapped, matching
 from prixfixe.data.fasta import fasta_blocks, is_fasta, letter_problem
 from prixfixe.data.fasta_table import SEQUENCE, FastaTable, named_activity, published_activity
 from prixfixe.data.measurements import Measurements
@@ -60,6 +60,7 @@ OPTIONS = "Choose one with --{} NAME"
 
 SAMPLE_ROWS = 100  # rows looked at to find the mark between cells, the header and the numeric columns
 HEAD_BYTES = 1 << 20  # looked at for them
+SAID = ("contains", "matches")  # kinds of columns that any text, and none, says something of
 PARQUET_ROWS = 65_536  # Parquet rows read at a time
 CHUNK_LETTERS = 1 << 26  # nucleotides that a chunk of sequences may have
 SPACES = " \t\u00a0"  # that may stand around what a cell holds
@@ -575,7 +576,7 @@ def _other_columns(table: _Table, sources: Sequence[ColumnSource]) -> tuple[tupl
     for source in sources:
         lacking = [name for name in source.at if name not in table.first]
         if lacking and source.name in table.first:
-            source = replace(source, kind="number" if source.kind == "contains" else source.kind, at=(source.name,))
+            source = replace(source, kind="number" if source.kind in SAID else source.kind, at=(source.name,))
             lacking = []
         missing += lacking
         if not lacking:
@@ -879,6 +880,9 @@ def _other(table: _Table, source: ColumnSource, places: tuple[int, ...], cells: 
     if source.kind == "contains":
         different, which = _different(cells[places[0]])
         return np.array([source.text in _text(value) for value in different], dtype=bool)[which]
+    if source.kind == "matches":
+        different, which = _different(cells[places[0]])
+        return matching([_text(value) for value in different], source.text)[which]
     return None
 
 
@@ -1076,7 +1080,7 @@ def _problem(
 def _other_problem(source: ColumnSource, what: str, text: str) -> str | None:
     """What is wrong with a cell of a further column; None where nothing is."""
     missing = _is_missing(text) if source.kind == "number" else not text
-    if missing and source.kind != "contains":
+    if missing and source.kind not in SAID:
         return f"{what} is {printable(text, 100) or 'empty'}: dataset.columns needs it in every row that is measured"
     if source.kind == "number" and not abs(_number(text)) <= LARGEST_NUMBER:
         return f"{what} is {printable(text, 100)!r}, no finite number that float32 holds"
