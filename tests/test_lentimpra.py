@@ -125,6 +125,14 @@ def test_a_table_that_is_none_is_refused(cached: Path) -> None:
         split_of(write(cached / "three.tsv", table[["seq_id", "seq", "fold"]].set_axis(["a", "b", "c"], axis=1)))
 
 
+def test_ids_that_do_not_say_what_is_reversed_are_told_of(cached: Path) -> None:
+    table = dream(library(), "_other")
+    split = split_of(write(cached / "table.tsv", table))
+    assert not split.train.columns["is_reverse"].any()
+    assert [w for w in split.warnings if "is a reversed insert by its id" in w]
+    assert not any("by its id" in w for w in split_of(write(cached / "sound.tsv", dream(library()))).warnings)
+
+
 def test_adapters_are_looked_for(cached: Path) -> None:
     table = library()
     bare = write(cached / "mnist.tsv", mnist(table))

@@ -47,6 +47,9 @@ class Lentimpra(Table):
                 )
             others = {name: column for name, column in measurements.columns.items() if name != REPEATED}
             measurements = replace(measurements[rows], columns={name: column[rows] for name, column in others.items()})
+        reverse = measurements.columns.get("is_reverse")
+        if reverse is not None and not np.asarray(reverse).any():
+            said.append(f"no row of {printable(path)} is a reversed insert by its id (..._R, ..._Reversed:)")
         said += self._adapters_said(measurements, path)
         said += self._torn_said(measurements, content, path)
         return replace(measurements, remarks=tuple(said)), content
