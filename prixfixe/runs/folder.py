@@ -56,7 +56,7 @@ def identity(config: Mapping[str, Any], content: str) -> str:
 def decisive(config: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a configuration that decides a run's numbers."""
     without = {
-        "dataset": ("path", "validation", "test", "test_fold"),  # all of which the data's content holds
+        "dataset": ("path", "validation", "test", "test_fold", "activity"),  # all of which the data's content holds
         "training": ("device", "micro_batch", "compile", "checkpoint_minutes"),
     }
     decides = {}
