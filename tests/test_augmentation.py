@@ -22,7 +22,7 @@ from prixfixe.menu.check import example_task
 from prixfixe.networks.network import build
 from prixfixe.runs.checkpoint import checkpoints
 from prixfixe.runs.folder import identity
-from prixfixe.training.build import build_recipe, build_task
+from prixfixe.training.build import build_dataset, build_recipe, build_task
 from prixfixe.training.experiment import run
 from prixfixe.training.keeper import Keeper
 
@@ -83,6 +83,18 @@ def test_an_insert_that_is_turned_twice_is_the_given_one() -> None:
     for strings in (TURNED, STRINGS):
         seen = set(letters(train(recipe, loaded(recipe, strings))["x"]))
         assert seen == {*map(padded, STRINGS), *map(padded, TURNED)}
+
+
+def test_a_row_that_is_turned_is_its_partner_of_the_other_library() -> None:
+    """Sequence and flag together, of the simulated assay, which holds every insert in both orientations."""
+    settings = ("dataset=simulated_lentimpra", "dataset.size=200", "recipe.length=230")
+    config = compose("recipe=plain", "recipe.flags=[is_reverse]", "recipe.flip_insert=[15,15]", *settings)
+    rows, recipe = build_dataset(config).read().train, build_recipe(config)
+    is_reverse = rows.columns["is_reverse"]
+    given = set(zip(rows.sequences.to_strings(), is_reverse.astype(float).tolist(), strict=True))
+    assert len(given) == len(rows)
+    batch = train(recipe, loaded(recipe, rows.sequences.to_strings(), is_reverse=is_reverse), times=20)
+    assert set(zip(letters(batch["x"]), batch["x"][:, 4, 0].tolist(), strict=True)) == given
 
 
 def test_masks_lie_on_what_is_given() -> None:

@@ -400,13 +400,10 @@ def test_the_real_samples_are_trained_on(
             pytest.skip(f"no {path}")
         few = "".join(path.read_text().splitlines(keepends=True)[:151])
         (tmp_path / f"{part}.tsv").write_text(few)
-    human = ["dataset=table", "dataset.sequence=seq", "dataset.expression=mean_value"]
-    human += ["+dataset.columns.is_reverse={column: seq_id, contains: _Reversed}"]
     small = ["core.widths=[8,8,8,8]"] if experiment == "mprann" else ["first.channels=8", "core.widths=[8]"]
     paths = [f"dataset.path={tmp_path / 'train.tsv'}", f"dataset.validation={tmp_path / 'val.tsv'}"]
     training = ["training.epochs=1", "training.device=cpu", "training.batch_size=50"]
-    columns = human if folder == "human" else []
-    config = compose(f"experiment={experiment}", *columns, *small, *paths, *training)
+    config = compose(f"experiment={experiment}", *small, *paths, *training)
     metrics = run(config, tmp_path / "run", show_progress=False)
     assert metrics["n"] in (150, 300)
     assert metrics["left_out"] == 0
