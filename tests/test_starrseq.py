@@ -304,7 +304,9 @@ def test_the_activity_may_be_named_and_must_be_there(cached: Path) -> None:
     path, val = write_pair(cached, table), write_pair(cached, table.head(60), "Val")
     for name in ("Train", "Val"):
         (cached / f"Sequences_activity_{name}.txt").rename(cached / f"Sequences_{name}.activity.tsv")
-    with pytest.raises(InputError, match=r"put the one that measures it row by row beside it as Sequences_activity_Tra"):
+    with pytest.raises(
+        InputError, match=r"put the one that measures it row by row beside it as Sequences_activity_Tra"
+    ):
         split_of(path)
     alone = split_of(path, f"dataset.activity={cached}/Sequences_Train.activity.tsv")
     assert len(alone.train) + len(alone.validation) == 240
@@ -312,7 +314,7 @@ def test_the_activity_may_be_named_and_must_be_there(cached: Path) -> None:
     assert (len(both.train), len(both.validation)) == (240, 60)
     with pytest.raises(InputError, match=r"is one table, and there are several FASTA: write \*"):
         split_of(path, f"dataset.validation={val}", "dataset.activity=a.tsv")
-    with pytest.raises(InputError, match="is no FASTA.* leave out dataset.activity"):
+    with pytest.raises(InputError, match=r"is no FASTA.* leave out dataset\.activity"):
         split_of(cached / "starrseq.tsv", "dataset.activity=a.tsv")
 
 
@@ -519,7 +521,12 @@ def test_the_real_sample_as_a_pair_and_by_a_test_chromosome(real: Path, cached: 
     table = pd.read_csv(real, sep="\t")
     pair = write_pair(cached, table)
     for fold in (0, 9):
-        chosen = ("dataset.fold_column=seqnames", "dataset.folds=10", "dataset.test_fold=chrXHet", f"dataset.fold={fold}")
+        chosen = (
+            "dataset.fold_column=seqnames",
+            "dataset.folds=10",
+            "dataset.test_fold=chrXHet",
+            f"dataset.fold={fold}",
+        )
         one, other = split_of(real, *chosen), split_of(pair, *chosen)
         assert one.test is not None
         assert other.test is not None

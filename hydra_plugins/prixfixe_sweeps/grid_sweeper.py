@@ -94,7 +94,5 @@ def checked_differ(given: Any) -> list[list[str]]:
     lists = OmegaConf.to_container(given) if isinstance(given, ListConfig) else given or []
     sound = isinstance(lists, list) and all(isinstance(names, list) and len(names) > 1 for names in lists)
     if not sound or not all(isinstance(name, str) for names in lists for name in names):
-        raise InputError(
-            f"hydra.sweeper.differ={lists}: lists of settings, as in [[dataset.fold,dataset.test_fold]]"
-        )
+        raise InputError(f"hydra.sweeper.differ={lists}: lists of settings, as in [[dataset.fold,dataset.test_fold]]")
     return lists

@@ -62,9 +62,9 @@ class Table(Dataset):
 
     fold, test_fold: one of the folds, or a list of them. fold_column: of folds, such as chromosomes; null: found by its
     name. With fold_column and `folds`, test_fold is one of that column, and the rest is dealt into `folds`, of which
-    `fold` is one. block: nucleotides; what is drawn, or dealt into `folds`, is whole blocks of the genome. columns: what
-    parts may ask for beside sequence and measurements, see `prixfixe.data.columns`. flanks: the construct around the
-    inserts that the table holds, left and right: it is put there in training, and wherever the model is used.
+    `fold` is one. block: nucleotides; what is drawn, or dealt into `folds`, is whole blocks of the genome.
+    columns: what parts may ask for beside sequence and measurements, see `prixfixe.data.columns`. flanks: the construct
+    around the inserts that the table holds, left and right: put there in training, and wherever the model is used.
     activity: the table that measures a FASTA row by row, where `path` is one; null: the one that is published with it.
     """
 
@@ -217,9 +217,7 @@ class Table(Dataset):
 
     def _measured(self) -> tuple[Measurements, str]:
         """All rows of `path`, with their own folds where these are asked for; and a hash of their content."""
-        own_folds = self.own_test_fold or (
-            self.folds is None and (self.fold is not None or self.test_fold is not None)
-        )
+        own_folds = self.own_test_fold or (self.folds is None and (self.fold is not None or self.test_fold is not None))
         return self._read(self.path, (self.fold_column or True) if own_folds else None)
 
     def _read(

@@ -71,15 +71,19 @@ class FastaTable:
         self._made = [ID, SEQUENCE, *(PLACE if placed else ())]
         self._kept = [at for at, name in enumerate(own) if at not in self._checked.values() and name not in self._made]
         self.first = [*self._made, *(own[at] for at in self._kept)]
-        self.sample = [[name, string, *(said[column][row].as_py() or "" for column in self._made[2:])]
-                       for row, (name, string) in enumerate(zip(names, strings, strict=True))]
+        self.sample = [
+            [name, string, *(said[column][row].as_py() or "" for column in self._made[2:])]
+            for row, (name, string) in enumerate(zip(names, strings, strict=True))
+        ]
         if activity is not None:
             rows = zip(self.sample, activity.sample, strict=False)
             self.sample = [[*cells, *(row[at] for at in self._kept if at < len(row))] for cells, row in rows]
         self.remarks: list[str] = []
         if not placed and not set(PLACE[:3]) <= set(own):
-            self.remarks = [f"the headers of {printable(path)} do not say where its sequences lie (as in "
-                            "chr2L_5587_5835_+_...): neither strands nor windows that overlap are known"]
+            self.remarks = [
+                f"the headers of {printable(path)} do not say where its sequences lie (as in "
+                "chr2L_5587_5835_+_...): neither strands nor windows that overlap are known"
+            ]
 
     def take_header(self) -> None:
         pass
@@ -138,8 +142,8 @@ class FastaTable:
             if text != name and not (what == SEQUENCE and text.upper() == name.upper()):
                 raise InputError(
                     f"{self.activity.place(line)}: the {what.lower()} is {printable(text, 60)!r}, and that of the same "
-                    f"record of {printable(self.path)} {printable(name, 60)!r}: row i of the one belongs to record i of "
-                    "the other"
+                    f"record of {printable(self.path)} {printable(name, 60)!r}: row i of the one belongs to record i "
+                    "of the other"
                 )
 
     def _unlike(self, records: int, rows: int) -> InputError:
