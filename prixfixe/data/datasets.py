@@ -276,19 +276,19 @@ class Table(Dataset):
     def _with_leaks(self, split: Split) -> Split:
         """The split with what is to be said of held-out sequences that training has seen, or nearly so. Cached, since
         large sets take seconds and every job of a sweep asks."""
-        from prixfixe.data.near_duplicates import STRETCH, NearDuplicates, near_duplicates
+        from prixfixe.data.near_duplicates import STRETCH, NearDuplicates, near_duplicates_of
         from prixfixe.data.prepared import remembered
         from prixfixe.data.splits import straddling
 
         drawn = self.validation is None and self.fold is None  # in groups, so that none stands on both sides
 
         def count() -> dict[str, Any]:
+            parts = {"validation": split.validation} | ({} if split.test is None else {"test": split.test})
+            near = near_duplicates_of([part.sequences for part in parts.values()], split.train.sequences)
             found = {}
-            for part, held_out in (("validation", split.validation), ("test", split.test)):
-                if held_out is not None:
-                    near = near_duplicates(held_out.sequences, split.train.sequences)
-                    parted = drawn and part == "validation"
-                    found[part] = {"near": asdict(near), "both": 0 if parted else straddling(split.train, held_out)}
+            for (name, held_out), of_part in zip(parts.items(), near, strict=True):
+                parted = drawn and name == "validation"
+                found[name] = {"near": asdict(of_part), "both": 0 if parted else straddling(split.train, held_out)}
             return found
 
         settings = [self.validation_fraction, self.split_seed, self.fold, self.folds, self.test_fold]

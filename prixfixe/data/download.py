@@ -100,8 +100,8 @@ def download(
 
     record: its number. names: of the files, or patterns of names. base: address of the server. An archive NAME.tar.gz,
     NAME.tgz or NAME.zip is unpacked into the folder NAME, without a folder that wraps the whole content; links and
-    paths that lead elsewhere are refused. Raises InputError where something cannot be had, with what to fetch by hand and
-    where to put it.
+    paths that lead elsewhere are refused.
+    Raises InputError where something cannot be had, with what to fetch by hand and where to put it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     client = _Client(reporter, sleep)
