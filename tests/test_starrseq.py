@@ -325,9 +325,11 @@ def test_headers_that_say_nothing_are_told_of(cached: Path) -> None:
     assert any("do not say where its sequences lie" in warning for warning in said)
     with pytest.raises(InputError, match=r"dataset\.block=1000000 needs to know where the sequences lie"):
         split_of(path)
+    some = write_pair(cached, table.assign(ID=[*table.ID[:230], *(f"window{row}" for row in range(10))]))
+    assert any(warning.startswith("10 of 240 headers of") for warning in split_of(some).warnings)
 
 
-def test_a_header_says_the_strand_to_predict(cached: Path) -> None:
+def test_a_header_says_the_strand_to_predict(cached: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = pd.read_csv(write(cached / "starrseq.tsv"), sep="\t")
     pair = write_pair(cached, table)
     run(config("dataset=starrseq", f"dataset.path={pair}"), cached / "run", show_progress=False)
@@ -335,6 +337,15 @@ def test_a_header_says_the_strand_to_predict(cached: Path) -> None:
     assert main(["predict", str(cached / "run"), str(cached / "starrseq.tsv"), "-o", str(cached / "table.tsv")]) == 0
     one, other = (pd.read_csv(cached / f"{name}.tsv", sep="\t") for name in ("fasta", "table"))
     pd.testing.assert_frame_equal(one, other)
+    for name, message in (
+        ("window", "it has no columns, and is_reverse is needed"),
+        (table.ID[0], "does not say where"),
+    ):
+        ids = [name, *(f"window{row}" for row in range(1, 240))]
+        path = write_pair(cached, table.assign(ID=ids), "Plain")  # a strand is not made up
+        assert main(["predict", str(cached / "run"), str(path), "-o", str(cached / "plain.tsv")]) == 2
+        assert message in capsys.readouterr().err
+        assert not (cached / "plain.tsv").exists()
 
 
 # two tasks
