@@ -23,6 +23,7 @@ from prixfixe.contract import Batch, Measurements, Sequences, TargetSpec
 from prixfixe.data.datasets import Split
 from prixfixe.data.splits import blocks, groups, told_of
 from prixfixe.networks.network import build
+from prixfixe.runs.folder import identity
 from prixfixe.simulation.enhancers import TASKS, simulate_enhancers, true_activity
 from prixfixe.tasks.bins import Bins
 from prixfixe.training.build import build_dataset, build_recipe, build_task
@@ -316,6 +317,14 @@ def test_the_activity_may_be_named_and_must_be_there(cached: Path) -> None:
         split_of(path, f"dataset.validation={val}", "dataset.activity=a.tsv")
     with pytest.raises(InputError, match=r"is no FASTA.* leave out dataset\.activity"):
         split_of(cached / "starrseq.tsv", "dataset.activity=a.tsv")
+
+
+def test_a_run_is_the_same_whether_or_not_activity_can_be_named() -> None:
+    config = compose("dataset=starrseq", "dataset.path=FILE")
+    before = {**config, "dataset": {key: value for key, value in config["dataset"].items() if key != "activity"}}
+    assert config["dataset"]["activity"] is None
+    assert identity(config, "content") == identity(before, "content")
+    assert identity(config, "content") != identity(config, "content activity=other")
 
 
 def test_headers_that_say_nothing_are_told_of(cached: Path) -> None:

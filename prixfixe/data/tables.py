@@ -777,11 +777,12 @@ def _sequence_blocks(
             for sequences, names in fasta_blocks(path):
                 yield _Block(sequences, nothing, nothing, [], names, {}), names
             return
-        table: _Table = FastaTable(path, None, OPTIONS)  # what a column says may stand in the headers
-        in_headers = set(table.first) if table.placed else set()
+        headers = FastaTable(path, None, OPTIONS)  # in which what a column says may stand
+        in_headers = set(headers.first) if headers.placed else set()
         if missing := [source.name for source in others if not set(source.at) <= in_headers]:
             needed = ", ".join(missing)
             raise InputError(f"{printable(path)} is FASTA: it has no columns, and {needed} is needed; give a table")
+        table: _Table = headers
         sequence = SEQUENCE
     else:
         table = _open(path, OPTIONS)
