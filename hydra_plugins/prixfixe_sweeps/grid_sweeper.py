@@ -15,9 +15,8 @@ from prixfixe.sweeps.hydra_internals import BasicSweeper
 
 class GridSweeper(BasicSweeper):
     """All combinations of the swept values, as Hydra's basic sweeper has them, with a plan (sweep.json) in the sweep's
-    folder, what is
-    done already left out, and an account at the end: what is not done, why, and how to run it. Works with every
-    launcher.
+    folder, what is done already left out, and an account at the end: what is not done, why, and how to run it. Works
+    with every launcher.
 
     differ: lists of settings; a combination in which all settings of one of them are equal is none.
     """
