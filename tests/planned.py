@@ -14,8 +14,9 @@ from prixfixe.sweeps.app import train
 
 
 def planned(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> dict[str, dict[str, Any]]:
-    """The folder names of `prixfixe train -m ARGUMENTS` and each one's resolved configuration. What is swept are values,
-    not choices: so configurations are copied, not composed anew, which takes Hydra a third of a second each."""
+    """The folder names of `prixfixe train -m ARGUMENTS` and each one's resolved configuration.
+
+    What is swept are values, not choices: so configurations are copied, not composed anew, which takes Hydra long."""
     found: dict[str, dict[str, Any]] = {}
 
     def plan_sweep(folder: Any, names: Sequence[str], batch: Any, configs: Sequence[dict[str, Any]], *_: Any) -> None:

@@ -70,7 +70,12 @@ def mnist(table: pd.DataFrame) -> pd.DataFrame:
     ids = [f"seq{n}_{'R' if r else 'F'}" for n, r in zip(table.number, table.reverse, strict=True)]
     strand = np.where(table.reverse, "-", "+")
     facts = {"seq_id": ids, "chromosome": "10", "start": start, "end": start + 200, "strand": strand}
-    measured = {"seq": table.element, "expression": table.mean_value, "averaged_expression": 0.5, "fold": table.fold + 1}
+    measured = {
+        "seq": table.element,
+        "expression": table.mean_value,
+        "averaged_expression": 0.5,
+        "fold": table.fold + 1,
+    }
     return pd.DataFrame({**facts, **measured})
 
 
@@ -188,11 +193,21 @@ def test_ten_test_folds_and_nine_validation_folds_are_ninety_runs(
     held_out = [(config["dataset"]["test_fold"], config["dataset"]["fold"]) for config in jobs.values()]
     assert len(jobs) == 90
     assert set(held_out) == {(test, fold) for test in range(10) for fold in range(10) if test != fold}
-    assert "10 of 100 combinations are none: their dataset.fold and dataset.test_fold are equal" in capsys.readouterr().err
+    assert (
+        "10 of 100 combinations are none: their dataset.fold and dataset.test_fold are equal" in capsys.readouterr().err
+    )
 
 
 def test_settings_that_must_differ_may_be_any(monkeypatch: pytest.MonkeyPatch) -> None:
-    swept = ("experiment=demo", "recipe=bhi", "first=conv", "core=efficientnet", "final=mlp", "seed=0,1", "dataset.seed=0,1")
+    swept = (
+        "experiment=demo",
+        "recipe=bhi",
+        "first=conv",
+        "core=efficientnet",
+        "final=mlp",
+        "seed=0,1",
+        "dataset.seed=0,1",
+    )
     named = "variant='${dataset.seed}'"
     assert len(planned(monkeypatch, *swept, named)) == 4
     unlike = planned(monkeypatch, *swept, named, "hydra.sweeper.differ=[[seed,dataset.seed]]")

@@ -10,7 +10,7 @@ from prixfixe.common.errors import InputError
 from prixfixe.data import splits
 from prixfixe.data.flanks import flanks, inserts
 from prixfixe.data.measurements import Measurements
-from prixfixe.data.near_duplicates import near_duplicates
+from prixfixe.data.near_duplicates import near_duplicates, near_duplicates_of
 from prixfixe.data.sequences import Sequences
 from prixfixe.data.splits import (
     cluster_folds,
@@ -21,6 +21,7 @@ from prixfixe.data.splits import (
     split,
     straddling,
     strand_hash,
+    told_of,
 )
 from prixfixe.data.tables import read_measurements
 from prixfixe.dream.construct import LEFT_FLANK, RIGHT_FLANK
@@ -400,3 +401,29 @@ def test_near_duplicates_of_real_promoters_are_counted(real_data):
     rows = read_measurements(real_data / "yeast" / "random_promoters.txt").sequences
     train, validation = split(Measurements(rows, np.zeros(len(rows))))
     assert near_duplicates(rows[validation], rows[train]).count == 0
+
+
+def test_near_duplicates_of_several_parts_are_those_of_each_alone() -> None:
+    strings = random_strings(90, 120, seed=4)
+    strings[3], strings[41] = strings[80][:60] + strings[3][60:], strings[85][30:90] + strings[41][60:]
+    first, second, train = (Sequences.from_strings(strings[at : at + 30]) for at in (0, 30, 60))
+    empty = Sequences.from_strings(["A" * 40] * 3)
+    alone = [near_duplicates(part, train) for part in (first, second, empty)]
+    assert near_duplicates_of([first, second, empty], train) == alone
+    assert [near.count for near in alone] == [1, 1, 0]
+
+
+def test_training_tells_of_a_row_itself_not_through_others() -> None:
+    strings = random_strings(9, 100, seed=5)
+    strings[8] = strings[2]  # a repeat elsewhere
+
+    def at(rows: slice, *starts: int) -> Measurements:
+        regions = np.array([[start // 1000, start % 1000, start % 1000 + 100] for start in starts])
+        regions[np.array(starts) < 0] = -1
+        return Measurements(Sequences.from_strings(strings[rows]), np.zeros(len(starts)), regions=regions)
+
+    train = at(slice(0, 4), 0, 300, 1000, -1)
+    other = at(slice(4, 9), 99, 198, 1100, -1, 2500)
+    assert told_of(train, other).tolist() == [True, False, False, False, True]  # the second overlaps the first alone
+    assert splits.straddling(train, other) == 3
+    assert not told_of(at(slice(0, 1), -1), other).any()

@@ -23,6 +23,7 @@ from prixfixe.contract import Batch, Measurements, Sequences, TargetSpec
 from prixfixe.data.datasets import Split
 from prixfixe.data.splits import blocks, groups, told_of
 from prixfixe.networks.network import build
+from prixfixe.runs.folder import identity
 from prixfixe.simulation.enhancers import TASKS, simulate_enhancers, true_activity
 from prixfixe.tasks.bins import Bins
 from prixfixe.training.build import build_dataset, build_recipe, build_task
@@ -304,7 +305,9 @@ def test_the_activity_may_be_named_and_must_be_there(cached: Path) -> None:
     path, val = write_pair(cached, table), write_pair(cached, table.head(60), "Val")
     for name in ("Train", "Val"):
         (cached / f"Sequences_activity_{name}.txt").rename(cached / f"Sequences_{name}.activity.tsv")
-    with pytest.raises(InputError, match=r"put the one that measures it row by row beside it as Sequences_activity_Tra"):
+    with pytest.raises(
+        InputError, match=r"put the one that measures it row by row beside it as Sequences_activity_Tra"
+    ):
         split_of(path)
     alone = split_of(path, f"dataset.activity={cached}/Sequences_Train.activity.tsv")
     assert len(alone.train) + len(alone.validation) == 240
@@ -312,8 +315,16 @@ def test_the_activity_may_be_named_and_must_be_there(cached: Path) -> None:
     assert (len(both.train), len(both.validation)) == (240, 60)
     with pytest.raises(InputError, match=r"is one table, and there are several FASTA: write \*"):
         split_of(path, f"dataset.validation={val}", "dataset.activity=a.tsv")
-    with pytest.raises(InputError, match="is no FASTA.* leave out dataset.activity"):
+    with pytest.raises(InputError, match=r"is no FASTA.* leave out dataset\.activity"):
         split_of(cached / "starrseq.tsv", "dataset.activity=a.tsv")
+
+
+def test_a_run_is_the_same_whether_or_not_activity_can_be_named() -> None:
+    config = compose("dataset=starrseq", "dataset.path=FILE")
+    before = {**config, "dataset": {key: value for key, value in config["dataset"].items() if key != "activity"}}
+    assert config["dataset"]["activity"] is None
+    assert identity(config, "content") == identity(before, "content")
+    assert identity(config, "content") != identity(config, "content activity=other")
 
 
 def test_headers_that_say_nothing_are_told_of(cached: Path) -> None:
@@ -323,9 +334,11 @@ def test_headers_that_say_nothing_are_told_of(cached: Path) -> None:
     assert any("do not say where its sequences lie" in warning for warning in said)
     with pytest.raises(InputError, match=r"dataset\.block=1000000 needs to know where the sequences lie"):
         split_of(path)
+    some = write_pair(cached, table.assign(ID=[*table.ID[:230], *(f"window{row}" for row in range(10))]))
+    assert any(warning.startswith("10 of 240 headers of") for warning in split_of(some).warnings)
 
 
-def test_a_header_says_the_strand_to_predict(cached: Path) -> None:
+def test_a_header_says_the_strand_to_predict(cached: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = pd.read_csv(write(cached / "starrseq.tsv"), sep="\t")
     pair = write_pair(cached, table)
     run(config("dataset=starrseq", f"dataset.path={pair}"), cached / "run", show_progress=False)
@@ -333,6 +346,15 @@ def test_a_header_says_the_strand_to_predict(cached: Path) -> None:
     assert main(["predict", str(cached / "run"), str(cached / "starrseq.tsv"), "-o", str(cached / "table.tsv")]) == 0
     one, other = (pd.read_csv(cached / f"{name}.tsv", sep="\t") for name in ("fasta", "table"))
     pd.testing.assert_frame_equal(one, other)
+    for name, message in (
+        ("window", "it has no columns, and is_reverse is needed"),
+        (table.ID[0], "does not say where"),
+    ):
+        ids = [name, *(f"window{row}" for row in range(1, 240))]
+        path = write_pair(cached, table.assign(ID=ids), "Plain")  # a strand is not made up
+        assert main(["predict", str(cached / "run"), str(path), "-o", str(cached / "plain.tsv")]) == 2
+        assert message in capsys.readouterr().err
+        assert not (cached / "plain.tsv").exists()
 
 
 # two tasks
@@ -519,7 +541,12 @@ def test_the_real_sample_as_a_pair_and_by_a_test_chromosome(real: Path, cached: 
     table = pd.read_csv(real, sep="\t")
     pair = write_pair(cached, table)
     for fold in (0, 9):
-        chosen = ("dataset.fold_column=seqnames", "dataset.folds=10", "dataset.test_fold=chrXHet", f"dataset.fold={fold}")
+        chosen = (
+            "dataset.fold_column=seqnames",
+            "dataset.folds=10",
+            "dataset.test_fold=chrXHet",
+            f"dataset.fold={fold}",
+        )
         one, other = split_of(real, *chosen), split_of(pair, *chosen)
         assert one.test is not None
         assert other.test is not None

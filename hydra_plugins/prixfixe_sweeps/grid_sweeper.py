@@ -15,9 +15,8 @@ from prixfixe.sweeps.hydra_internals import BasicSweeper
 
 class GridSweeper(BasicSweeper):
     """All combinations of the swept values, as Hydra's basic sweeper has them, with a plan (sweep.json) in the sweep's
-    folder, what is
-    done already left out, and an account at the end: what is not done, why, and how to run it. Works with every
-    launcher.
+    folder, what is done already left out, and an account at the end: what is not done, why, and how to run it. Works
+    with every launcher.
 
     differ: lists of settings; a combination in which all settings of one of them are equal is none.
     """
@@ -94,7 +93,5 @@ def checked_differ(given: Any) -> list[list[str]]:
     lists = OmegaConf.to_container(given) if isinstance(given, ListConfig) else given or []
     sound = isinstance(lists, list) and all(isinstance(names, list) and len(names) > 1 for names in lists)
     if not sound or not all(isinstance(name, str) for names in lists for name in names):
-        raise InputError(
-            f"hydra.sweeper.differ={lists}: lists of settings, as in [[dataset.fold,dataset.test_fold]]"
-        )
+        raise InputError(f"hydra.sweeper.differ={lists}: lists of settings, as in [[dataset.fold,dataset.test_fold]]")
     return lists

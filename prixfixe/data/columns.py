@@ -36,8 +36,8 @@ TAKEN = (
 class ColumnSource:
     """Where a dataset's column comes from, as `dataset.columns` says it; see docs/tables.md.
 
-    kind: one of `KINDS`; `contains` or `matches`, whether a cell holds `text`, or something that this pattern describes;
-    or `file`, whose path is `text`.
+    kind: one of `KINDS`; `contains` or `matches`, whether a cell holds `text` or what this pattern describes; or
+    `file`, whose path is `text`.
     at: the names of the table's columns that it is read from.
     """
 

@@ -62,9 +62,9 @@ class Table(Dataset):
 
     fold, test_fold: one of the folds, or a list of them. fold_column: of folds, such as chromosomes; null: found by its
     name. With fold_column and `folds`, test_fold is one of that column, and the rest is dealt into `folds`, of which
-    `fold` is one. block: nucleotides; what is drawn, or dealt into `folds`, is whole blocks of the genome. columns: what
-    parts may ask for beside sequence and measurements, see `prixfixe.data.columns`. flanks: the construct around the
-    inserts that the table holds, left and right: it is put there in training, and wherever the model is used.
+    `fold` is one. block: nucleotides; what is drawn, or dealt into `folds`, is whole blocks of the genome.
+    columns: what parts may ask for beside sequence and measurements, see `prixfixe.data.columns`. flanks: the construct
+    around the inserts that the table holds, left and right: put there in training, and wherever the model is used.
     activity: the table that measures a FASTA row by row, where `path` is one; null: the one that is published with it.
     """
 
@@ -217,9 +217,7 @@ class Table(Dataset):
 
     def _measured(self) -> tuple[Measurements, str]:
         """All rows of `path`, with their own folds where these are asked for; and a hash of their content."""
-        own_folds = self.own_test_fold or (
-            self.folds is None and (self.fold is not None or self.test_fold is not None)
-        )
+        own_folds = self.own_test_fold or (self.folds is None and (self.fold is not None or self.test_fold is not None))
         return self._read(self.path, (self.fold_column or True) if own_folds else None)
 
     def _read(
@@ -278,19 +276,19 @@ class Table(Dataset):
     def _with_leaks(self, split: Split) -> Split:
         """The split with what is to be said of held-out sequences that training has seen, or nearly so. Cached, since
         large sets take seconds and every job of a sweep asks."""
-        from prixfixe.data.near_duplicates import STRETCH, NearDuplicates, near_duplicates
+        from prixfixe.data.near_duplicates import STRETCH, NearDuplicates, near_duplicates_of
         from prixfixe.data.prepared import remembered
         from prixfixe.data.splits import straddling
 
         drawn = self.validation is None and self.fold is None  # in groups, so that none stands on both sides
 
         def count() -> dict[str, Any]:
+            parts = {"validation": split.validation} | ({} if split.test is None else {"test": split.test})
+            near = near_duplicates_of([part.sequences for part in parts.values()], split.train.sequences)
             found = {}
-            for part, held_out in (("validation", split.validation), ("test", split.test)):
-                if held_out is not None:
-                    near = near_duplicates(held_out.sequences, split.train.sequences)
-                    parted = drawn and part == "validation"
-                    found[part] = {"near": asdict(near), "both": 0 if parted else straddling(split.train, held_out)}
+            for (name, held_out), of_part in zip(parts.items(), near, strict=True):
+                parted = drawn and name == "validation"
+                found[name] = {"near": asdict(of_part), "both": 0 if parted else straddling(split.train, held_out)}
             return found
 
         settings = [self.validation_fraction, self.split_seed, self.fold, self.folds, self.test_fold]

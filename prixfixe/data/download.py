@@ -98,8 +98,9 @@ def download(
 ) -> list[Path]:
     """Brings files of a Zenodo record into `folder`, verified, and unpacks its archives; returns their paths.
 
-    record: its number. names: of the files, or patterns of names. base: address of the server. An archive NAME.tar.gz, NAME.tgz or NAME.zip is unpacked into the
-    folder NAME, without a folder that wraps the whole content; links and paths that lead elsewhere are refused.
+    record: its number. names: of the files, or patterns of names. base: address of the server. An archive NAME.tar.gz,
+    NAME.tgz or NAME.zip is unpacked into the folder NAME, without a folder that wraps the whole content; links and
+    paths that lead elsewhere are refused.
     Raises InputError where something cannot be had, with what to fetch by hand and where to put it.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -129,9 +130,7 @@ def _wanted(files: list[RecordFile], names: tuple[str, ...], record: str) -> lis
     return [file for file in files if any(fnmatch.fnmatchcase(file.name, name) for name in names)]
 
 
-def _record_files(
-    client: _Client, record: str, folder: Path, names: tuple[str, ...], base: str
-) -> list[RecordFile]:
+def _record_files(client: _Client, record: str, folder: Path, names: tuple[str, ...], base: str) -> list[RecordFile]:
     kept = folder / RECORD_FILE
     address = f"{base.rstrip('/')}/api/records/{record}"
     if kept.exists():
@@ -142,7 +141,7 @@ def _record_files(
     try:
         content = client.read(address)
     except UnreachableError as error:
-        files_text = "every file" if names == ("*",) else " and ".join(names)
+        files_text = "every file" if names == ("*",) else "the files " + " and ".join(names)
         raise InputError(
             f"{error}.\nWithout a network, fetch by hand:\n"
             f"  {address}\n    and save it as {kept}\n"

@@ -19,7 +19,8 @@ from prixfixe.data.records import BLANK_ROW, Rows
 
 ID, SEQUENCE = "ID", "Sequence"  # the columns that a FASTA has, and
 PLACE = ("seqnames", "start", "end", "strand")  # those that its headers may say
-HEADER = r"^(?P<seqnames>.+?)_(?P<start>[0-9]+)_(?P<end>[0-9]+)_(?P<strand>[+-])(?:_|$)"  # chr2L_5587_5835_+_...
+HEADER = r"^(?P<seqnames>.+?)_(?P<start>[0-9]+)_(?P<end>[0-9]+)_(?P<strand>[+-])(?:_|$)"
+EXAMPLE = "as in chr2L_5587_5835_+_..."
 SAMPLE_ROWS = 100
 RECORDS = 65_536  # a FASTA alone is read at a time
 
@@ -67,19 +68,30 @@ class FastaTable:
         own = [] if activity is None else activity.first
         names, strings = zip(*islice(_records(path), SAMPLE_ROWS), strict=True)
         said = _places(list(names))
-        placed = said["start"].null_count < len(names) and not set(PLACE[:3]) <= set(own)
-        self._made = [ID, SEQUENCE, *(PLACE if placed else ())]
+        self.placed = said["start"].null_count < len(names)  # whether headers say where sequences lie
+        self._unplaced, self._rows = 0, 0
+        own_place = set(PLACE[:3]) <= set(own)
+        self._made = [ID, SEQUENCE, *(PLACE if self.placed and not own_place else ())]
         self._kept = [at for at, name in enumerate(own) if at not in self._checked.values() and name not in self._made]
         self.first = [*self._made, *(own[at] for at in self._kept)]
-        self.sample = [[name, string, *(said[column][row].as_py() or "" for column in self._made[2:])]
-                       for row, (name, string) in enumerate(zip(names, strings, strict=True))]
+        self.sample = [
+            [name, string, *(said[column][row].as_py() or "" for column in self._made[2:])]
+            for row, (name, string) in enumerate(zip(names, strings, strict=True))
+        ]
         if activity is not None:
             rows = zip(self.sample, activity.sample, strict=False)
             self.sample = [[*cells, *(row[at] for at in self._kept if at < len(row))] for cells, row in rows]
-        self.remarks: list[str] = []
-        if not placed and not set(PLACE[:3]) <= set(own):
-            self.remarks = [f"the headers of {printable(path)} do not say where its sequences lie (as in "
-                            "chr2L_5587_5835_+_...): neither strands nor windows that overlap are known"]
+        self._silent = not self.placed and not own_place
+
+    def remarks(self) -> list[str]:
+        """What the user should know of the headers that have been read, a sentence each."""
+        unknown = "neither strands nor windows that overlap are known"
+        if self._silent:
+            return [f"the headers of {printable(self.path)} do not say where its sequences lie ({EXAMPLE}): {unknown}"]
+        if self._unplaced:
+            of = f"{self._unplaced:,} of {counted(self._rows, 'header')} of {printable(self.path)}"
+            return [f"{of} do not say where their sequences lie ({EXAMPLE}): of these {unknown}"]
+        return []
 
     def take_header(self) -> None:
         pass
@@ -93,7 +105,14 @@ class FastaTable:
     def batches(self, columns: list[int], looks_like_row: Any) -> Iterator[Rows]:
         made = len(self._made)
         for names, strings, rows in self._together([self._kept[at - made] for at in columns if at >= made]):
-            said = _places(names) if any(2 <= at < made for at in columns) else {}
+            said = _places(names)
+            if self.activity is None and (unplaced := said["start"].is_null().to_pylist()).count(True):
+                record = unplaced.index(True)
+                raise InputError(
+                    f"{self.place(int(rows.lines[record]))}: its header {printable(names[record], 60)!r} does not say "
+                    f"where its sequence lies ({EXAMPLE}): give a table"
+                )
+            self._unplaced, self._rows = self._unplaced + said["start"].null_count, self._rows + len(names)
             cells = iter(rows.cells)
             own = {0: names, 1: strings}
             rows.cells = [
@@ -138,8 +157,8 @@ class FastaTable:
             if text != name and not (what == SEQUENCE and text.upper() == name.upper()):
                 raise InputError(
                     f"{self.activity.place(line)}: the {what.lower()} is {printable(text, 60)!r}, and that of the same "
-                    f"record of {printable(self.path)} {printable(name, 60)!r}: row i of the one belongs to record i of "
-                    "the other"
+                    f"record of {printable(self.path)} {printable(name, 60)!r}: row i of the one belongs to record i "
+                    "of the other"
                 )
 
     def _unlike(self, records: int, rows: int) -> InputError:

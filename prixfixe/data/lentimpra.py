@@ -1,5 +1,5 @@
-"""lentiMPRA (Agarwal et al. 2025): inserts of 200 nt between two adapters, most of them in both orientations, measured in
-human cells; its tables in the three forms in which they are public."""
+"""lentiMPRA (Agarwal et al. 2025): inserts of 200 nt between two adapters, most of them in both orientations, measured
+in human cells; its tables in the three forms in which they are public."""
 
 from __future__ import annotations
 
@@ -39,14 +39,15 @@ class Lentimpra(Table):
         said = [*measurements.remarks]
         repeated = measurements.columns.get(REPEATED)
         if repeated is not None:
-            rows = np.flatnonzero(np.asarray(repeated) == 0)
-            if len(rows) < len(measurements):
+            own = np.flatnonzero(np.asarray(repeated) == 0)
+            if left_out := len(measurements) - len(own):
                 said.append(
-                    f"{len(measurements) - len(rows):,} of {counted(len(measurements), 'row')} of {printable(path)} left "
-                    "out: their rev is not 0, so that they repeat others"
+                    f"{left_out:,} of {counted(len(measurements), 'row')} of {printable(path)} left out: their rev is "
+                    "not 0, so that they repeat others"
                 )
+                measurements = measurements[own]
             others = {name: column for name, column in measurements.columns.items() if name != REPEATED}
-            measurements = replace(measurements[rows], columns={name: column[rows] for name, column in others.items()})
+            measurements = replace(measurements, columns=others)
         reverse = measurements.columns.get("is_reverse")
         if reverse is not None and not np.asarray(reverse).any():
             said.append(f"no row of {printable(path)} is a reversed insert by its id (..._R, ..._Reversed:)")
@@ -91,7 +92,7 @@ class Lentimpra(Table):
 def _columns(path: str, asked: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
     """The columns of a table, as `prepare` takes them, and that of its folds where it is known by its position alone.
 
-    Where no column is named seq or sequence, nor asked for by its name, four or five columns are taken in LegNet's order.
+    Where no column is named seq or sequence, nor asked for by its name, four or five are taken in LegNet's order.
     """
     from prixfixe.data.tables import SEQUENCE_NAMES, first_row
 

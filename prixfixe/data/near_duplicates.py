@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -51,11 +51,27 @@ def near_duplicates(sequences: Sequences, others: Sequences) -> NearDuplicates:
     than 10,000 sequences those are looked up that are smallest by hash; of `others` so many as hold 250 million
     letters. Time and memory go with letters: about 30 ns a letter of `others` on one core, and 300 MB.
     """
+    return near_duplicates_of([sequences], others)[0]
+
+
+def near_duplicates_of(parts: Sequence[Sequences], others: Sequences) -> list[NearDuplicates]:
+    """`near_duplicates` of each of several sets with one other, which is read once."""
     against = _smallest_by_hash(others, MOST_LETTERS, len(others))
-    looked_up = inserts(_smallest_by_hash(sequences, MOST_LETTERS_LOOKED_UP, MOST_LOOKED_UP), like=against)
+    samples = [_smallest_by_hash(part, MOST_LETTERS_LOOKED_UP, MOST_LOOKED_UP) for part in parts]
+    near = _near(inserts(Sequences.concatenate(samples), like=against), against)
+    ends = np.cumsum([len(sample) for sample in samples])
+    return [
+        NearDuplicates(int(near[end - len(sample) : end].sum()), len(sample), len(against) < len(others))
+        for sample, end in zip(samples, ends.tolist(), strict=True)
+    ]
+
+
+def _near(looked_up: Sequences, against: Sequences) -> np.ndarray:
+    """Which sequences share a stretch with one of `against`: bool, shape (n,)."""
+    near = np.zeros(len(looked_up), dtype=bool)
     hashes, owners = _stretches_of(looked_up)
     if not len(hashes):
-        return NearDuplicates(0, len(looked_up), len(against) < len(others))
+        return near
     order = np.argsort(hashes)
     hashes, owners = hashes[order], owners[order]
     sieve = np.zeros(1 << SIEVE_BITS, dtype=bool)
@@ -65,9 +81,8 @@ def near_duplicates(sequences: Sequences, others: Sequences) -> NearDuplicates:
     for found in _hashes_in(inserts(against), sieve):
         first = np.minimum(np.searchsorted(hashes, found), len(hashes) - 1)
         hit[first[hashes[first] == found]] = True
-    near = np.zeros(len(looked_up), dtype=bool)
     near[owners[hit[first_of]]] = True
-    return NearDuplicates(int(near.sum()), len(looked_up), len(against) < len(others))
+    return near
 
 
 def _stretches_of(sequences: Sequences) -> tuple[np.ndarray, np.ndarray]:

@@ -332,7 +332,8 @@ def _shared(train: Sequences, other: Sequences, regions: np.ndarray | None) -> n
 
 def torn_rows(measurements: Measurements) -> np.ndarray:
     """Which rows share one of the `groups` with a row of another of the data's own folds: bool, shape (n,)."""
-    group, fold = (np.unique(of, return_inverse=True)[1] for of in (groups(measurements), measurements.fold))
+    group = np.unique(groups(measurements), return_inverse=True)[1]
+    fold = np.unique(np.asarray(measurements.fold), return_inverse=True)[1]
     pairs = np.unique(np.stack([group, fold]), axis=1)
     torn: np.ndarray = (np.bincount(pairs[0]) > 1)[group]
     return torn

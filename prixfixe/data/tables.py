@@ -672,7 +672,7 @@ def _choose(table: _Table, role: str) -> str:
 
 def _remarks(table: _Table, columns: _Columns, tally: _Tally, rows: int) -> tuple[str, ...]:
     """What the user should know of the reading, a sentence each."""
-    found = [*table.remarks] if isinstance(table, FastaTable) else []
+    found = table.remarks() if isinstance(table, FastaTable) else []
     if tally.unmeasured:
         what = "no measurement" if len(columns.tasks) > 1 else f"no {printable(columns.tasks[0], 100)}"
         total = counted(rows + tally.unmeasured, "row")
@@ -777,10 +777,12 @@ def _sequence_blocks(
             for sequences, names in fasta_blocks(path):
                 yield _Block(sequences, nothing, nothing, [], names, {}), names
             return
-        table: _Table = FastaTable(path, None, OPTIONS)  # what a column says may stand in the headers
-        if missing := [source.name for source in others if not set(source.at) <= set(table.first)]:
+        headers = FastaTable(path, None, OPTIONS)  # in which what a column says may stand
+        in_headers = set(headers.first) if headers.placed else set()
+        if missing := [source.name for source in others if not set(source.at) <= in_headers]:
             needed = ", ".join(missing)
             raise InputError(f"{printable(path)} is FASTA: it has no columns, and {needed} is needed; give a table")
+        table: _Table = headers
         sequence = SEQUENCE
     else:
         table = _open(path, OPTIONS)
