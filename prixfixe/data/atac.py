@@ -1,0 +1,452 @@
+"""Windows around peaks of accessible chromatin and negatives beside them, with the insertions at every position: the
+files that ChromBPNet reads (Pampari et al. 2023)."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+from annotated_types import Ge, Gt, Le, Lt
+
+from prixfixe.common.errors import InputError
+from prixfixe.common.inputs import read_bytes
+from prixfixe.common.text import counted, printable
+from prixfixe.contract import Count
+from prixfixe.data.datasets import TEST, Dataset, Split, enough
+from prixfixe.data.gc_matched import BIN, candidates, gc_content, matched
+from prixfixe.data.insertions import Insertions, check_bigwig, chromosome_lengths
+from prixfixe.data.measurements import Measurements
+from prixfixe.data.near_duplicates import STRETCH, NearDuplicates, near_duplicates
+from prixfixe.data.prepared import content_hash, remembered
+from prixfixe.data.reference import Genome, called, open_reference
+from prixfixe.data.sequences import ASCII_TO_CODE, INVALID, N, Sequences
+from prixfixe.data.streams import line_blocks
+from prixfixe.data.tables import chromosome_number
+from prixfixe.data.tn5 import check_shift
+
+VERSION = 1  # counts up when other windows are cut, drawn or left out than before
+PARTS = ("train", "valid", TEST)  # as the fold JSON names them
+LARGEST_JSON = 1 << 20
+SUMMIT = 9  # the column of a narrowPeak that says where its summit is, counted from its start
+
+
+@dataclass(frozen=True)
+class Places:
+    """Regions of a BED. chromosome: int64 (n,), its number in the genome, -1 where that has none of this name. start,
+    stop, centre: int64 (n,), 0-based, `stop` is past the end."""
+
+    chromosome: np.ndarray
+    start: np.ndarray
+    stop: np.ndarray
+    centre: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.centre)
+
+
+class Rows(NamedTuple):
+    """What is known of each window before it is cut: int64 (n,) both; bool (n,); the number of its part in PARTS."""
+
+    chromosome: np.ndarray
+    centre: np.ndarray
+    is_peak: np.ndarray
+    part: np.ndarray
+
+    def of(self, chosen: np.ndarray) -> Rows:
+        return Rows(*(column[chosen] for column in self))
+
+
+class Atac(Dataset):
+    """Columns `profile`, insertions read from the bigWig by the row, float32 (positions + margins,), and `is_peak`.
+
+    genome: FASTA, plain or bgzip. bigwig: of the counts of 5' ends on both strands. peaks, negatives: 10-column
+    narrowPeak, whose windows lie around start + column 10, or a BED, around the middle. negatives None: as many windows
+    with the G + C contents of the peaks are drawn, of each part from its own chromosomes, that touch no peak, no
+    window of a peak and nothing of the BED `excluded`, and hold no N.
+    folds: JSON with lists of chromosomes, `train`, `valid` and `test`; the rows of all other chromosomes are left out.
+    window, positions: nucleotides of a sequence and of its profile. Training rows have margins of `jitter` on either
+    side of both. What lies beyond a chromosome's ends is N and has no insertion.
+    outliers: rows of training and validation whose totals are among this share at either end are left out.
+    bias_threshold: for a bias model, negatives alone are trained and validated on: those with a total below this times
+    the 1st percentile of the totals of peaks (0.5 in Pampari et al. 2023).
+    tests: `test`, all rows of its chromosomes, or for a bias model the negatives among them; `peaks`, the peaks alone.
+    shift: what the bigWig says that plus and minus strand were moved by, [4, -4]; it is compared with the Tn5 motif
+    around the insertions (`prixfixe.data.tn5`). None: of another enzyme, or not known.
+    Of the sequences a byte a letter of every window is in memory.
+    """
+
+    simulated = False
+
+    def __init__(
+        self,
+        *,
+        genome: str,
+        bigwig: str,
+        peaks: str,
+        negatives: str | None,
+        excluded: str | None,
+        folds: str,
+        window: Count,
+        positions: Count,
+        jitter: Annotated[int, Ge(0), Le(100_000)],
+        outliers: Annotated[float, Ge(0), Lt(0.5)],
+        bias_threshold: Annotated[float, Gt(0)] | None,
+        whole_numbers: bool,
+        shift: list[int] | None,
+        seed: Annotated[int, Ge(0)],
+    ) -> None:
+        if positions > window or (window - positions) % 2:
+            raise InputError(
+                f"dataset.window={window} dataset.positions={positions}: the profile lies in the middle of the window, "
+                "with as many nucleotides on either side"
+            )
+        if shift is not None and len(shift) != 2:
+            raise InputError(f"dataset.shift={shift}: of the plus and of the minus strand, [4,-4], or null")
+        if negatives is not None and excluded is not None:
+            raise InputError(
+                "dataset.negatives and dataset.excluded: negatives are given, so none are drawn, and nothing is "
+                "excluded; leave one of them out"
+            )
+        files = {"genome": genome, "bigwig": bigwig, "peaks": peaks, "negatives": negatives, "excluded": excluded}
+        self.files = {name: None if path is None else os.path.expanduser(path) for name, path in files.items()}
+        self.folds = os.path.expanduser(folds)
+        self.window, self.positions, self.jitter, self.outliers = window, positions, jitter, outliers
+        self.bias_threshold, self.whole_numbers, self.shift, self.seed = bias_threshold, whole_numbers, shift, seed
+
+    def read(self) -> Split:
+        self._prepare()
+        of_part = read_folds(Path(self.folds))
+        content = self._content(of_part)
+        said: list[str] = []
+        with ExitStack() as stack:
+            genome = stack.enter_context(open_reference(Path(self._file("genome"))))
+            if not isinstance(genome, Genome):
+                raise InputError(f"{self._named('genome')} holds fragments: windows are cut from whole chromosomes")
+            chromosomes = list(genome.lengths)
+            parts = _parts_of(chromosomes, of_part, genome, self.folds)
+            peaks = read_places(Path(self._file("peaks")), genome)
+            negatives = self._negatives(peaks, parts, genome, content, said)
+            in_bigwig = self._bigwig_names(genome, np.flatnonzero(parts >= 0))
+            rows = self._rows(peaks, negatives, parts, genome, said)
+            rows = self._filtered(rows, in_bigwig, content, said)
+            cut = {name: rows.of(rows.part == place) for place, name in enumerate(PARTS)}
+            measured = {name: self._measured(some, name, genome, in_bigwig, said) for name, some in cut.items()}
+        train, validation, test = (measured[name] for name in PARTS)
+        if not len(train):
+            raise InputError(f"no row is left to train on: {'; '.join(said)}")
+        enough(validation, f"the chromosomes valid of {printable(self.folds)}", "validate")
+        tests = {}
+        if len(test):
+            is_peak = test.columns["is_peak"]
+            tests = {TEST: test if self.bias_threshold is None else test[~is_peak], "peaks": test[is_peak]}
+            for name, part in tests.items():
+                enough(part, f"the chromosomes test of {printable(self.folds)}, {name}", "test")
+        if self.shift is not None:
+            said += check_shift(train, (self.shift[0], self.shift[1]), content)
+        near = self._near(validation, train, content)
+        if near.count:
+            said.append(
+                f"{near.text('validation window')} share a stretch of {STRETCH} nt or more with a training window: "
+                "repeats of the genome, of which the scores tell as well"
+            )
+        return Split(
+            train,
+            validation,
+            content,
+            simulated=self.simulated,
+            warnings=tuple(said),
+            near_duplicates=near.share,
+            tests=tests,
+        )
+
+    def _prepare(self) -> None:
+        """Makes the files, where they are simulated."""
+
+    def _file(self, name: str) -> str:
+        path = self.files[name]
+        assert path is not None
+        return path
+
+    def _named(self, name: str) -> str:
+        return printable(self._file(name))
+
+    def _content(self, of_part: Mapping[str, str]) -> str:
+        """A hash of everything that decides what is read; its first word is the genome's, whose chromosomes `regions`
+        number."""
+        hashes = [f"{name}={content_hash(path)}" for name, path in self.files.items() if path is not None]
+        settings = [self.window, self.positions, self.jitter, self.outliers, self.bias_threshold, self.whole_numbers]
+        text = json.dumps([VERSION, settings, self.seed, sorted(of_part.items())])
+        return f"{hashes[0]} atac {' '.join(hashes[1:])} {hashlib.sha256(text.encode()).hexdigest()}"
+
+    def _negatives(
+        self, peaks: Places, parts: np.ndarray, genome: Genome, content: str, said: list[str]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Chromosomes and centres of the negatives: int64 (m,) both."""
+        if self.files["negatives"] is not None:
+            places = read_places(Path(self._file("negatives")), genome)
+            return places.chromosome, places.centre
+        barred = None if self.files["excluded"] is None else read_places(Path(self._file("excluded")), genome)
+
+        def draw() -> dict[str, Any]:
+            return {"negatives": _packed(drawn_negatives(peaks, barred, parts, genome, self.window, self.positions,
+                                                         self.seed))}
+
+        chromosome, centre = _unpacked(remembered({"negatives": VERSION, "content": content}, draw)["negatives"])
+        wanted = int((parts[peaks.chromosome[peaks.chromosome >= 0]] >= 0).sum())
+        said.append(
+            f"{len(centre):,} negatives drawn for {counted(wanted, 'peak')}, of the same G + C contents in steps of "
+            f"{BIN:.0%}, which touch no peak"
+        )
+        return chromosome, centre
+
+    def _bigwig_names(self, genome: Genome, used: np.ndarray) -> list[str]:
+        """What the bigWig calls each chromosome of the genome; empty for those that are not used. InputError where its
+        chromosomes are others."""
+        path = self._file("bigwig")
+        lengths = chromosome_lengths(path)
+        names = [""] * len(genome.lengths)
+        for number in used.tolist():
+            name, length = list(genome.lengths.items())[number]
+            found = called(name, lengths)
+            if found is None or lengths[found] != length:
+                what = "has no such chromosome" if found is None else f"says {lengths[found]:,} nt"
+                raise InputError(
+                    f"{self._named('genome')}: {printable(name, 60)} has {length:,} nt, and {printable(path)} {what}: "
+                    "both must be of one genome, in the same version"
+                )
+            names[number] = found
+        check_bigwig(path, whole_numbers=self.whole_numbers)
+        return names
+
+    def _rows(
+        self,
+        peaks: Places,
+        negatives: tuple[np.ndarray, np.ndarray],
+        parts: np.ndarray,
+        genome: Genome,
+        said: list[str],
+    ) -> Rows:
+        """Peaks and negatives of the parts by their places in the genome."""
+        chromosome = np.concatenate([peaks.chromosome, negatives[0]])
+        centre = np.concatenate([peaks.centre, negatives[1]])
+        is_peak = np.arange(len(centre)) < len(peaks)
+        part = np.where(chromosome < 0, -1, parts[chromosome])
+        order = np.lexsort((~is_peak, centre, chromosome))
+        rows = Rows(chromosome, centre, is_peak, part).of(order)
+        if out := int((part < 0).sum()):
+            said.append(f"{counted(out, 'window')} on chromosomes in none of the lists of {printable(self.folds)}")
+        rows = rows.of(rows.part >= 0)
+        lengths = np.array(list(genome.lengths.values()))[rows.chromosome]
+        if len(beyond := np.flatnonzero(rows.centre >= lengths)):
+            name = list(genome.lengths)[rows.chromosome[beyond[0]]]
+            raise InputError(
+                f"{self._named('peaks')}: {printable(name, 60)}:{rows.centre[beyond[0]] + 1:,} lies beyond the end of "
+                f"the chromosome in {self._named('genome')}, {lengths[beyond[0]]:,} nt: is it another version?"
+            )
+        first = rows.centre - self.window // 2
+        if off := int(((first < 0) | (first + self.window > lengths)).sum()):
+            said.append(f"{counted(off, 'window')} reach beyond a chromosome's end, and are filled with N there")
+        return rows
+
+    def _filtered(self, rows: Rows, in_bigwig: list[str], content: str, said: list[str]) -> Rows:
+        """Without the outliers, and for a bias model without peaks and what is as open as they are; `said` has what is
+        left after each step."""
+
+        def count() -> dict[str, Any]:
+            return {"totals": _packed(self._insertions(rows, in_bigwig, 0).totals())}
+
+        totals = _unpacked(remembered({"totals": VERSION, "content": content}, count)["totals"])
+        counts = [f"{_numbers(rows)} of the lists' chromosomes"]
+        learned = rows.part < 2
+        keep = np.ones(len(totals), dtype=bool)
+        if self.outliers and learned.any():
+            low = np.quantile(totals[learned], self.outliers, method="lower")
+            high = np.quantile(totals[learned], 1 - self.outliers, method="higher")
+            keep &= ~learned | ((totals >= low) & (totals <= high))
+            counts.append(f"{_numbers(rows.of(keep))} without outliers ({low:g} to {high:g} insertions)")
+        if self.bias_threshold is not None:
+            of_peaks = totals[keep & learned & rows.is_peak]
+            limit = self.bias_threshold * float(np.quantile(of_peaks, 0.01)) if len(of_peaks) else 0.0
+            keep &= ~learned | (~rows.is_peak & (totals < limit))
+            counts.append(f"{_numbers(rows.of(keep))} where negatives below {limit:g} insertions alone are learned from")
+            if not (keep & (rows.part == 0)).any():
+                raise InputError(
+                    f"dataset.bias_threshold={self.bias_threshold}: no training window has fewer than {limit:g} "
+                    f"insertions, so many times the 1st percentile of the peaks' totals ({'; '.join(counts)}): take a "
+                    "higher threshold, or give other negatives"
+                )
+        said.append("; ".join(counts))
+        return rows.of(keep)
+
+    def _insertions(self, rows: Rows, in_bigwig: list[str], margin: int) -> Insertions:
+        first = rows.centre - self.positions // 2 - margin
+        places = np.stack([rows.chromosome, first], axis=1)
+        return Insertions(os.path.abspath(self._file("bigwig")), in_bigwig, places, self.positions + 2 * margin)
+
+    def _measured(self, rows: Rows, part: str, genome: Genome, in_bigwig: list[str], said: list[str]) -> Measurements:
+        margin = self.jitter if part == PARTS[0] else 0
+        first, width = rows.centre - self.window // 2 - margin, self.window + 2 * margin
+        numbers = np.array([chromosome_number(name.lower().removeprefix("chr")) for name in genome.lengths])
+        return Measurements(
+            windows_at(genome, rows.chromosome, first, width),
+            np.empty((len(first), 0)),
+            tasks=(),
+            regions=np.stack([numbers[rows.chromosome], first.clip(min=0), first + width], axis=1),
+            columns={"profile": self._insertions(rows, in_bigwig, margin), "is_peak": rows.is_peak},
+        )
+
+    def _near(self, validation: Measurements, train: Measurements, content: str) -> NearDuplicates:
+        def look_up() -> dict[str, Any]:
+            return asdict(near_duplicates(validation.sequences, train.sequences))
+
+        return NearDuplicates(**remembered({"near windows": VERSION, "content": content}, look_up))
+
+
+def read_folds(path: Path) -> dict[str, str]:
+    """Chromosome -> `train`, `valid` or `test`, from a JSON of three lists. InputError for one that stands in two."""
+    try:
+        found = json.loads(read_bytes(path, limit=LARGEST_JSON))
+    except ValueError as error:
+        raise InputError(f"{printable(path)} is no JSON: {printable(error, 200)}") from error
+    lists = {name: found.get(name, []) if isinstance(found, dict) else None for name in PARTS}
+    if not all(isinstance(some, list) and all(isinstance(one, str) for one in some) for some in lists.values()):
+        raise InputError(f'{printable(path)} needs lists of chromosomes, {{"train": [...], "valid": [...], "test": [...]}}')
+    of_part: dict[str, str] = {}
+    for part, names in lists.items():
+        for name in names or ():
+            if of_part.setdefault(name, part) != part:
+                raise InputError(f"{printable(path)}: {printable(name, 60)} is in {of_part[name]} and in {part}")
+    return of_part
+
+
+def _parts_of(chromosomes: list[str], of_part: Mapping[str, str], genome: Genome, where: str) -> np.ndarray:
+    """The number of each chromosome's part, -1 for those in none: int64 (chromosomes,)."""
+    parts = np.full(len(chromosomes), -1)
+    for name, part in of_part.items():
+        known = genome.chromosome(name)
+        if known is None:
+            continue  # of another assembly's, such as chrY
+        number, place = chromosomes.index(known), PARTS.index(part)
+        if parts[number] not in (-1, place):
+            raise InputError(f"{printable(where)}: {printable(known, 60)} is in two lists, with and without chr")
+        parts[number] = place
+    for place, part in enumerate(PARTS[:2]):
+        if place not in parts:
+            names = printable(", ".join(chromosomes[:5]), 100)
+            raise InputError(f"{printable(where)}: no chromosome in {part} is one of the genome's ({names}, ...)")
+    return parts
+
+
+def read_places(path: Path, genome: Genome) -> Places:
+    """The regions of a narrowPeak or another BED, plain or compressed. InputError for a line that is none, and where no
+    chromosome is the genome's."""
+    numbers = {name: number for number, name in enumerate(genome.lengths)}
+    known: dict[str, int] = {}
+    found: list[tuple[int, int, int, int]] = []
+    for block, first in line_blocks(path):
+        for line_number, line in enumerate(block.decode().splitlines(), first):
+            cells = line.split()
+            if not cells or cells[0].startswith(("#", "track", "browser")):
+                continue
+            start, stop, summit = (_whole(cells, place) for place in (1, 2, SUMMIT))
+            if start is None or stop is None or start >= stop or (len(cells) > SUMMIT and summit is None):
+                raise InputError(
+                    f"{printable(path)}:{line_number}: {printable(line, 80)} is no region: chromosome, start, end, with "
+                    "start below end, and in column 10 of a narrowPeak the summit, counted from the start"
+                )
+            centre = (start + stop) // 2 if summit is None or summit < 0 else start + summit
+            if centre >= stop:
+                raise InputError(
+                    f"{printable(path)}:{line_number}: the summit, {summit}, lies beyond the region's {stop - start} nt"
+                )
+            if cells[0] not in known:
+                known[cells[0]] = numbers.get(genome.chromosome(cells[0]) or "", -1)
+            found.append((known[cells[0]], start, stop, centre))
+    places = Places(*np.array(found, dtype=np.int64).reshape(-1, 4).T)
+    if (places.chromosome < 0).all():
+        some = printable(", ".join([*known][:3]) or "none", 80)
+        names = printable(", ".join([*numbers][:3]), 80)
+        raise InputError(f"{printable(path)}: no region lies on a chromosome of the genome ({some}; it has {names}, ...)")
+    return places
+
+
+def _whole(cells: list[str], place: int) -> int | None:
+    """A whole number in a line; -1 stands for none in a narrowPeak."""
+    text = cells[place] if place < len(cells) else ""
+    return int(text) if text.isascii() and text.isdecimal() else -1 if text == "-1" and place == SUMMIT else None
+
+
+def drawn_negatives(
+    peaks: Places, barred: Places | None, parts: np.ndarray, genome: Genome, window: int, stride: int, seed: int
+) -> np.ndarray:
+    """Chromosomes and centres of windows with the G + C contents of peaks, of each part from its own chromosomes:
+    int64 (2, m). Of the windows every `stride` nucleotides one can be taken that touches no peak, no window of a peak,
+    no barred region and no N."""
+    wanted, offered, where, of_wanted, of_offered = [], [], [], [], []
+    for number in np.flatnonzero(parts >= 0).tolist():
+        codes = chromosome_codes(genome, number)
+        own = peaks.chromosome == number
+        first = peaks.centre[own] - window // 2
+        taken = [np.stack([first, first + window], axis=1), np.stack([peaks.start[own], peaks.stop[own]], axis=1)]
+        if barred is not None:
+            some = barred.chromosome == number
+            taken.append(np.stack([barred.start[some], barred.stop[some]], axis=1))
+        free = candidates(codes, window, stride, np.concatenate(taken))
+        wanted.append(gc_content(codes, first, window))
+        offered.append(gc_content(codes, free, window))
+        where.append(np.stack([np.full(len(free), number), free + window // 2]))
+        of_wanted.append(np.full(len(first), parts[number]))
+        of_offered.append(np.full(len(free), parts[number]))
+    places, contents, goals = np.concatenate(where, axis=1), np.concatenate(offered), np.concatenate(wanted)
+    chosen = []
+    for part in range(len(PARTS)):
+        pool = np.flatnonzero(np.concatenate(of_offered) == part)
+        generator = np.random.default_rng([seed, part])
+        chosen.append(pool[matched(goals[np.concatenate(of_wanted) == part], contents[pool], generator)])
+    return np.asarray(places[:, np.concatenate(chosen)])
+
+
+def chromosome_codes(genome: Genome, number: int) -> np.ndarray:
+    """A whole chromosome: uint8 (length,)."""
+    name, length = list(genome.lengths.items())[number]
+    letters = genome.stretch(name, 0, length, 0, slide=False)
+    assert not isinstance(letters, str)
+    codes = ASCII_TO_CODE[np.frombuffer(letters.letters.encode("latin-1", "replace"), dtype=np.uint8)]
+    return np.where(codes == INVALID, np.uint8(N), codes)
+
+
+def windows_at(genome: Genome, chromosome: np.ndarray, first: np.ndarray, width: int) -> Sequences:
+    """Windows of chromosomes; what lies beyond an end is N. chromosome, first: int64 (n,)."""
+    codes = np.empty((len(first), width), dtype=np.uint8)
+    for number in np.unique(chromosome).tolist():
+        some, beyond = np.flatnonzero(chromosome == number), np.full(width, N, dtype=np.uint8)
+        padded = np.concatenate([beyond, chromosome_codes(genome, number), beyond])
+        windows = np.lib.stride_tricks.sliding_window_view(padded, width)
+        codes[some] = windows[first[some] + width]
+    return Sequences.from_padded(codes, np.full(len(first), width))
+
+
+def _numbers(rows: Rows) -> str:
+    """`700 + 650 train, 100 + 90 valid, 0 + 0 test (peaks + negatives)`"""
+    each = []
+    for place, name in enumerate(PARTS):
+        own = rows.is_peak[rows.part == place]
+        each.append(f"{int(own.sum()):,} + {int((~own).sum()):,} {name}")
+    return f"{', '.join(each)} (peaks + negatives)"
+
+
+def _packed(array: np.ndarray) -> dict[str, Any]:
+    """An array as JSON has it."""
+    return {"values": base64.b64encode(array.tobytes()).decode(), "type": str(array.dtype), "shape": [*array.shape]}
+
+
+def _unpacked(packed: Mapping[str, Any]) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(packed["values"]), dtype=packed["type"]).reshape(packed["shape"])
