@@ -22,7 +22,7 @@ from prixfixe.common.text import counted, printable
 from prixfixe.contract import Count
 from prixfixe.data.datasets import TEST, Dataset, Split, enough
 from prixfixe.data.gc_matched import BIN, candidates, gc_content, matched
-from prixfixe.data.insertions import Insertions, check_bigwig, chromosome_lengths
+from prixfixe.data.insertions import BigWig, Insertions, check_counts, open_bigwig
 from prixfixe.data.measurements import Measurements
 from prixfixe.data.near_duplicates import STRETCH, NearDuplicates, near_duplicates
 from prixfixe.data.prepared import content_hash, remembered
@@ -62,6 +62,9 @@ class Rows(NamedTuple):
 
     def of(self, chosen: np.ndarray) -> Rows:
         return Rows(*(column[chosen] for column in self))
+
+
+Track = tuple[BigWig, list[str]]  # the file, and what it calls each chromosome of the genome
 
 
 class Atac(Dataset):
@@ -134,11 +137,14 @@ class Atac(Dataset):
             parts = _parts_of(chromosomes, of_part, genome, self.folds)
             peaks = read_places(Path(self._file("peaks")), genome)
             negatives = self._negatives(peaks, parts, genome, content, said)
-            in_bigwig = self._bigwig_names(genome, np.flatnonzero(parts >= 0))
+            bigwig = open_bigwig(self._file("bigwig"))
+            in_bigwig = self._bigwig_names(bigwig, genome, np.flatnonzero(parts >= 0))
+            check_counts(bigwig, whole_numbers=self.whole_numbers)
+            track = (bigwig, in_bigwig)
             rows = self._rows(peaks, negatives, parts, genome, said)
-            rows = self._filtered(rows, in_bigwig, content, said)
+            rows = self._filtered(rows, track, content, said)
             cut = {name: rows.of(rows.part == place) for place, name in enumerate(PARTS)}
-            measured = {name: self._measured(some, name, genome, in_bigwig, said) for name, some in cut.items()}
+            measured = {name: self._measured(some, name, genome, track) for name, some in cut.items()}
         train, validation, test = (measured[name] for name in PARTS)
         if not len(train):
             raise InputError(f"no row is left to train on: {'; '.join(said)}")
@@ -207,11 +213,10 @@ class Atac(Dataset):
         )
         return chromosome, centre
 
-    def _bigwig_names(self, genome: Genome, used: np.ndarray) -> list[str]:
+    def _bigwig_names(self, bigwig: BigWig, genome: Genome, used: np.ndarray) -> list[str]:
         """What the bigWig calls each chromosome of the genome; empty for those that are not used. InputError where its
         chromosomes are others."""
-        path = self._file("bigwig")
-        lengths = chromosome_lengths(path)
+        lengths = bigwig.lengths
         names = [""] * len(genome.lengths)
         for number in used.tolist():
             name, length = list(genome.lengths.items())[number]
@@ -219,11 +224,10 @@ class Atac(Dataset):
             if found is None or lengths[found] != length:
                 what = "has no such chromosome" if found is None else f"says {lengths[found]:,} nt"
                 raise InputError(
-                    f"{self._named('genome')}: {printable(name, 60)} has {length:,} nt, and {printable(path)} {what}: "
+                    f"{self._named('genome')}: {printable(name, 60)} has {length:,} nt, and {self._named('bigwig')} {what}: "
                     "both must be of one genome, in the same version"
                 )
             names[number] = found
-        check_bigwig(path, whole_numbers=self.whole_numbers)
         return names
 
     def _rows(
@@ -256,12 +260,12 @@ class Atac(Dataset):
             said.append(f"{counted(off, 'window')} reach beyond a chromosome's end, and are filled with N there")
         return rows
 
-    def _filtered(self, rows: Rows, in_bigwig: list[str], content: str, said: list[str]) -> Rows:
+    def _filtered(self, rows: Rows, track: Track, content: str, said: list[str]) -> Rows:
         """Without the outliers, and for a bias model without peaks and what is as open as they are; `said` has what is
         left after each step."""
 
         def count() -> dict[str, Any]:
-            return {"totals": _packed(self._insertions(rows, in_bigwig, 0).totals())}
+            return {"totals": _packed(self._insertions(rows, track, 0).totals())}
 
         totals = _unpacked(remembered({"totals": VERSION, "content": content}, count)["totals"])
         counts = [f"{_numbers(rows)} of the lists' chromosomes"]
@@ -286,12 +290,12 @@ class Atac(Dataset):
         said.append("; ".join(counts))
         return rows.of(keep)
 
-    def _insertions(self, rows: Rows, in_bigwig: list[str], margin: int) -> Insertions:
+    def _insertions(self, rows: Rows, track: Track, margin: int) -> Insertions:
         first = rows.centre - self.positions // 2 - margin
         places = np.stack([rows.chromosome, first], axis=1)
-        return Insertions(os.path.abspath(self._file("bigwig")), in_bigwig, places, self.positions + 2 * margin)
+        return Insertions(*track, places, self.positions + 2 * margin)
 
-    def _measured(self, rows: Rows, part: str, genome: Genome, in_bigwig: list[str], said: list[str]) -> Measurements:
+    def _measured(self, rows: Rows, part: str, genome: Genome, track: Track) -> Measurements:
         margin = self.jitter if part == PARTS[0] else 0
         first, width = rows.centre - self.window // 2 - margin, self.window + 2 * margin
         numbers = np.array([chromosome_number(name.lower().removeprefix("chr")) for name in genome.lengths])
@@ -300,7 +304,7 @@ class Atac(Dataset):
             np.empty((len(first), 0)),
             tasks=(),
             regions=np.stack([numbers[rows.chromosome], first.clip(min=0), first + width], axis=1),
-            columns={"profile": self._insertions(rows, in_bigwig, margin), "is_peak": rows.is_peak},
+            columns={"profile": self._insertions(rows, track, margin), "is_peak": rows.is_peak},
         )
 
     def _near(self, validation: Measurements, train: Measurements, content: str) -> NearDuplicates:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from prixfixe.common.errors import InputError
 from prixfixe.common.extras import extra_module
-from prixfixe.common.inputs import open_input
+from prixfixe.common.inputs import open_input, readable
 from prixfixe.common.text import printable
 from prixfixe.data.columns import chunks
 from prixfixe.data.prepared import content_hash, remembered
@@ -22,17 +22,43 @@ ROUNDING = 1e-4  # what sums of the same values may differ by, as a share
 BIGWIG = (b"\x26\xfc\x8f\x88", b"\x88\x8f\xfc\x26")  # what one begins with, in either byte order
 
 
+@dataclass(frozen=True)
+class BigWig:
+    """A file as it was when it was first read. stamp: its size, time and number."""
+
+    path: str
+    stamp: tuple[int, ...]
+
+    def reader(self) -> Any:
+        return _reader(self, os.getpid())
+
+    @functools.cached_property
+    def lengths(self) -> dict[str, int]:
+        """The chromosomes by their names in the file."""
+        return dict(self.reader().chroms())
+
+
+def open_bigwig(path: str) -> BigWig:
+    """InputError for a file that is no bigWig."""
+    with open_input(path) as file:
+        if file.read(4) not in BIGWIG:
+            raise InputError(f"{printable(path)} is no bigWig file: write one of the insertions' 5' ends")
+    path = os.path.abspath(path)
+    return BigWig(path, _stamp(path))
+
+
 class Insertions:
     """A row source (`prixfixe.data.columns.RowSource`) of counts, float32 (n, width).
 
     What the file does not cover has no insertion: 0; and so has what lies beyond a chromosome's ends. Every process
-    opens the file for itself, so that forked ones do not share a position in it.
+    opens the file for itself, so that forked ones do not share a position in it, and none opens another that has taken
+    its place.
     """
 
-    def __init__(self, path: str, chromosomes: Sequence[str], places: np.ndarray, width: int) -> None:
+    def __init__(self, file: BigWig, chromosomes: Sequence[str], places: np.ndarray, width: int) -> None:
         """chromosomes: names in the file. places: int64 (n, 2), of each row the number of the name and the first
         position, which may lie outside."""
-        self.path, self.chromosomes, self.places, self.width = path, tuple(chromosomes), places, width
+        self.file, self.chromosomes, self.places, self.width = file, tuple(chromosomes), places, width
         self.dtype = np.dtype(np.float32)
 
     @property
@@ -43,16 +69,16 @@ class Insertions:
         return len(self.places)
 
     def take(self, rows: slice | np.ndarray) -> Insertions:
-        return Insertions(self.path, self.chromosomes, self.places[rows], self.width)
+        return Insertions(self.file, self.chromosomes, self.places[rows], self.width)
 
     def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
-        file, places = _opened(self.path, os.getpid()), self.places[rows]
-        lengths = [file.chroms(name) for name in self.chromosomes]
+        reader, places = self.file.reader(), self.places[rows]
         counts = np.zeros((len(places), self.width), dtype=np.float32)
         for row, (number, first) in enumerate(places.tolist()):
-            low, high = max(first, 0), min(first + self.width, lengths[number])
+            name = self.chromosomes[number]
+            low, high = max(first, 0), min(first + self.width, self.file.lengths[name])
             if low < high:
-                counts[row, low - first : high - first] = _values(file, self.chromosomes[number], low, high)
+                counts[row, low - first : high - first] = _values(reader, name, low, high)
         return counts
 
     def totals(self) -> np.ndarray:
@@ -61,30 +87,22 @@ class Insertions:
         return np.concatenate([*sums, np.empty(0)])
 
 
-def chromosome_lengths(path: str) -> dict[str, int]:
-    """The chromosomes of a bigWig by their names; InputError for a file that is none."""
-    with open_input(path) as file:
-        if file.read(4) not in BIGWIG:
-            raise InputError(f"{printable(path)} is no bigWig file: write one of the insertions' 5' ends")
-    return dict(_opened(os.path.abspath(path), os.getpid()).chroms())
-
-
-def check_bigwig(path: str, *, whole_numbers: bool) -> None:
+def check_counts(file: BigWig, *, whole_numbers: bool) -> None:
     """InputError for a file whose values are no counts, or that is not read as it was written: all its values are read
     once (75 million positions a second), their sum is compared with the header's, and the cache remembers it."""
-    name = printable(path)
+    name = printable(file.path)
 
     def found() -> dict[str, Any]:
-        file = _opened(os.path.abspath(path), os.getpid())
+        reader = file.reader()
         total, smallest, whole = 0.0, 0.0, True
-        for chrom, length in file.chroms().items():
+        for chrom, length in file.lengths.items():
             for first in range(0, length, STEP):
-                values = _values(file, chrom, first, min(first + STEP, length))
+                values = _values(reader, chrom, first, min(first + STEP, length))
                 total, smallest = total + float(values.sum()), min(smallest, float(values.min()))
                 whole = whole and bool((values == np.rint(values)).all())
-        return {"header": str(file.info()["summary"]["sum"]), "sum": str(total), "min": str(smallest), "whole": whole}
+        return {"header": str(reader.info()["summary"]["sum"]), "sum": str(total), "min": str(smallest), "whole": whole}
 
-    facts = remembered({"bigwig": 1, "content": content_hash(path)}, found)
+    facts = remembered({"bigwig": 1, "content": content_hash(file.path)}, found)
     header, total, smallest = (float(facts[key]) for key in ("header", "sum", "min"))
     if not np.isfinite([header, total, smallest]).all():
         raise InputError(f"{name} holds values that are no finite numbers: what was not measured is no count")
@@ -102,16 +120,25 @@ def check_bigwig(path: str, *, whole_numbers: bool) -> None:
         )
 
 
-def _values(file: Any, chrom: str, first: int, last: int) -> np.ndarray:
+def _values(reader: Any, chrom: str, first: int, last: int) -> np.ndarray:
     """What stands at each position within a chromosome, 0 where the file covers none: float64 (last - first,)."""
-    return np.asarray(file.values(chrom, first, last, uncovered=0.0, fillna=None))
+    return np.asarray(reader.values(chrom, first, last, uncovered=0.0, fillna=None))
 
 
 @functools.lru_cache(maxsize=16)
-def _opened(path: str, process: int) -> Any:
-    """pybigtools' reader of a file, one a process."""
+def _reader(file: BigWig, process: int) -> Any:
+    """pybigtools' reader of a file, one a process. InputError where the file is another one by now."""
     pybigtools = extra_module("pybigtools", "profiles", "a bigWig")
+    if _stamp(file.path) != file.stamp:
+        raise InputError(f"{printable(file.path)} has changed since it was first read: start again")
     try:
-        return pybigtools.open(path)
+        return pybigtools.open(file.path)
     except Exception as error:  # its own classes, and the standard ones
-        raise InputError(f"{printable(Path(path))} cannot be read as a bigWig: {printable(error, 200)}") from error
+        raise InputError(f"{printable(file.path)} cannot be read as a bigWig: {printable(error, 200)}") from error
+
+
+def _stamp(path: str) -> tuple[int, ...]:
+    """What changes when a file is replaced."""
+    with readable(path):
+        status = os.stat(path)
+    return status.st_size, status.st_mtime_ns, status.st_ino

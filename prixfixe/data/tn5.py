@@ -69,4 +69,6 @@ def correlation(enriched: np.ndarray, a: int, b: int) -> float:
         first = REACH + middle - len(motif) // 2
         if 0 <= first <= len(expected) - len(motif):
             expected[first : first + len(motif)] += motif
-    return float(np.corrcoef(expected.ravel(), enriched.ravel())[0, 1]) if expected.any() else -1.0
+    if not expected.any() or not enriched.std():
+        return 0.0
+    return float(np.corrcoef(expected.ravel(), enriched.ravel())[0, 1])

@@ -28,9 +28,9 @@ from prixfixe.simulation.factors import IUPAC
 
 VERSION = 1  # goes up when a size and seed give other files than before
 STREAM = 3  # second word of the seed; other assays have the others
-SLOT = 1250  # nt, in each of which is one open region
+SLOT = 1600  # nt, in each of which is one open region
 ISOCHORE = 2000  # nt of one G + C content
-G_AND_C, OPEN_G_AND_C = (0.36, 0.50), 0.08  # shares of the background, and what an open region has more
+G_AND_C, OPEN_G_AND_C = (0.36, 0.50), 0.04  # shares of the background, and what an open region has more
 SITES = (3, 5)  # in an open region, the fewest and the most
 SPREAD = 80  # nt of an open region, in which they lie
 REACH = 45.0  # nt, the standard deviation of what a site opens
@@ -96,18 +96,17 @@ def preference(codes: np.ndarray) -> np.ndarray:
 def openness(codes: np.ndarray) -> np.ndarray:
     """Float64 (n, positions), 0.03 (closed) to 1: what sites around a position open, less the footprints of those that
     are bound. It does not depend on the transposase."""
-    effect, footprint = np.zeros(codes.shape), np.zeros(codes.shape, dtype=bool)
-    scale = REACH * np.sqrt(2 * np.pi)  # the smoothing has the sum 1, and a site its effect where it is
+    sites, footprint = np.zeros(codes.shape), np.zeros(codes.shape, dtype=bool)
     for factor in OPENERS:
         length = len(factor.consensus)
         for begins in _begins(codes, factor.consensus):
-            at = np.zeros(codes.shape)
-            at[:, length // 2 : length // 2 + begins.shape[1]] = begins
-            effect += factor.opens * scale * gaussian_filter1d(at, REACH, axis=1, mode="constant", truncate=4)
+            rows, first = np.nonzero(begins)
+            for middle in ((length - 1) // 2, length // 2):  # of an even site between two nucleotides
+                sites[rows, first + middle] += factor.opens / 2
             for place in range(-AROUND, length + AROUND) if factor.footprint else ():
-                rows, first = np.nonzero(begins)
-                inside = (first + place >= 0) & (first + place < codes.shape[1])
-                footprint[rows[inside], first[inside] + place] = True
+                footprint[rows, (first + place).clip(0, codes.shape[1] - 1)] = True
+    scale = REACH * np.sqrt(2 * np.pi)  # the smoothing has the sum 1, and a site its effect where it is
+    effect = scale * gaussian_filter1d(sites, REACH, axis=1, mode="constant", truncate=4)
     bound = 1 / (1 + np.exp(STEEPNESS * (HALF_OPEN - effect)))
     opened = CLOSED + (1 - CLOSED) * bound
     return np.asarray(opened * (1 - PROTECTED * bound * footprint))
