@@ -2,7 +2,7 @@
 
     python benchmarks/speed [SECTION ...] [--quick] [--device auto] [-o benchmarks/speed.json]
 
-Sections: input, training, inference, sweep, growth, grid; all of them where none is named. Compare ratios: rates depend
+Sections: input, training, inference, sweep, growth, grid, assays; all of them where none is named. Compare ratios: rates depend
 on the machine and on what else it does. -o adds to what the file has of other sections.
 """
 
@@ -36,6 +36,7 @@ SECTIONS = {
     "sweep": "sweep",
     "growth": "growth",
     "grid": "grid",
+    "assays": "assays",
 }
 
 
