@@ -17,7 +17,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import compose, reverse_complement
-from forked import finish, start
 from torch import Tensor, nn
 
 import prixfixe
@@ -31,7 +30,6 @@ from prixfixe.data.datasets import Split
 from prixfixe.data.gc_matched import BIN
 from prixfixe.data.insertions import Insertions
 from prixfixe.data.tn5 import check_shift
-from prixfixe.networks.network import build
 from prixfixe.runs.checkpoint import checkpoints
 from prixfixe.simulation.atac import (
     FACTORS,
@@ -79,7 +77,10 @@ class Files:
         (self.folder / "genome.fa").write_text(fasta)
         write_counts(self.folder / "ends.bw", {self.named(name): some for name, some in self.counts.items()})
         for file, places in (("peaks.narrowPeak", self.peaks), ("negatives.bed", self.negatives)):
-            lines = [f"{self.named(name)}\t{max(c - 30, 0)}\t{c + 40}\t.\t0\t.\t1\t1\t1\t{min(c, 30)}\n" for name, c in places]
+            lines = [
+                f"{self.named(name)}\t{max(c - 30, 0)}\t{c + 40}\t.\t0\t.\t1\t1\t1\t{min(c, 30)}\n"
+                for name, c in places
+            ]
             (self.folder / file).write_text("".join(lines))
         (self.folder / "folds.json").write_text(json.dumps(self.folds))
         paths = {"genome": "genome.fa", "bigwig": "ends.bw", "peaks": "peaks.narrowPeak", "folds": "folds.json"}
@@ -276,14 +277,16 @@ def test_what_is_read_is_compared_with_the_header(cached: Path, monkeypatch: pyt
     values = insertions_module._values
     with monkeypatch.context() as patched:
         patched.setattr(insertions_module, "_values", lambda *given: values(*given) * (given[1] != "chr3"))
-        with pytest.raises(InputError, match="its header says that its values add up to .* and what is read adds up"):
+        with pytest.raises(InputError, match=r"its header says that its values add up to .* and what is read adds up"):
             read(settings)
 
 
 def test_a_bigwig_of_another_genome_is_refused(cached: Path) -> None:
     files = Files(cached)
     files.counts["chr2"] = files.counts["chr2"][:-5]
-    with pytest.raises(InputError, match=r"chr2 has 9,000 nt, and .*ends\.bw says 8,995 nt: both must be of one genome"):
+    with pytest.raises(
+        InputError, match=r"chr2 has 9,000 nt, and .*ends\.bw says 8,995 nt: both must be of one genome"
+    ):
         read(files.write())
     del files.counts["chr2"]
     with pytest.raises(InputError, match=r"chr2 has 9,000 nt, and .*ends\.bw has no such chromosome"):
@@ -328,7 +331,7 @@ def test_a_bias_model_has_negatives_alone(cached: Path) -> None:
         assert not part.columns["is_peak"].any()
     assert len(bias.tests["test"]) == (~whole.tests["test"].columns["is_peak"]).sum()
     assert len(bias.tests["peaks"]) == len(whole.tests["peaks"])
-    assert any(f"negatives below {limit:g} insertions alone" in said for said in bias.warnings)
+    assert any(f"learned from negatives below {limit:g} insertions alone" in said for said in bias.warnings)
     assert bias.content != whole.content
     with pytest.raises(InputError, match=r"dataset\.bias_threshold=0\.001: no training window .*45 \+ 45 train"):
         read(settings, bias_threshold=0.001)
@@ -358,7 +361,9 @@ def gapped(cached: Path) -> tuple[Files, dict[str, Any]]:
     for name in NAMES:
         share = np.repeat(generator.uniform(0.2, 0.8, LENGTH // 300), 300)
         rich = generator.random(LENGTH) < share
-        files.letters[name] = "".join(np.where(rich, generator.choice(list("CG"), LENGTH), generator.choice(list("AT"), LENGTH)))
+        files.letters[name] = "".join(
+            np.where(rich, generator.choice(list("CG"), LENGTH), generator.choice(list("AT"), LENGTH))
+        )
     files.letters["chr1"] = files.letters["chr1"][:5000] + "N" * 100 + files.letters["chr1"][5100:]
     files.peaks = [(name, centre) for name in NAMES for centre in range(100, LENGTH, 900)]
     (cached / "excluded.bed").write_text("1\t6000\t7000\nchr2\t0\t500\n")
@@ -388,7 +393,9 @@ def test_negatives_match_the_peaks_and_touch_none(cached: Path) -> None:
         barred += [(c - 40, c + 40) for n, c in files.peaks if n == name]
         for first, last in part.regions[~is_peak][:, 1:] + [margin, -margin]:
             assert all(last <= start or stop <= first for start, stop in barred)
-    assert any(said.startswith(f"{found} negatives drawn for 30 peaks, of the same G + C contents") for said in split.warnings)
+    assert any(
+        said.startswith(f"{found} negatives drawn for 30 peaks, of the same G + C contents") for said in split.warnings
+    )
     again, other = read(settings), read(settings, seed=1)
     assert again.train.sequences.to_strings() == split.train.sequences.to_strings()
     assert other.train.sequences.to_strings() != split.train.sequences.to_strings()
@@ -550,7 +557,12 @@ def config(dataset: dict[str, Any], *overrides: str) -> dict[str, Any]:
     composed = compose("dataset=simulated_atac", *parts, *settings, *overrides)
     values = {"length": WINDOW, "jitter": JITTER}
     composed["task"] |= {"positions": POSITIONS}
-    return {**composed, "recipe": {**composed["recipe"], **values}, "dataset": dataset, "final": {"_target_": f"{__name__}.Heads"}}
+    return {
+        **composed,
+        "recipe": {**composed["recipe"], **values},
+        "dataset": dataset,
+        "final": {"_target_": f"{__name__}.Heads"},
+    }
 
 
 def test_a_run_that_is_interrupted_ends_with_the_same_weights(cached: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -593,7 +605,11 @@ def test_the_data_say_how_wide_windows_are() -> None:
     settings = compose("dataset=simulated_atac", "recipe=window", "task=profile", "dataset.jitter=30")
     assert (settings["recipe"]["length"], settings["recipe"]["jitter"], settings["task"]["positions"]) == (400, 30, 200)
     settings = compose("dataset=simulated", "recipe=window", "task=profile")
-    assert (settings["recipe"]["length"], settings["recipe"]["jitter"], settings["task"]["positions"]) == (2114, 500, None)
+    assert (settings["recipe"]["length"], settings["recipe"]["jitter"], settings["task"]["positions"]) == (
+        2114,
+        500,
+        None,
+    )
 
 
 # the simulated genome

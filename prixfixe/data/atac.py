@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -17,39 +17,21 @@ import numpy as np
 from annotated_types import Ge, Gt, Le, Lt
 
 from prixfixe.common.errors import InputError
-from prixfixe.common.inputs import read_bytes
 from prixfixe.common.text import counted, printable
 from prixfixe.contract import Count
 from prixfixe.data.datasets import TEST, Dataset, Split, enough
-from prixfixe.data.gc_matched import BIN, candidates, gc_content, matched
+from prixfixe.data.gc_matched import BIN, drawn_negatives
 from prixfixe.data.insertions import BigWig, Insertions, check_counts, open_bigwig
 from prixfixe.data.measurements import Measurements
 from prixfixe.data.near_duplicates import STRETCH, NearDuplicates, near_duplicates
+from prixfixe.data.peaks import PARTS, Places, parts_of, read_folds, read_places
 from prixfixe.data.prepared import content_hash, remembered
 from prixfixe.data.reference import Genome, called, open_reference
-from prixfixe.data.sequences import ASCII_TO_CODE, INVALID, N, Sequences
-from prixfixe.data.streams import line_blocks
 from prixfixe.data.tables import chromosome_number
 from prixfixe.data.tn5 import check_shift
+from prixfixe.data.windows import windows_at
 
 VERSION = 1  # counts up when other windows are cut, drawn or left out than before
-PARTS = ("train", "valid", TEST)  # as the fold JSON names them
-LARGEST_JSON = 1 << 20
-SUMMIT = 9  # the column of a narrowPeak that says where its summit is, counted from its start
-
-
-@dataclass(frozen=True)
-class Places:
-    """Regions of a BED. chromosome: int64 (n,), its number in the genome, -1 where that has none of this name. start,
-    stop, centre: int64 (n,), 0-based, `stop` is past the end."""
-
-    chromosome: np.ndarray
-    start: np.ndarray
-    stop: np.ndarray
-    centre: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.centre)
 
 
 class Rows(NamedTuple):
@@ -134,7 +116,7 @@ class Atac(Dataset):
             if not isinstance(genome, Genome):
                 raise InputError(f"{self._named('genome')} holds fragments: windows are cut from whole chromosomes")
             chromosomes = list(genome.lengths)
-            parts = _parts_of(chromosomes, of_part, genome, self.folds)
+            parts = parts_of(chromosomes, of_part, genome, self.folds)
             peaks = read_places(Path(self._file("peaks")), genome)
             negatives = self._negatives(peaks, parts, genome, content, said)
             bigwig = open_bigwig(self._file("bigwig"))
@@ -202,8 +184,8 @@ class Atac(Dataset):
         barred = None if self.files["excluded"] is None else read_places(Path(self._file("excluded")), genome)
 
         def draw() -> dict[str, Any]:
-            return {"negatives": _packed(drawn_negatives(peaks, barred, parts, genome, self.window, self.positions,
-                                                         self.seed))}
+            drawn = drawn_negatives(peaks, barred, parts, genome, self.window, self.positions, self.seed)
+            return {"negatives": _packed(drawn)}
 
         chromosome, centre = _unpacked(remembered({"negatives": VERSION, "content": content}, draw)["negatives"])
         wanted = int((parts[peaks.chromosome[peaks.chromosome >= 0]] >= 0).sum())
@@ -224,8 +206,8 @@ class Atac(Dataset):
             if found is None or lengths[found] != length:
                 what = "has no such chromosome" if found is None else f"says {lengths[found]:,} nt"
                 raise InputError(
-                    f"{self._named('genome')}: {printable(name, 60)} has {length:,} nt, and {self._named('bigwig')} {what}: "
-                    "both must be of one genome, in the same version"
+                    f"{self._named('genome')}: {printable(name, 60)} has {length:,} nt, and {self._named('bigwig')} "
+                    f"{what}: both must be of one genome, in the same version"
                 )
             names[number] = found
         return names
@@ -280,7 +262,7 @@ class Atac(Dataset):
             of_peaks = totals[keep & learned & rows.is_peak]
             limit = self.bias_threshold * float(np.quantile(of_peaks, 0.01)) if len(of_peaks) else 0.0
             keep &= ~learned | (~rows.is_peak & (totals < limit))
-            counts.append(f"{_numbers(rows.of(keep))} where negatives below {limit:g} insertions alone are learned from")
+            counts.append(f"{_numbers(rows.of(keep))}, learned from negatives below {limit:g} insertions alone")
             if not (keep & (rows.part == 0)).any():
                 raise InputError(
                     f"dataset.bias_threshold={self.bias_threshold}: no training window has fewer than {limit:g} "
@@ -312,130 +294,6 @@ class Atac(Dataset):
             return asdict(near_duplicates(validation.sequences, train.sequences))
 
         return NearDuplicates(**remembered({"near windows": VERSION, "content": content}, look_up))
-
-
-def read_folds(path: Path) -> dict[str, str]:
-    """Chromosome -> `train`, `valid` or `test`, from a JSON of three lists. InputError for one that stands in two."""
-    try:
-        found = json.loads(read_bytes(path, limit=LARGEST_JSON))
-    except ValueError as error:
-        raise InputError(f"{printable(path)} is no JSON: {printable(error, 200)}") from error
-    lists = {name: found.get(name, []) if isinstance(found, dict) else None for name in PARTS}
-    if not all(isinstance(some, list) and all(isinstance(one, str) for one in some) for some in lists.values()):
-        raise InputError(f'{printable(path)} needs lists of chromosomes, {{"train": [...], "valid": [...], "test": [...]}}')
-    of_part: dict[str, str] = {}
-    for part, names in lists.items():
-        for name in names or ():
-            if of_part.setdefault(name, part) != part:
-                raise InputError(f"{printable(path)}: {printable(name, 60)} is in {of_part[name]} and in {part}")
-    return of_part
-
-
-def _parts_of(chromosomes: list[str], of_part: Mapping[str, str], genome: Genome, where: str) -> np.ndarray:
-    """The number of each chromosome's part, -1 for those in none: int64 (chromosomes,)."""
-    parts = np.full(len(chromosomes), -1)
-    for name, part in of_part.items():
-        known = genome.chromosome(name)
-        if known is None:
-            continue  # of another assembly's, such as chrY
-        number, place = chromosomes.index(known), PARTS.index(part)
-        if parts[number] not in (-1, place):
-            raise InputError(f"{printable(where)}: {printable(known, 60)} is in two lists, with and without chr")
-        parts[number] = place
-    for place, part in enumerate(PARTS[:2]):
-        if place not in parts:
-            names = printable(", ".join(chromosomes[:5]), 100)
-            raise InputError(f"{printable(where)}: no chromosome in {part} is one of the genome's ({names}, ...)")
-    return parts
-
-
-def read_places(path: Path, genome: Genome) -> Places:
-    """The regions of a narrowPeak or another BED, plain or compressed. InputError for a line that is none, and where no
-    chromosome is the genome's."""
-    numbers = {name: number for number, name in enumerate(genome.lengths)}
-    known: dict[str, int] = {}
-    found: list[tuple[int, int, int, int]] = []
-    for block, first in line_blocks(path):
-        for line_number, line in enumerate(block.decode().splitlines(), first):
-            cells = line.split()
-            if not cells or cells[0].startswith(("#", "track", "browser")):
-                continue
-            start, stop, summit = (_whole(cells, place) for place in (1, 2, SUMMIT))
-            if start is None or stop is None or start >= stop or (len(cells) > SUMMIT and summit is None):
-                raise InputError(
-                    f"{printable(path)}:{line_number}: {printable(line, 80)} is no region: chromosome, start, end, with "
-                    "start below end, and in column 10 of a narrowPeak the summit, counted from the start"
-                )
-            centre = (start + stop) // 2 if summit is None or summit < 0 else start + summit
-            if centre >= stop:
-                raise InputError(
-                    f"{printable(path)}:{line_number}: the summit, {summit}, lies beyond the region's {stop - start} nt"
-                )
-            if cells[0] not in known:
-                known[cells[0]] = numbers.get(genome.chromosome(cells[0]) or "", -1)
-            found.append((known[cells[0]], start, stop, centre))
-    places = Places(*np.array(found, dtype=np.int64).reshape(-1, 4).T)
-    if (places.chromosome < 0).all():
-        some = printable(", ".join([*known][:3]) or "none", 80)
-        names = printable(", ".join([*numbers][:3]), 80)
-        raise InputError(f"{printable(path)}: no region lies on a chromosome of the genome ({some}; it has {names}, ...)")
-    return places
-
-
-def _whole(cells: list[str], place: int) -> int | None:
-    """A whole number in a line; -1 stands for none in a narrowPeak."""
-    text = cells[place] if place < len(cells) else ""
-    return int(text) if text.isascii() and text.isdecimal() else -1 if text == "-1" and place == SUMMIT else None
-
-
-def drawn_negatives(
-    peaks: Places, barred: Places | None, parts: np.ndarray, genome: Genome, window: int, stride: int, seed: int
-) -> np.ndarray:
-    """Chromosomes and centres of windows with the G + C contents of peaks, of each part from its own chromosomes:
-    int64 (2, m). Of the windows every `stride` nucleotides one can be taken that touches no peak, no window of a peak,
-    no barred region and no N."""
-    wanted, offered, where, of_wanted, of_offered = [], [], [], [], []
-    for number in np.flatnonzero(parts >= 0).tolist():
-        codes = chromosome_codes(genome, number)
-        own = peaks.chromosome == number
-        first = peaks.centre[own] - window // 2
-        taken = [np.stack([first, first + window], axis=1), np.stack([peaks.start[own], peaks.stop[own]], axis=1)]
-        if barred is not None:
-            some = barred.chromosome == number
-            taken.append(np.stack([barred.start[some], barred.stop[some]], axis=1))
-        free = candidates(codes, window, stride, np.concatenate(taken))
-        wanted.append(gc_content(codes, first, window))
-        offered.append(gc_content(codes, free, window))
-        where.append(np.stack([np.full(len(free), number), free + window // 2]))
-        of_wanted.append(np.full(len(first), parts[number]))
-        of_offered.append(np.full(len(free), parts[number]))
-    places, contents, goals = np.concatenate(where, axis=1), np.concatenate(offered), np.concatenate(wanted)
-    chosen = []
-    for part in range(len(PARTS)):
-        pool = np.flatnonzero(np.concatenate(of_offered) == part)
-        generator = np.random.default_rng([seed, part])
-        chosen.append(pool[matched(goals[np.concatenate(of_wanted) == part], contents[pool], generator)])
-    return np.asarray(places[:, np.concatenate(chosen)])
-
-
-def chromosome_codes(genome: Genome, number: int) -> np.ndarray:
-    """A whole chromosome: uint8 (length,)."""
-    name, length = list(genome.lengths.items())[number]
-    letters = genome.stretch(name, 0, length, 0, slide=False)
-    assert not isinstance(letters, str)
-    codes = ASCII_TO_CODE[np.frombuffer(letters.letters.encode("latin-1", "replace"), dtype=np.uint8)]
-    return np.where(codes == INVALID, np.uint8(N), codes)
-
-
-def windows_at(genome: Genome, chromosome: np.ndarray, first: np.ndarray, width: int) -> Sequences:
-    """Windows of chromosomes; what lies beyond an end is N. chromosome, first: int64 (n,)."""
-    codes = np.empty((len(first), width), dtype=np.uint8)
-    for number in np.unique(chromosome).tolist():
-        some, beyond = np.flatnonzero(chromosome == number), np.full(width, N, dtype=np.uint8)
-        padded = np.concatenate([beyond, chromosome_codes(genome, number), beyond])
-        windows = np.lib.stride_tricks.sliding_window_view(padded, width)
-        codes[some] = windows[first[some] + width]
-    return Sequences.from_padded(codes, np.full(len(first), width))
 
 
 def _numbers(rows: Rows) -> str:

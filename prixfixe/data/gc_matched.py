@@ -4,9 +4,42 @@ from __future__ import annotations
 
 import numpy as np
 
+from prixfixe.data.peaks import PARTS, Places
+from prixfixe.data.reference import Genome
 from prixfixe.data.sequences import C, G, N
+from prixfixe.data.windows import chromosome_codes
 
 BIN = 0.02  # of G + C content, within which windows match
+
+
+def drawn_negatives(
+    peaks: Places, barred: Places | None, parts: np.ndarray, genome: Genome, window: int, stride: int, seed: int
+) -> np.ndarray:
+    """Chromosomes and centres of windows with the G + C contents of peaks, of each part from its own chromosomes:
+    int64 (2, m). Of the windows every `stride` nucleotides one can be taken that touches no peak, no window of a peak,
+    no barred region and no N."""
+    wanted, offered, where, of_wanted, of_offered = [], [], [], [], []
+    for number in np.flatnonzero(parts >= 0).tolist():
+        codes = chromosome_codes(genome, number)
+        own = peaks.chromosome == number
+        first = peaks.centre[own] - window // 2
+        taken = [np.stack([first, first + window], axis=1), np.stack([peaks.start[own], peaks.stop[own]], axis=1)]
+        if barred is not None:
+            some = barred.chromosome == number
+            taken.append(np.stack([barred.start[some], barred.stop[some]], axis=1))
+        free = candidates(codes, window, stride, np.concatenate(taken))
+        wanted.append(gc_content(codes, first, window))
+        offered.append(gc_content(codes, free, window))
+        where.append(np.stack([np.full(len(free), number), free + window // 2]))
+        of_wanted.append(np.full(len(first), parts[number]))
+        of_offered.append(np.full(len(free), parts[number]))
+    places, contents, goals = np.concatenate(where, axis=1), np.concatenate(offered), np.concatenate(wanted)
+    chosen = []
+    for part in range(len(PARTS)):
+        pool = np.flatnonzero(np.concatenate(of_offered) == part)
+        generator = np.random.default_rng([seed, part])
+        chosen.append(pool[matched(goals[np.concatenate(of_wanted) == part], contents[pool], generator)])
+    return np.asarray(places[:, np.concatenate(chosen)])
 
 
 def gc_content(codes: np.ndarray, first: np.ndarray, window: int) -> np.ndarray:
