@@ -35,10 +35,10 @@ SITES = (3, 5)  # in an open region, the fewest and the most
 SPREAD = 80  # nt of an open region, in which they lie
 REACH = 45.0  # nt, the standard deviation of what a site opens
 HALF_OPEN, STEEPNESS = 2.6, 2.5  # of the sites' effects, where a position is half open, and how fast that rises
-CLOSED = 0.03  # what is left where nothing is open
+CLOSED = 0.05  # what is left where nothing is open
 PROTECTED, AROUND = 0.9, 2  # share of the insertions that a bound factor prevents at its site and so many nt around
 PREFERENCE = 1.0  # of the transposase: what the letters of its motif add to the logarithm of the rate
-DEPTH = 1.5  # insertions at an open position, on average
+DEPTH = 3.0  # insertions at an open position, on average
 PEAK = 300  # nt
 LINE = 60  # letters of a FASTA's line
 
@@ -94,7 +94,7 @@ def preference(codes: np.ndarray) -> np.ndarray:
 
 
 def openness(codes: np.ndarray) -> np.ndarray:
-    """Float64 (n, positions), 0.03 (closed) to 1: what sites around a position open, less the footprints of those that
+    """Float64 (n, positions), 0.05 (closed) to 1: what sites around a position open, less the footprints of those that
     are bound. It does not depend on the transposase."""
     sites, footprint = np.zeros(codes.shape), np.zeros(codes.shape, dtype=bool)
     for factor in OPENERS:
