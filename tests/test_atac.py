@@ -472,7 +472,7 @@ def test_sequence_and_counts_move_and_turn_together(cached: Path) -> None:
     assert there == len(chosen)  # 8 nt to either side leave it among the 20 in the middle
     again = recipe.training_batch(samples, chosen, task, torch.Generator().manual_seed(0))
     assert all(torch.equal(batch[key], again[key]) for key in batch)
-    still = recipe_of(jitter=0, reverse_complement=False)
+    still = recipe_of(jitter=0, reverse_complement=False, negative_ratio=None)
     batch = still.training_batch(loaded(still, split.train), chosen, task, torch.Generator())
     assert not batch["shift"].any() and not batch["reverse"].any()
     assert torch.equal(batch["counts"].argmax(dim=1), torch.full((len(chosen),), POSITIONS // 2))
@@ -500,13 +500,17 @@ def test_an_epoch_has_all_peaks_and_other_negatives_each_time(cached: Path) -> N
     for ratio, rows_of_it in ((None, 90), (0.0, 45), (7.0, 90)):
         every = recipe_of(negative_ratio=ratio)
         assert len(torch.cat(list(every.epoch(samples, 16, torch.Generator())))) == rows_of_it
+    without = replace(rows, columns={"profile": rows.columns["profile"]})
+    with pytest.raises(InputError, match=r"the data have none: recipe\.negative_ratio=null takes all rows"):
+        recipe.steps(without, 16)
+    assert recipe_of(negative_ratio=None).steps(without, 16) == 6
     negatives = rows[~is_peak]  # as a bias model has them
     assert recipe.steps(negatives, 16) == 3
     assert len(torch.cat(list(recipe.epoch(loaded(recipe, negatives, "is_peak"), 16, torch.Generator())))) == 45
 
 
 def test_a_sequence_of_any_length_is_read_in_its_middle() -> None:
-    recipe = recipe_of()
+    recipe = recipe_of(negative_ratio=None)
     string = "".join(np.random.default_rng(0).choice(list("ACGT"), 200))
     given = [string[70:130], string[60:140], string, string[71:130], string[95:105], string[70:131], ""]
     samples = recipe.load(Sequences.from_strings(given), torch.device("cpu"))

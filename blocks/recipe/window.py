@@ -10,20 +10,20 @@ import torch
 from annotated_types import Ge, Le
 from torch import Tensor
 
-from prixfixe.contract import Batch, InputSpec, Measurements, Recipe, Samples, Spec, one_hot, place, strands
+from prixfixe.contract import Batch, InputError, InputSpec, Measurements, Recipe, Samples, Spec, one_hot, place, strands
 
 
 class Window(Recipe):
     """x (B, 4, length): one-hot A C G T, N all zeros. As ChromBPNet trains (Pampari et al. 2023, Methods).
 
     1. A sequence that is longer than `length` is read in its middle; a shorter one stands in the middle of N.
-    2. In training the window of a row moves by up to `jitter` nt to either side, no further than its sequence reaches;
-       where the rows say which are peaks (column `is_peak`), those alone move. The key `shift`, int64 (B,), says by how
-       much.
+    2. In training the window of a peak (column `is_peak`) moves by up to `jitter` nt to either side, no further than
+       its sequence reaches; negatives stay. The key `shift`, int64 (B,), says by how much.
     3. With `reverse_complement` half of the training rows, drawn one by one, are fed as the other strand. The key
        `reverse` says which, and the task turns what was measured.
-    4. An epoch is all peaks and, drawn anew and without replacement, `negative_ratio` negatives a peak. Where no row is
-       a peak, as for a bias model, and with null it is all rows.
+    4. An epoch is all peaks and, drawn anew and without replacement, `negative_ratio` negatives a peak; all rows where
+       none is a peak, as for a bias model. With null there are no peaks to ask for: all rows are in each epoch, and
+       all of them move.
     Scoring takes the plus strand and the middle of every row.
     """
 
@@ -52,7 +52,7 @@ class Window(Recipe):
         if generator is not None:
             moved, turned = torch.rand((2, len(rows)), generator=generator, device=rows.device, dtype=torch.float64)
             reach = ((samples.lengths[rows].long() - self.inputs.length) // 2).clamp(0, self.most_shift)
-            if "is_peak" in samples.columns:
+            if self.negative_ratio is not None:
                 reach = reach * samples["is_peak"][rows]
             shift = (moved * (2 * reach + 1)).floor().long() - reach
             reverse = (turned < 0.5) & self.reverse_complement
@@ -86,8 +86,13 @@ class Window(Recipe):
 
     def _counts(self, rows: Measurements | Samples) -> tuple[int, int]:
         """How many peaks, and how many others, an epoch has."""
-        peaks = int(rows.columns["is_peak"].sum()) if "is_peak" in rows.columns else 0  # type: ignore[union-attr]
+        if self.negative_ratio is None:
+            return 0, len(rows)
+        if "is_peak" not in rows.columns:
+            raise InputError(
+                "recipe Window draws negatives anew, by the column is_peak, and the data have none: "
+                "recipe.negative_ratio=null takes all rows"
+            )
+        peaks = int(rows.columns["is_peak"].sum())  # type: ignore[union-attr]
         others = len(rows) - peaks
-        if self.negative_ratio is None or not peaks:
-            return peaks, others
-        return peaks, min(others, round(self.negative_ratio * peaks))
+        return peaks, min(others, round(self.negative_ratio * peaks)) if peaks else others

@@ -238,9 +238,10 @@ class SimulatedAtac(Atac):
         write_files(self.folder, *self.size)
 
     def _content(self, of_part: Mapping[str, str]) -> str:
-        """By the settings: the files' bytes may differ between versions of the libraries that write them."""
+        """By the settings: the files' bytes may differ between versions of the libraries that write them. Its first
+        word is the genome's."""
         settings = [self.window, self.positions, self.jitter, self.outliers, self.bias_threshold]
-        return f"simulated_atac {self.name} {json.dumps(settings)}"
+        return f"simulated_atac={self.folder.name} {self.name} {json.dumps(settings)}"
 
 
 def _begins(codes: np.ndarray, consensus: str) -> list[np.ndarray]:
