@@ -8,13 +8,13 @@ from prixfixe.data.reference import Genome
 from prixfixe.data.sequences import ASCII_TO_CODE, INVALID, N, Sequences
 
 
+CODES = np.where(ASCII_TO_CODE == INVALID, np.uint8(N), ASCII_TO_CODE).tobytes()  # of any letter: no A C G T is N
+
+
 def chromosome_codes(genome: Genome, number: int) -> np.ndarray:
-    """A whole chromosome: uint8 (length,)."""
-    name, length = list(genome.lengths.items())[number]
-    letters = genome.stretch(name, 0, length, 0, slide=False)
-    assert not isinstance(letters, str)
-    codes = ASCII_TO_CODE[np.frombuffer(letters.letters.encode("latin-1", "replace"), dtype=np.uint8)]
-    return np.where(codes == INVALID, np.uint8(N), codes)
+    """A whole chromosome, by its number in the genome: uint8 (length,)."""
+    letters: str = genome.fasta.fetch(list(genome.lengths)[number])
+    return np.frombuffer(letters.encode("latin-1", "replace").translate(CODES), dtype=np.uint8)
 
 
 def windows_at(genome: Genome, chromosome: np.ndarray, first: np.ndarray, width: int) -> Sequences:
