@@ -54,6 +54,8 @@ if TYPE_CHECKING:
     from prixfixe.data.recipe import Samples as Samples
     from prixfixe.data.sequences import Sequences as Sequences
     from prixfixe.networks.initialise import autosome_ as autosome_
+    from prixfixe.networks.initialise import keras_ as keras_
+    from prixfixe.networks.layers import KERAS_BATCH_NORM as KERAS_BATCH_NORM
     from prixfixe.networks.layers import LSTM as LSTM
     from prixfixe.networks.layers import BatchNorm1d as BatchNorm1d
     from prixfixe.networks.layers import Conv1d as Conv1d
@@ -97,6 +99,8 @@ OFFERED = {
     "concatenate": "prixfixe.networks.layers",
     "MaskFilling": "prixfixe.networks.mask_filling",
     "autosome_": "prixfixe.networks.initialise",
+    "keras_": "prixfixe.networks.initialise",
+    "KERAS_BATCH_NORM": "prixfixe.networks.layers",
 }
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from prixfixe.cli import main
 from prixfixe.commands import data_download
 from prixfixe.common.errors import InputError
 from prixfixe.data import download as module
@@ -60,6 +61,7 @@ class Zenodo:
     requests: list[tuple[str, str | None]] = field(default_factory=list)  # name and Range
     altered: dict[str, dict[str, Any]] = field(default_factory=dict)  # entries of the file list
     base: str = ""
+    number: str = RECORD
 
     def record(self) -> bytes:
         entries = [
@@ -67,12 +69,12 @@ class Zenodo:
                 "key": name,
                 "size": len(content),
                 "checksum": "md5:" + hashlib.md5(content).hexdigest(),
-                "links": {"self": f"{self.base}/api/records/{RECORD}/files/{name}/content"},
+                "links": {"self": f"{self.base}/api/records/{self.number}/files/{name}/content"},
                 **self.altered.get(name, {}),
             }
             for name, content in self.files.items()
         ]
-        return json.dumps({"id": int(RECORD), "files": entries}).encode()
+        return json.dumps({"id": int(self.number), "files": entries}).encode()
 
 
 class Server(ThreadingHTTPServer):
@@ -88,7 +90,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         zenodo: Zenodo = self.server.zenodo
-        name = "record" if self.path == f"/api/records/{RECORD}" else self.path.split("/")[-2]
+        name = "record" if self.path == f"/api/records/{zenodo.number}" else self.path.split("/")[-2]
         zenodo.requests.append((name, self.headers.get("Range")))
         content = zenodo.record() if name == "record" else zenodo.files.get(name)
         if content is None:
@@ -415,6 +417,53 @@ def test_command(
     output, progress = capsys.readouterr()
     assert output == f"{tmp_path / 'data' / 'train.txt'}\n"
     assert progress.splitlines()[-1] == "train.txt: 100 %"
+
+
+PUBLISHED = {  # what a record holds, and what is needed of it
+    "starrseq": (
+        "5502060",
+        {f"Sequences_{name}": TEXT for name in ("Train.fa", "activity_Train.txt", "Val.fa", "activity_Val.txt")},
+        {"DeepSTARR.model.h5": b"weights"},
+    ),
+    "lentimpra": (
+        "10633252",
+        {"human_mpra_data.tar.gz": tar_gz({"human_mpra/K562_clean.tsv": b"seq_id\tseq\tmean_value\tfold\n"})},
+        {"train.txt": TEXT, "prixfixe_model_weights.tar.gz": b"gigabytes"},
+    ),
+    "atac": (
+        "7443683",
+        {"folds.zip": zipped({"folds/fold_0.json": b"{}"}), "bias_models.zip": zipped({"a.h5": b"a", "b.h5": b"b"})},
+        {"others.tar.gz": b"gigabytes"},
+    ),
+}
+
+
+@pytest.mark.parametrize("dataset", PUBLISHED)
+def test_of_a_record_only_what_is_needed_is_fetched(
+    dataset: str, zenodo: Zenodo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    zenodo.number, needed, others = PUBLISHED[dataset]
+    zenodo.files = {**others, **needed}
+    folder = tmp_path / "data"
+    arguments = ["data", "download", dataset, "-o", str(folder)]
+    monkeypatch.setattr(module, "ATTEMPTS", 1)
+    monkeypatch.setenv("PRIXFIXE_ZENODO", "http://127.0.0.1:9")
+    assert main(arguments) == 2  # offline: what to fetch by hand, and where to put it
+    said = capsys.readouterr().err
+    assert f"http://127.0.0.1:9/api/records/{zenodo.number}\n    and save it as {folder / RECORD_FILE}" in said
+    wanted = "Sequences_*" if dataset == "starrseq" else " and ".join(needed)
+    assert f"{wanted} that http://127.0.0.1:9/records/{zenodo.number} offers\n    and put it into {folder}" in said
+    monkeypatch.setenv("PRIXFIXE_ZENODO", zenodo.base)
+    assert main(arguments) == 0
+    archives = [name.split(".")[0] for name in needed if not name.startswith("Sequences")]
+    assert capsys.readouterr().out.split() == [str(folder / name) for name in [*needed, *archives]]
+    assert {name for name, _ in zenodo.requests} == {"record", *needed}
+    if dataset == "lentimpra":
+        assert (folder / "human_mpra_data" / "K562_clean.tsv").read_text() == "seq_id\tseq\tmean_value\tfold\n"
+    zenodo.files = others
+    (folder / RECORD_FILE).unlink()
+    assert main(arguments) == 2
+    assert f"record {zenodo.number} has no file" in capsys.readouterr().err
 
 
 def endless(handler: Handler, content: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +10,21 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from conftest import compose, random_strings, reverse_complement
+from planned import planned
 
 import prixfixe
+from prixfixe.cli import main
 from prixfixe.common.errors import InputError
+from prixfixe.common.paths import conf_folder
 from prixfixe.common.simulated import is_simulated
-from prixfixe.contract import Batch, Measurements, Sequences
+from prixfixe.contract import Batch, Measurements, Sequences, TargetSpec
 from prixfixe.data.datasets import Split
-from prixfixe.data.splits import blocks, groups
+from prixfixe.data.splits import blocks, groups, told_of
 from prixfixe.networks.network import build
 from prixfixe.simulation.enhancers import TASKS, simulate_enhancers, true_activity
+from prixfixe.tasks.bins import Bins
 from prixfixe.training.build import build_dataset, build_recipe, build_task
 from prixfixe.training.experiment import run
 from prixfixe.training.gradients import backward
@@ -154,6 +160,181 @@ def test_folds_of_blocks(cached: Path) -> None:
         assert overlapping(part, others) == 0
 
 
+# a test chromosome beside folds of the rest
+
+
+RAFI = ("dataset.fold_column=seqnames", "dataset.folds=4", "dataset.test_fold=chrX")
+
+
+def test_the_rest_of_a_test_chromosome_is_dealt_into_folds(cached: Path) -> None:
+    path = write(cached / "starrseq.tsv")
+    rows = pd.read_csv(path, sep="\t").seqnames.value_counts()
+    validated = []
+    for fold in range(4):
+        split = split_of(path, *RAFI, f"dataset.fold={fold}")
+        train, validation = places(split.train, path), places(split.validation, path)
+        assert split.test is not None
+        test = places(split.test, path)
+        assert set(test.seqnames) == {"chrX"}
+        assert len(test) == rows["chrX"]
+        assert len(train) + len(validation) == 240 - rows["chrX"]
+        assert overlapping(validation, train) == overlapping(test, train) == 0
+        assert "chrX" not in set(train.seqnames) | set(validation.seqnames)
+        assert len(validation) > 10
+        assert not any("stand in training" in warning for warning in split.warnings)
+        validated.append(validation)
+    assert len(pd.concat(validated).drop_duplicates()) == 240 - rows["chrX"]
+    again = split_of(path, *RAFI, "dataset.fold=0").validation
+    assert sorted(again.sequences.to_strings()) == sorted(validated[0].index)
+
+
+def test_what_stands_on_a_test_chromosome_and_in_training_is_counted(cached: Path) -> None:
+    path = write(cached / "starrseq.tsv")
+    table = pd.read_csv(path, sep="\t")
+    repeats = table[table.seqnames == "chrX"].head(7).assign(seqnames="chr2L", start=90_000_000, end=90_000_248)
+    pd.concat([table, repeats]).to_csv(path, sep="\t", index=False)
+    both = table.Sequence.isin([*repeats.Sequence, *map(reverse_complement, repeats.Sequence)]).sum()
+    counted = []
+    for fold in range(4):
+        split = split_of(path, *RAFI, f"dataset.fold={fold}")
+        assert split.test is not None
+        said = [warning for warning in split.warnings if "test sequences stand in training" in warning]
+        counted.append(int(told_of(split.train, split.test).sum()))
+        assert len(said) == (counted[-1] > 0)  # [] in the fold whose validation rows they are
+        assert all(int(warning.split()[0]) >= both for warning in said)
+    assert sorted(counted) == [0, both, both, both]
+
+
+def test_folds_beside_a_column_need_a_test_fold_of_it_and_may_have_its_names(cached: Path) -> None:
+    path = write(cached / "starrseq.tsv")
+    with pytest.raises(InputError, match=r"both say what the folds are.* test on one of seqnames"):
+        split_of(path, "dataset.fold_column=seqnames", "dataset.folds=4", "dataset.fold=0")
+    with pytest.raises(InputError, match="fold chr4 has no rows; the table's folds are: chr2L, chr2R, chrX"):
+        split_of(path, *RAFI, "dataset.fold=0", "dataset.test_fold=chr4")
+    table = pd.read_csv(path, sep="\t")
+    table.seqnames = table.seqnames.map({"chr2L": 0, "chr2R": 1, "chrX": 2})
+    table.to_csv(path, sep="\t", index=False)
+    split = split_of(path, *RAFI[:2], "dataset.test_fold=1", "dataset.fold=1")  # unlike in meaning
+    assert split.test is not None
+    assert set(places(split.test, path).seqnames) == {1}
+
+
+def test_five_chromosomes_in_ten_folds_are_one_multirun_of_fifty(monkeypatch: pytest.MonkeyPatch) -> None:
+    swept = yaml.safe_load((conf_folder() / "experiment/starrseq_folds.yaml").read_text())["hydra"]["sweeper"]["params"]
+    assert swept == {"dataset.test_fold": "chr2L,chr2R,chr3L,chr3R,chrX", "dataset.fold": "range(10)"}
+    jobs = planned(monkeypatch, "experiment=starrseq_folds", "dataset=simulated_starrseq", "dataset.fold=0,9")
+    assert len(jobs) == 10
+    assert "plain+parallel_conv+efficientnet+task_heads+tchr3Rf9" in jobs
+    config = compose("experiment=starrseq_folds", "dataset.path=FILE", "dataset.test_fold=chrX", "dataset.fold=0")
+    network = build(build_recipe(config), config, build_task(config).with_spec(two_tasks()))
+    assert network.parameter_count() == 1_962_754  # DREAM-CNN with heads of each task
+
+
+def two_tasks() -> TargetSpec:
+    return TargetSpec(TASKS, (0.0, 0.0), (1.0, 1.0), Bins())
+
+
+# the published pair
+
+
+def write_pair(folder: Path, table: pd.DataFrame, name: str = "Train") -> Path:
+    """The same rows as FASTA, its IDs as headers, and the table of measurements that is published beside it."""
+    path = folder / f"Sequences_{name}.fa"
+    path.write_text("".join(f">{id}\n{s}\n" for id, s in zip(table.ID, table.Sequence, strict=True)))
+    activity = table[[*TASKS]].assign(Dev_log2_enrichment_scaled=0.5, Hk_log2_enrichment_scaled=0.5)
+    activity.to_csv(folder / f"Sequences_activity_{name}.txt", sep="\t", index=False)
+    return path
+
+
+def test_the_pair_is_read_as_the_table_is(cached: Path) -> None:
+    table = write(cached / "starrseq.tsv")
+    pair = write_pair(cached, pd.read_csv(table, sep="\t"))
+    one, other = split_of(table), split_of(pair)
+    for mine, its in ((one.train, other.train), (one.validation, other.validation)):
+        assert mine.sequences.to_strings() == its.sequences.to_strings()
+        assert mine.tasks == its.tasks == TASKS
+        np.testing.assert_array_equal(mine.expression, its.expression)
+        np.testing.assert_array_equal(mine.regions, its.regions)
+        np.testing.assert_array_equal(mine.columns["is_reverse"], its.columns["is_reverse"])
+    assert 0.4 < other.train.columns["is_reverse"].mean() < 0.6
+    assert not told_of(other.train, other.validation).any()  # both strands of a window stand on one side
+    rafi = split_of(pair, *RAFI, "dataset.fold=1")  # the chromosome is that of the header
+    assert rafi.test is not None
+    assert set(places(rafi.test, table).seqnames) == {"chrX"}
+
+
+def test_the_split_of_deepstarr_is_three_pairs_or_a_column(cached: Path) -> None:
+    path = write(cached / "starrseq.tsv")
+    table = pd.read_csv(path, sep="\t")
+    train, val, test = (write_pair(cached, table[table.set == name], name) for name in ("Train", "Val", "Test"))
+    pairs = split_of(train, f"dataset.validation={val}", f"dataset.test={test}")
+    column = split_of(path, "dataset.fold=Val", "dataset.test_fold=Test")
+    for one, other in ((pairs.train, column.train), (pairs.validation, column.validation), (pairs.test, column.test)):
+        assert one is not None
+        assert other is not None
+        assert one.sequences.to_strings() == other.sequences.to_strings()
+    leak = overlapping(places(pairs.validation, path), places(pairs.train, path))  # that of the files, and said
+    assert any(warning.startswith(f"{leak} of the") for warning in pairs.warnings)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda t: t.iloc[:-3], "has 240 sequences, and .*Sequences_activity_Train.txt 237 rows"),
+        (lambda t: pd.concat([t, t.head(2)]), "has 240 sequences, and .*Sequences_activity_Train.txt 242 rows"),
+        (lambda t: t.assign(ID=np.roll(t.ID, 1)), r"activity_Train.txt:2: the id is 'chr.*that of the same record"),
+        (lambda t: t.assign(Sequence=np.roll(t.Sequence, 1)), r"activity_Train.txt:2: the sequence is '[ACGT]+"),
+        (lambda t: t.assign(Dev_log2_enrichment="high"), r"activity_Train.txt:2: the Dev_log2_enrichment 'high'"),
+        (lambda t: t.drop(columns="Hk_log2_enrichment"), "there is no column 'Hk_log2_enrichment'"),
+    ],
+)
+def test_a_pair_that_does_not_fit_is_one_error(
+    damage: Callable[[pd.DataFrame], pd.DataFrame], message: str, cached: Path
+) -> None:
+    table = pd.read_csv(write(cached / "starrseq.tsv"), sep="\t")
+    path = write_pair(cached, table)
+    damage(table).to_csv(cached / "Sequences_activity_Train.txt", sep="\t", index=False)
+    with pytest.raises(InputError, match=message) as error:
+        split_of(path)
+    assert len(str(error.value)) < 600
+
+
+def test_the_activity_may_be_named_and_must_be_there(cached: Path) -> None:
+    table = pd.read_csv(write(cached / "starrseq.tsv"), sep="\t")
+    path, val = write_pair(cached, table), write_pair(cached, table.head(60), "Val")
+    for name in ("Train", "Val"):
+        (cached / f"Sequences_activity_{name}.txt").rename(cached / f"Sequences_{name}.activity.tsv")
+    with pytest.raises(InputError, match=r"put the one that measures it row by row beside it as Sequences_activity_Tra"):
+        split_of(path)
+    alone = split_of(path, f"dataset.activity={cached}/Sequences_Train.activity.tsv")
+    assert len(alone.train) + len(alone.validation) == 240
+    both = split_of(path, f"dataset.validation={val}", "'dataset.activity=*.activity.tsv'".strip("'"))
+    assert (len(both.train), len(both.validation)) == (240, 60)
+    with pytest.raises(InputError, match=r"is one table, and there are several FASTA: write \*"):
+        split_of(path, f"dataset.validation={val}", "dataset.activity=a.tsv")
+    with pytest.raises(InputError, match="is no FASTA.* leave out dataset.activity"):
+        split_of(cached / "starrseq.tsv", "dataset.activity=a.tsv")
+
+
+def test_headers_that_say_nothing_are_told_of(cached: Path) -> None:
+    table = pd.read_csv(write(cached / "starrseq.tsv"), sep="\t")
+    path = write_pair(cached, table.assign(ID=[f"window{row}" for row in range(len(table))]))
+    said = split_of(path, "dataset.block=null").warnings
+    assert any("do not say where its sequences lie" in warning for warning in said)
+    with pytest.raises(InputError, match=r"dataset\.block=1000000 needs to know where the sequences lie"):
+        split_of(path)
+
+
+def test_a_header_says_the_strand_to_predict(cached: Path) -> None:
+    table = pd.read_csv(write(cached / "starrseq.tsv"), sep="\t")
+    pair = write_pair(cached, table)
+    run(config("dataset=starrseq", f"dataset.path={pair}"), cached / "run", show_progress=False)
+    assert main(["predict", str(cached / "run"), str(pair), "-o", str(cached / "fasta.tsv")]) == 0
+    assert main(["predict", str(cached / "run"), str(cached / "starrseq.tsv"), "-o", str(cached / "table.tsv")]) == 0
+    one, other = (pd.read_csv(cached / f"{name}.tsv", sep="\t") for name in ("fasta", "table"))
+    pd.testing.assert_frame_equal(one, other)
+
+
 # two tasks
 
 
@@ -264,6 +445,16 @@ def test_the_twin_is_simulated_and_its_truth_is_its_motifs() -> None:
     np.testing.assert_allclose(two - base, [1.8, 1.8])
 
 
+def test_a_chromosome_of_the_twin_is_tested_beside_folds_of_the_rest(cached: Path) -> None:
+    chosen = ("dataset.test_fold=chrX", "dataset.folds=10", "dataset.fold=3")
+    split = build_dataset(compose("dataset=simulated_starrseq", *chosen, "+dataset.fold_column=seqnames")).read()
+    assert split.test is not None
+    assert set(split.test.fold) == {"chrX"}
+    assert len(split.test) == 800
+    assert 100 < len(split.validation) < 600
+    assert not told_of(split.train, split.validation).any()
+
+
 def test_the_twin_is_split_as_the_real_table_is(cached: Path) -> None:
     settings = compose("dataset=simulated_starrseq", "dataset.size=2000")
     assert is_simulated(settings)
@@ -312,3 +503,26 @@ def test_the_real_sample_is_held_out_by_blocks(real: Path, cached: Path) -> None
     said = [warning for warning in both.warnings if "stand in training" in warning]
     assert said
     assert int(said[0].split()[0]) >= leak > 0
+
+
+def test_which_rows_of_the_real_sample_training_tells_of(real: Path, cached: Path) -> None:
+    val = real.with_name("starrseq_val.tsv")
+    split = split_of(real, f"dataset.validation={val}")
+    told = told_of(split.train, split.validation)
+    assert (told.dtype, told.shape, told.sum()) == (np.dtype(bool), (1000,), 60)
+    one, other = places(split.validation, val), places(split.train, real)
+    by_hand = [overlapping(one.iloc[[row]], other) for row in range(len(one))]
+    assert ((np.array(by_hand) > 0) <= told).all()
+
+
+def test_the_real_sample_as_a_pair_and_by_a_test_chromosome(real: Path, cached: Path) -> None:
+    table = pd.read_csv(real, sep="\t")
+    pair = write_pair(cached, table)
+    for fold in (0, 9):
+        chosen = ("dataset.fold_column=seqnames", "dataset.folds=10", "dataset.test_fold=chrXHet", f"dataset.fold={fold}")
+        one, other = split_of(real, *chosen), split_of(pair, *chosen)
+        assert one.test is not None
+        assert other.test is not None
+        assert len(one.test) == len(other.test) == (table.seqnames == "chrXHet").sum()
+        assert one.validation.sequences.to_strings() == other.validation.sequences.to_strings()
+        assert not told_of(one.train, one.validation).any()

@@ -3,12 +3,14 @@ are not in memory, whose rows are read when they are asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute
 
 from prixfixe.common.errors import InputError
 from prixfixe.common.inputs import open_input, readable
@@ -34,7 +36,8 @@ TAKEN = (
 class ColumnSource:
     """Where a dataset's column comes from, as `dataset.columns` says it; see docs/tables.md.
 
-    kind: one of `KINDS`; `contains`, whether a cell holds `text`; or `file`, whose path is `text`.
+    kind: one of `KINDS`; `contains` or `matches`, whether a cell holds `text`, or something that this pattern describes;
+    or `file`, whose path is `text`.
     at: the names of the table's columns that it is read from.
     """
 
@@ -70,12 +73,27 @@ def _column_source(name: str, value: Any) -> ColumnSource:
         return ColumnSource(name, "number", tuple(value))
     if isinstance(value, Mapping) and value.keys() == {"column", "contains"} and value["contains"]:
         return ColumnSource(name, "contains", (value["column"],), value["contains"])
+    if isinstance(value, Mapping) and value.keys() == {"column", "matches"} and _is_pattern(value["matches"]):
+        return ColumnSource(name, "matches", (value["column"],), value["matches"])
     if isinstance(value, Mapping) and value.keys() == {"column", "kind"} and value["kind"] in KINDS:
         return ColumnSource(name, value["kind"], (value["column"],))
     raise InputError(
-        f"{where}: choose {', '.join(KINDS)}, a list of columns of numbers, FILE{FILE}, {{column: NAME, kind: KIND}} "
-        "or {column: NAME, contains: TEXT}"
+        f"{where}: choose {', '.join(KINDS)}, a list of columns of numbers, FILE{FILE}, {{column: NAME, kind: KIND}}, "
+        "{column: NAME, contains: TEXT} or {column: NAME, matches: REGULAR EXPRESSION}"
     )
+
+
+def matching(texts: Sequence[str], pattern: str) -> np.ndarray:
+    """In which texts a regular expression (RE2, whose time is linear) finds something: bool, shape (n,)."""
+    found = pa.compute.match_substring_regex(pa.array(texts, pa.string()), pattern)
+    return np.asarray(found.to_numpy(zero_copy_only=False), dtype=bool)
+
+
+def _is_pattern(pattern: object) -> bool:
+    try:
+        return isinstance(pattern, str) and pattern != "" and not matching([], pattern).any()
+    except pa.ArrowInvalid:
+        return False
 
 
 @runtime_checkable

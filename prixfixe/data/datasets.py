@@ -61,9 +61,11 @@ class Table(Dataset):
     genome, or with a second table for validation; and a part of it, or another table, to test on.
 
     fold, test_fold: one of the folds, or a list of them. fold_column: of folds, such as chromosomes; null: found by its
-    name. block: nucleotides; what is drawn, or dealt into `folds`, is whole blocks of the genome. columns: what parts
-    may ask for beside sequence and measurements, see `prixfixe.data.columns`. flanks: the construct around the inserts
-    that the table holds, left and right: it is put there in training, and wherever the model is used.
+    name. With fold_column and `folds`, test_fold is one of that column, and the rest is dealt into `folds`, of which
+    `fold` is one. block: nucleotides; what is drawn, or dealt into `folds`, is whole blocks of the genome. columns: what
+    parts may ask for beside sequence and measurements, see `prixfixe.data.columns`. flanks: the construct around the
+    inserts that the table holds, left and right: it is put there in training, and wherever the model is used.
+    activity: the table that measures a FASTA row by row, where `path` is one; null: the one that is published with it.
     """
 
     simulated = False
@@ -86,16 +88,18 @@ class Table(Dataset):
         block: Annotated[int, Ge(1), Le(10**12)] | None = None,
         columns: dict[str, str | list[str] | dict[str, str]] | None = None,
         flanks: list[str] | None = None,
+        activity: str | None = None,
     ) -> None:
         from prixfixe.data.columns import column_sources
         from prixfixe.data.splits import fold_text
 
         column_sources(columns)
         self.flanks = checked_flanks(flanks)
-        if fold_column is not None and folds is not None:
+        if fold_column is not None and folds is not None and test_fold is None:
             raise InputError(
                 f"dataset.fold_column={fold_column} and dataset.folds={folds} both say what the folds are: leave "
-                "one of them out"
+                f"one of them out, or test on one of {fold_column} with dataset.test_fold=NAME and deal the rest into "
+                "folds"
             )
         if [] in (fold, test_fold):
             raise InputError("dataset.fold and dataset.test_fold name a fold, or several: none is not a list of them")
@@ -114,7 +118,8 @@ class Table(Dataset):
                 f"dataset.test={test} and dataset.test_fold={test_fold} both say what to test on: leave one of them out"
             )
         both = set(fold_text(fold).split(",")) & set(fold_text(test_fold).split(","))
-        if fold is not None and test_fold is not None and both:
+        self.own_test_fold = fold_column is not None and folds is not None  # the test fold is none of `folds`
+        if fold is not None and test_fold is not None and both and not self.own_test_fold:
             raise InputError(f"dataset.fold={fold} and dataset.test_fold={test_fold} are the same: choose another one")
         self.path = os.path.expanduser(path)
         self.validation = None if validation is None else os.path.expanduser(validation)
@@ -125,9 +130,15 @@ class Table(Dataset):
         self.training_fraction = checked_fraction(training_fraction)
         self.columns: dict[str, Any] = {"sequence": sequence, "expression": expression}
         self.columns |= {"columns": columns} if columns else {}
+        self.activity = activity
+        if activity is not None and "*" not in activity and (validation or test):
+            raise InputError(
+                f"dataset.activity={activity} is one table, and there are several FASTA: write * for the path of each, "
+                "without its endings"
+            )
 
     def read(self) -> Split:
-        from prixfixe.data.splits import cluster_folds, fold_split, fold_text, in_fold
+        from prixfixe.data.splits import fold_split, fold_text, in_fold
 
         measurements, content = self._measured()
         check_expression(measurements, self.path)
@@ -135,9 +146,9 @@ class Table(Dataset):
         if self.folds is not None:
             own, without = " validates on one of its folds", f", without dataset.folds={self.folds},"
             said = [remark.replace(own, without + own) for remark in said]
-            made = cluster_folds(measurements, self.folds, seed=self.split_seed, block=self.block)
             content += "" if self.block is None else f" block={self.block}"
-            measurements = replace(measurements, fold=made)
+        if self.folds is not None and not self.own_test_fold:
+            measurements = self._dealt(measurements)
         rows, test = np.arange(len(measurements)), None
         if self.test is not None:
             test, other_content = self._other_table(self.test, measurements, said)
@@ -153,6 +164,8 @@ class Table(Dataset):
             )
         if len(rows) < len(measurements):
             measurements = measurements[rows]
+        if self.own_test_fold:
+            measurements = self._dealt(measurements)
         if self.validation is not None:
             validation, other_content = self._other_table(self.validation, measurements, said)
             train, content = measurements, f"{content} {other_content}"
@@ -194,18 +207,33 @@ class Table(Dataset):
         tests = {name: flanked(rows) for name, rows in split.tests.items()}
         return replace(split, train=flanked(split.train), validation=flanked(split.validation), tests=tests)
 
+    def _dealt(self, measurements: Measurements) -> Measurements:
+        """The rows with the folds that they are dealt into, instead of their own."""
+        from prixfixe.data.splits import cluster_folds
+
+        assert self.folds is not None
+        made = cluster_folds(measurements, self.folds, seed=self.split_seed, block=self.block)
+        return replace(measurements, fold=made)
+
     def _measured(self) -> tuple[Measurements, str]:
         """All rows of `path`, with their own folds where these are asked for; and a hash of their content."""
+        own_folds = self.own_test_fold or (
+            self.folds is None and (self.fold is not None or self.test_fold is not None)
+        )
+        return self._read(self.path, (self.fold_column or True) if own_folds else None)
+
+    def _read(
+        self, path: str, fold: str | bool | None = None, columns: Mapping[str, Any] | None = None
+    ) -> tuple[Measurements, str]:
+        """A table's rows, with their own folds by the column's name or, if True, by the one that is named so. columns:
+        of this table, where they are not those of all."""
         from prixfixe.data.prepared import prepare
 
-        own_folds = self.folds is None and (self.fold is not None or self.test_fold is not None)
-        return prepare(self.path, {**self.columns, "fold": self.fold_column or True if own_folds else None})
+        return prepare(path, {**(columns or self.columns), "fold": fold, "activity": self.activity})
 
     def _other_table(self, path: str, measurements: Measurements, said: list[str]) -> tuple[Measurements, str]:
         """A second table, which measures the same; and its content. Remarks on its reading are added to `said`."""
-        from prixfixe.data.prepared import prepare
-
-        other, content = prepare(path, self.columns)
+        other, content = self._read(path)
         if other.tasks != measurements.tasks:
             raise InputError(
                 f"{path} measures {', '.join(other.tasks)} but {self.path} measures "

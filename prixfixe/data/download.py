@@ -8,6 +8,7 @@ gives it: a published record never changes. So a machine without a network can b
 from __future__ import annotations
 
 import email.utils
+import fnmatch
 import gzip
 import hashlib
 import http.client
@@ -39,7 +40,13 @@ from prixfixe.common.files import atomic_path
 from prixfixe.common.inputs import read_bytes
 from prixfixe.common.text import printable
 
-RECORDS = {"dream2022": "10633252"}  # Rafi et al. 2024, Data availability
+# a record's number, and what is needed of it, as names or patterns
+RECORDS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "dream2022": ("10633252", ("*",)),  # Rafi et al. 2024, Data availability
+    "starrseq": ("5502060", ("Sequences_*",)),  # de Almeida et al. 2022: three splits, FASTA and activity
+    "lentimpra": ("10633252", ("human_mpra_data.tar.gz",)),  # Agarwal et al. 2025, as Rafi et al. split it: three lines
+    "atac": ("7443683", ("folds.zip", "bias_models.zip")),  # Pampari et al.: chromosomes of five folds, bias models
+}
 ZENODO = "https://zenodo.org"
 RECORD_FILE = "zenodo_record.json"
 PART = ".part"  # ending of a file that is not complete yet
@@ -85,18 +92,19 @@ def download(
     folder: Path,
     reporter: Reporter,
     *,
+    names: tuple[str, ...] = ("*",),
     base: str = ZENODO,
     sleep: Callable[[float], None] = time.sleep,
 ) -> list[Path]:
-    """Brings all files of a Zenodo record into `folder`, verified, and unpacks its archives; returns their paths.
+    """Brings files of a Zenodo record into `folder`, verified, and unpacks its archives; returns their paths.
 
-    record: its number. base: address of the server. An archive NAME.tar.gz, NAME.tgz or NAME.zip is unpacked into the
+    record: its number. names: of the files, or patterns of names. base: address of the server. An archive NAME.tar.gz, NAME.tgz or NAME.zip is unpacked into the
     folder NAME, without a folder that wraps the whole content; links and paths that lead elsewhere are refused.
     Raises InputError where something cannot be had, with what to fetch by hand and where to put it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     client = _Client(reporter, sleep)
-    files = _record_files(client, record, folder, base)
+    files = _wanted(_record_files(client, record, folder, names, base), names, record)
     missing = [file for file in files if not _verified(folder / file.name, file, reporter)]
     needed = sum(file.size for file in missing)
     if needed > (free := shutil.disk_usage(folder).free):
@@ -112,7 +120,18 @@ def download(
 # The record
 
 
-def _record_files(client: _Client, record: str, folder: Path, base: str) -> list[RecordFile]:
+def _wanted(files: list[RecordFile], names: tuple[str, ...], record: str) -> list[RecordFile]:
+    """Those of these names; InputError where one of them is not there."""
+    for name in names:
+        if not fnmatch.filter([file.name for file in files], name):
+            offered = ", ".join(file.name for file in files)
+            raise InputError(f"record {record} has no file {name}; it offers {printable(offered, 1000)}")
+    return [file for file in files if any(fnmatch.fnmatchcase(file.name, name) for name in names)]
+
+
+def _record_files(
+    client: _Client, record: str, folder: Path, names: tuple[str, ...], base: str
+) -> list[RecordFile]:
     kept = folder / RECORD_FILE
     address = f"{base.rstrip('/')}/api/records/{record}"
     if kept.exists():
@@ -123,10 +142,11 @@ def _record_files(client: _Client, record: str, folder: Path, base: str) -> list
     try:
         content = client.read(address)
     except UnreachableError as error:
+        files_text = "every file" if names == ("*",) else " and ".join(names)
         raise InputError(
             f"{error}.\nWithout a network, fetch by hand:\n"
             f"  {address}\n    and save it as {kept}\n"
-            f"  every file that {base.rstrip('/')}/records/{record} offers\n    and put it into {folder}\n"
+            f"  {files_text} that {base.rstrip('/')}/records/{record} offers\n    and put it into {folder}\n"
             "Then give the same command again: it verifies and unpacks what it finds there."
         ) from None
     files, number = _parse_record(content, address)

@@ -31,7 +31,7 @@ from prixfixe.common.text import printable
 from prixfixe.data.columns import ColumnSource, Mapped, column_sources, mapped
 from prixfixe.data.measurements import Measurements
 from prixfixe.data.sequences import Sequences
-from prixfixe.data.tables import read_measurements
+from prixfixe.data.tables import activity_file, read_measurements
 
 FORMAT = 6  # counts up when what is kept, or what the reader makes of a file, changes
 MANIFEST_KEYS = ("tasks", "remarks", "files", "columns", "rows")  # of a manifest, beside its checksum
@@ -47,8 +47,8 @@ def prepare(
     """The measurements in a table, memory-mapped and read-only, from the cache, which is filled first where needed; and
     their `content_hash`, with that of each array in a file of its own.
 
-    options: `sequence`, `expression` and `fold`, as `read_measurements` takes them, and `columns` as a YAML has them;
-    None as if left out.
+    options: `sequence`, `expression`, `fold` and `activity`, as `read_measurements` takes them, and `columns` as a YAML
+    has them; None as if left out. A FASTA's hash is followed by that of the table which measures it.
     cache_dir: the environment variable PRIXFIXE_CACHE or else ~/.cache/prixfixe, where it is None.
     Raises InputError as `read_measurements`, or where the cache cannot be written.
     """
@@ -56,18 +56,19 @@ def prepare(
     given = {
         name: value if isinstance(value, str | bool) else list(value)
         for name, value in sorted(options.items())
-        if value is not None and name != "columns"
+        if value is not None and name not in ("columns", "activity")
     }
+    activity = activity_file(path, options.get("activity"))
     sources = column_sources(options.get("columns"))
     with _writable(cache):
-        content = content_hash(path, cache)
+        content = _content(path, activity, cache)
         key = json.dumps([FORMAT, content, given, [asdict(source) for source in sources]])
         folder = cache / hashlib.sha256(key.encode()).hexdigest()[:32]
         for _ in range(ATTEMPTS):
             if (measurements := _load(folder, path, sources)) is not None:
                 hashes = [f" {s.name}={content_hash(s.file(path), cache)}" for s in sources if s.kind == "file"]
                 return measurements, content + "".join(hashes)
-            _build(path, given, sources, folder, content)
+            _build(path, given, sources, folder, content, activity)
     raise InputError(f"{folder} is replaced or damaged as fast as it is written: set PRIXFIXE_CACHE to another folder.")
 
 
@@ -174,7 +175,19 @@ def _load(folder: Path, path: Path, sources: Sequence[ColumnSource]) -> Measurem
     return measurements
 
 
-def _build(path: Path, options: dict[str, Any], sources: Sequence[ColumnSource], folder: Path, content: str) -> None:
+def _content(path: Path, activity: Path | None, cache: Path) -> str:
+    measured = "" if activity is None else f" activity={content_hash(activity, cache)}"
+    return content_hash(path, cache) + measured
+
+
+def _build(
+    path: Path,
+    options: dict[str, Any],
+    sources: Sequence[ColumnSource],
+    folder: Path,
+    content: str,
+    activity: Path | None = None,
+) -> None:
     """Parses the table, whose hash is `content`, and puts the folder in place, unless another job has put a sound one
     there meanwhile."""
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -182,8 +195,9 @@ def _build(path: Path, options: dict[str, Any], sources: Sequence[ColumnSource],
         with suppress(OSError):  # its job may be finishing now
             if time.time() - abandoned.stat().st_mtime > ABANDONED_SECONDS:
                 shutil.rmtree(abandoned)
-    measurements = read_measurements(path, **options, columns=sources)
-    if content_hash(path, folder.parent) != content:
+    named = None if activity is None else str(activity)
+    measurements = read_measurements(path, **options, columns=sources, activity=named)
+    if _content(path, activity, folder.parent) != content:
         raise InputError(f"{printable(path)} changed while it was read: start again when it is complete.")
     temporary = folder.parent / f".{folder.name}.{uuid.uuid4().hex}"
     damaged = temporary.with_suffix(".damaged")

@@ -106,6 +106,7 @@ class Recipe(ABC):
     unit: how many neighbouring rows of a batch are never torn apart by micro-batches and processes.
     mask_share: of the positions that are not N, how many are masked; see `mask_of`.
     most_shift: by how many nucleotides, at most, windows are moved to either side in training.
+    turns_inserts: whether training turns a part of a sequence, where nothing that is measured along it can follow.
     """
 
     inputs: InputSpec
@@ -117,6 +118,7 @@ class Recipe(ABC):
     unit: int = 1
     mask_share: float = 0.0
     most_shift: int = 0
+    turns_inserts: bool = False
 
     def fits(self, lengths: np.ndarray) -> np.ndarray:
         """Which sequences can be trained on, by their lengths in nucleotides: bool (n,). Scoring takes every

@@ -295,9 +295,47 @@ def straddling(train: Measurements, other: Measurements) -> int:
     regions = None
     if train.regions is not None and other.regions is not None:
         regions = np.concatenate([train.regions, other.regions])
-    sequences = Sequences.concatenate([train.sequences, other.sequences])
+    return int(_shared(train.sequences, other.sequences, regions).sum())
+
+
+def told_of(train: Measurements, other: Measurements) -> np.ndarray:
+    """Which rows of `other` a row that is trained on tells of itself: bool, shape (n,).
+
+    It has the same sequence or insert on either strand, or a window that overlaps. `straddling` counts as well those
+    that are joined to training through other rows of `other`, such as a window that overlaps one that overlaps.
+    """
+    told = _shared(train.sequences, other.sequences, None)
+    if train.regions is not None and other.regions is not None:
+        told |= overlapping(np.asarray(other.regions), np.asarray(train.regions))
+    return told
+
+
+def overlapping(regions: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Which of the `regions` (int64 (n, 3), as Measurements has them) overlap one of `others`: bool, shape (n,)."""
+    found = np.zeros(len(regions), dtype=bool)
+    for chromosome in np.unique(others[others[:, 1] >= 0, 0]):
+        start, end = others[(others[:, 0] == chromosome) & (others[:, 1] >= 0), 1:].T
+        order = np.argsort(start)
+        reached = np.append(-1, np.maximum.accumulate(end[order]))  # by those that begin before a place
+        rows = np.flatnonzero((regions[:, 0] == chromosome) & (regions[:, 1] >= 0))
+        before = np.searchsorted(start[order], regions[rows, 2], side="left")
+        found[rows] = reached[before] > regions[rows, 1]
+    return found
+
+
+def _shared(train: Sequences, other: Sequences, regions: np.ndarray | None) -> np.ndarray:
+    """Which rows of `other` share one of the `groups` with one of `train`: bool, shape (n,)."""
+    sequences = Sequences.concatenate([train, other])
     group = groups(Measurements(sequences, np.zeros(len(sequences)), regions=regions))
-    return int(found_in(group[len(train) :], group[: len(train)]).sum())
+    return found_in(group[len(train) :], group[: len(train)])
+
+
+def torn_rows(measurements: Measurements) -> np.ndarray:
+    """Which rows share one of the `groups` with a row of another of the data's own folds: bool, shape (n,)."""
+    group, fold = (np.unique(of, return_inverse=True)[1] for of in (groups(measurements), measurements.fold))
+    pairs = np.unique(np.stack([group, fold]), axis=1)
+    torn: np.ndarray = (np.bincount(pairs[0]) > 1)[group]
+    return torn
 
 
 def cluster_folds(measurements: Measurements, k: int, *, seed: int = 0, block: int | None = None) -> np.ndarray:

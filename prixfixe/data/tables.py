@@ -27,8 +27,9 @@ from prixfixe.common.errors import InputError
 from prixfixe.common.inputs import open_input
 from prixfixe.common.overrides import override, quoted
 from prixfixe.common.text import counted, printable
-from prixfixe.data.columns import ColumnSource, Mapped, mapped
+from prixfixe.data.columns import ColumnSource, Mapped, mapped, matching
 from prixfixe.data.fasta import fasta_blocks, is_fasta, letter_problem
+from prixfixe.data.fasta_table import SEQUENCE, FastaTable, named_activity, published_activity
 from prixfixe.data.measurements import Measurements
 from prixfixe.data.records import BLANK_ROW, Rows, read_rows, records
 from prixfixe.data.sequences import DNA, INVALID, Alphabet, Sequences
@@ -59,6 +60,7 @@ OPTIONS = "Choose one with --{} NAME"
 
 SAMPLE_ROWS = 100  # rows looked at to find the mark between cells, the header and the numeric columns
 HEAD_BYTES = 1 << 20  # looked at for them
+SAID = ("contains", "matches")  # kinds of columns that any text, and none, says something of
 PARQUET_ROWS = 65_536  # Parquet rows read at a time
 CHUNK_LETTERS = 1 << 26  # nucleotides that a chunk of sequences may have
 SPACES = " \t\u00a0"  # that may stand around what a cell holds
@@ -76,8 +78,10 @@ def read_measurements(
     unmeasured: bool = True,
     rejected: list[str] | None = None,
     advice: str = OVERRIDES,
+    activity: str | None = None,
 ) -> Measurements:
-    """Reads a table of sequences and expression: TSV or CSV, with or without a header, plain or compressed, or Parquet.
+    """Reads a table of sequences and expression: TSV or CSV, with or without a header, plain or compressed, or Parquet;
+    or FASTA with a table beside it that measures it row by row (`FastaTable`), as `activity_file` finds it.
 
     With a header, `sequence` and `expression` name columns. Left out, the sequence is the column named sequence or seq,
     the expression the one named expression, mean_expression or mean_value or else the only numeric one (in any case of
@@ -95,7 +99,7 @@ def read_measurements(
     fold that is asked for among them; where a list is given as `rejected`, such rows are left out and described there
     instead, but for the fold, which is then "". `advice` says how a column is chosen.
     """
-    table = _open(Path(path), advice)
+    table = _open(Path(path), advice, activity)
     chosen = _measurement_columns(table, sequence, expression, fold, columns)
     blocks: deque[Sequences] = deque()
     others: list[dict[str, Any]] = []
@@ -351,17 +355,39 @@ class _Parquet:
         return ""
 
 
-_Table = _Text | _Parquet
+_Table = _Text | _Parquet | FastaTable
 
 
-def _open(path: Path, advice: str = OVERRIDES) -> _Table:
+def activity_file(path: str | Path, given: str | None = None) -> Path | None:
+    """The table whose rows measure the records of a FASTA: the one given, with the FASTA's path without its endings for
+    `*`, or else Sequences_activity_Train.txt beside Sequences_Train.fa. None where `path` is no FASTA."""
+    path = Path(path)
+    if _is_parquet(path) or not is_fasta(_head(path)[0]):
+        if given is not None:
+            raise InputError(f"{printable(path)} is no FASTA: its measurements are its own; leave out dataset.activity")
+        return None
+    if given is not None:
+        return named_activity(path, given)
+    if (published := published_activity(path)).is_file():
+        return published
+    raise InputError(
+        f"{printable(path)} is FASTA, which holds no expression: give a table of sequence and expression, or put the "
+        f"one that measures it row by row beside it as {printable(published.name)}"
+    )
+
+
+def _open(path: Path, advice: str = OVERRIDES, activity: str | None = None) -> _Table:
     if _is_parquet(path):
         return _Parquet(path, advice)
     head, complete = _head(path)
     if is_fasta(head):
-        raise InputError(
-            f"{printable(path)} is FASTA, which holds no expression: give a table of sequence and expression."
-        )
+        beside = activity_file(path, activity)
+        assert beside is not None
+        if not _is_parquet(beside) and is_fasta(_head(beside)[0]):
+            raise InputError(f"{printable(beside)} is FASTA: give the table that measures {printable(path)}")
+        measured = _open(beside, advice)
+        measured.take_header()
+        return FastaTable(path, measured, advice, _known(measured, ID_NAMES), _known(measured, SEQUENCE_NAMES))
     if re.match(rb"@[^\r\n]*(\r\n|\n|\r)[A-Za-z.*-]+(\r\n|\n|\r)\+", head):
         raise InputError(f"{printable(path)} is FASTQ: convert it to FASTA, for instance with seqtk seq -a.")
     return _Text(path, head, complete, advice)
@@ -550,7 +576,7 @@ def _other_columns(table: _Table, sources: Sequence[ColumnSource]) -> tuple[tupl
     for source in sources:
         lacking = [name for name in source.at if name not in table.first]
         if lacking and source.name in table.first:
-            source = replace(source, kind="number" if source.kind == "contains" else source.kind, at=(source.name,))
+            source = replace(source, kind="number" if source.kind in SAID else source.kind, at=(source.name,))
             lacking = []
         missing += lacking
         if not lacking:
@@ -646,7 +672,7 @@ def _choose(table: _Table, role: str) -> str:
 
 def _remarks(table: _Table, columns: _Columns, tally: _Tally, rows: int) -> tuple[str, ...]:
     """What the user should know of the reading, a sentence each."""
-    found = []
+    found = [*table.remarks] if isinstance(table, FastaTable) else []
     if tally.unmeasured:
         what = "no measurement" if len(columns.tasks) > 1 else f"no {printable(columns.tasks[0], 100)}"
         total = counted(rows + tally.unmeasured, "row")
@@ -746,14 +772,18 @@ def _sequence_blocks(
     if not _is_parquet(path) and is_fasta(_head(path)[0]):
         if sequence is not None:
             raise InputError(f"{printable(path)} is FASTA: it has no columns, so none can be chosen as the sequence.")
-        if others:
-            needed = ", ".join(source.name for source in others)
+        if not others:
+            nothing = np.empty(0)
+            for sequences, names in fasta_blocks(path):
+                yield _Block(sequences, nothing, nothing, [], names, {}), names
+            return
+        table: _Table = FastaTable(path, None, OPTIONS)  # what a column says may stand in the headers
+        if missing := [source.name for source in others if not set(source.at) <= set(table.first)]:
+            needed = ", ".join(missing)
             raise InputError(f"{printable(path)} is FASTA: it has no columns, and {needed} is needed; give a table")
-        nothing = np.empty(0)
-        for sequences, names in fasta_blocks(path):
-            yield _Block(sequences, nothing, nothing, [], names, {}), names
-        return
-    table = _open(path, OPTIONS)
+        sequence = SEQUENCE
+    else:
+        table = _open(path, OPTIONS)
     start = 0
     for block in _blocks(table, _sequence_columns(table, sequence, others), None, tally or _Tally()):
         count = len(block.sequences)
@@ -850,6 +880,9 @@ def _other(table: _Table, source: ColumnSource, places: tuple[int, ...], cells: 
     if source.kind == "contains":
         different, which = _different(cells[places[0]])
         return np.array([source.text in _text(value) for value in different], dtype=bool)[which]
+    if source.kind == "matches":
+        different, which = _different(cells[places[0]])
+        return matching([_text(value) for value in different], source.text)[which]
     return None
 
 
@@ -1047,7 +1080,7 @@ def _problem(
 def _other_problem(source: ColumnSource, what: str, text: str) -> str | None:
     """What is wrong with a cell of a further column; None where nothing is."""
     missing = _is_missing(text) if source.kind == "number" else not text
-    if missing and source.kind != "contains":
+    if missing and source.kind not in SAID:
         return f"{what} is {printable(text, 100) or 'empty'}: dataset.columns needs it in every row that is measured"
     if source.kind == "number" and not abs(_number(text)) <= LARGEST_NUMBER:
         return f"{what} is {printable(text, 100)!r}, no finite number that float32 holds"

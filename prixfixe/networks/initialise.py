@@ -14,3 +14,12 @@ def autosome_(module: nn.Module) -> None:
         nn.init.normal_(module.weight, std=0.001)
     if isinstance(module, (nn.Conv1d, nn.Linear)) and module.bias is not None:
         nn.init.zeros_(module.bias)
+
+
+def keras_(module: nn.Module) -> None:
+    """Keras's defaults: weights of convolutions and dense layers uniform (Glorot & Bengio 2010), biases 0. In place;
+    use as `block.apply(keras_)`."""
+    if isinstance(module, (nn.Conv1d, nn.Linear)):
+        nn.init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

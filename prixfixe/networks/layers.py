@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+KERAS_BATCH_NORM = {"momentum": 0.01, "eps": 1e-3}  # Keras's defaults; its momentum 0.99 is torch's 0.01
+
 
 class Conv1d(nn.Conv1d):
     """nn.Conv1d, computed as a convolution over images of one row, which torch knows with channels last.

@@ -227,6 +227,11 @@ class Keys:
     def check_task(self) -> None:
         """Raises ContractError where the recipe lacks a key that the task needs, or moves its windows too far."""
         margin = self.task.margin
+        if margin is not None and self.recipe.turns_inserts:
+            raise ContractError(
+                f"recipe {type(self.recipe).__name__} turns inserts, and task {self.task.name} has measurements along "
+                "the sequence, which would stay as they are: leave recipe.flip_insert out"
+            )
         if margin is not None and self.recipe.most_shift > margin:
             raise ContractError(
                 f"recipe {type(self.recipe).__name__} moves windows by up to {self.recipe.most_shift} nt, and task "

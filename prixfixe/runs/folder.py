@@ -23,6 +23,8 @@ from prixfixe.runs.reader import read_config, read_metrics, read_object, read_so
 
 SLOTS = ("recipe", "first", "core", "final")
 LONGEST_REASON = 20_000  # letters of it in status.json
+# settings that came later, each with the value that leaves a run as it was before: with that it is no part of identity
+LATER = {"recipe": {"strand_flag": "is_reverse", "flip_insert": None, "shift": None, "beside": None}}
 
 
 def run_name(
@@ -54,13 +56,15 @@ def identity(config: Mapping[str, Any], content: str) -> str:
 def decisive(config: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a configuration that decides a run's numbers."""
     without = {
-        "dataset": ("path", "validation", "test", "test_fold"),  # all of which the data's content holds
+        "dataset": ("path", "validation", "test", "test_fold", "activity"),  # all of which the data's content holds
         "training": ("device", "micro_batch", "compile", "checkpoint_minutes"),
     }
     decides = {}
     for key, value in config.items():
         if key in ("first", "core", "final") and isinstance(value, Mapping):
             decides[key] = _decisive_part(value)
+        elif key in LATER and isinstance(value, Mapping):
+            decides[key] = {k: v for k, v in value.items() if (k, v) not in LATER[key].items()}
         elif key not in ("sweep", "variant", "force", "logger"):
             decides[key] = {k: v for k, v in value.items() if k not in without[key]} if key in without else value
     return decides

@@ -6,6 +6,7 @@ is a measurement.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -63,8 +64,8 @@ def true_activity(sequences: Sequences) -> np.ndarray:
     codes = sequences.padded()
     activity = np.tile(np.array(WITHOUT), (len(codes), 1))
     for motif in MOTIFS:
-        sites = _matches(codes, motif.consensus)
-        backward = _matches(_other_strand(codes), motif.consensus)[:, ::-1]
+        sites = matches(codes, motif.consensus)
+        backward = matches(other_strand(codes), motif.consensus)[:, ::-1]
         count = (sites | backward).sum(axis=1)
         activity += np.outer(2 * (1 - 0.5**count), motif.effects)
     return activity
@@ -79,21 +80,12 @@ def simulate_enhancers(size: int, seed: int) -> Measurements:
     rng = np.random.default_rng([seed, 2])
     loci = -(-size // (2 * len(TILES)))
     letters = draw(COMPOSITION, (loci, LOCUS), rng)
-    number = rng.poisson(SITES, size=loci)
-    where = np.repeat(np.arange(loci), number)
-    which = rng.integers(0, len(MOTIFS), size=len(where))
-    for place, motif in enumerate(MOTIFS):
-        some = where[which == place]
-        start = rng.integers(0, LOCUS - len(motif.consensus) + 1, size=len(some))
-        sites = np.stack([_drawn(letter, len(some), rng) for letter in motif.consensus], axis=1)
-        turned = rng.random(len(some)) < 0.5
-        sites[turned] = _other_strand(sites[turned])
-        letters[some[:, None], start[:, None] + np.arange(sites.shape[1])] = sites
+    plant(letters, MOTIFS, SITES, rng)
     per_chromosome = -(-loci // len(CHROMOSOMES))
     chromosome, slot = np.divmod(np.arange(loci), per_chromosome)
     begin = slot * SPACING + rng.integers(0, SPACING - LOCUS, size=loci)
     windows = np.stack([letters[:, tile : tile + WINDOW] for tile in TILES], axis=1)
-    both = np.stack([windows, _other_strand(windows)], axis=2).reshape(-1, WINDOW)[:size]
+    both = np.stack([windows, other_strand(windows)], axis=2).reshape(-1, WINDOW)[:size]
     each = 2 * len(TILES)
     starts = (np.repeat(begin, each) + np.tile(np.repeat(TILES, 2), loci))[:size]
     of_chromosome = np.repeat(chromosome, each)[:size]
@@ -110,7 +102,10 @@ def simulate_enhancers(size: int, seed: int) -> Measurements:
 
 
 class SimulatedStarrseq(Table):
-    """`size` simulated enhancers, split as a table of real ones is; its folds are chromosomes."""
+    """`size` simulated enhancers, split as a table of real ones is; its folds are chromosomes.
+
+    fold_column: seqnames, as the real table calls it: `folds` of what is left beside the chromosome that is tested.
+    """
 
     simulated = True
 
@@ -126,6 +121,7 @@ class SimulatedStarrseq(Table):
         folds: int | None,
         block: Annotated[int, Ge(1), Le(10**12)] | None,
         test_fold: int | str | list[int | str] | None,
+        fold_column: str | None = None,
     ) -> None:
         if size < 100:
             raise InputError(f"dataset.size={size}: too few windows to train and score on; take at least 100")
@@ -141,6 +137,7 @@ class SimulatedStarrseq(Table):
             training_fraction=training_fraction,
             test_fold=test_fold,
             block=block,
+            fold_column=fold_column,
         )
         self.size, self.seed = size, seed
 
@@ -149,7 +146,23 @@ class SimulatedStarrseq(Table):
         return simulate_enhancers(self.size, self.seed), content
 
 
-def _matches(codes: np.ndarray, consensus: str) -> np.ndarray:
+def plant(letters: np.ndarray, motifs: Sequence[Motif], sites: float, rng: np.random.Generator) -> None:
+    """Writes sites into random letters, uint8 (n, length): on average `sites` a row (Poisson), of motifs drawn evenly,
+    anywhere, on either strand; later ones may cover earlier ones."""
+    count, length = letters.shape
+    number = rng.poisson(sites, size=count)
+    where = np.repeat(np.arange(count), number)
+    which = rng.integers(0, len(motifs), size=len(where))
+    for place, motif in enumerate(motifs):
+        some = where[which == place]
+        start = rng.integers(0, length - len(motif.consensus) + 1, size=len(some))
+        planted = np.stack([_drawn(letter, len(some), rng) for letter in motif.consensus], axis=1)
+        turned = rng.random(len(some)) < 0.5
+        planted[turned] = other_strand(planted[turned])
+        letters[some[:, None], start[:, None] + np.arange(planted.shape[1])] = planted
+
+
+def matches(codes: np.ndarray, consensus: str) -> np.ndarray:
     """At which positions a site begins: bool (n, positions - sites' length + 1)."""
     width = codes.shape[1] - len(consensus) + 1
     found = np.ones((len(codes), width), dtype=bool)
@@ -159,7 +172,8 @@ def _matches(codes: np.ndarray, consensus: str) -> np.ndarray:
     return found
 
 
-def _other_strand(codes: np.ndarray) -> np.ndarray:
+def other_strand(codes: np.ndarray) -> np.ndarray:
+    """The reverse complements of codes (n, length)."""
     return np.asarray(COMPLEMENT[codes][..., ::-1])
 
 

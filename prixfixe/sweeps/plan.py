@@ -21,7 +21,7 @@ from prixfixe.common.files import write_json
 from prixfixe.common.overrides import quoted
 from prixfixe.common.simulated import is_simulated, simulated_suffix
 from prixfixe.common.text import counted, printable
-from prixfixe.runs.folder import RunFolder, identity
+from prixfixe.runs.folder import RunFolder, flatten, identity
 from prixfixe.runs.lock import holder
 from prixfixe.runs.reader import read_plan
 from prixfixe.tasks.scores import on_a_line
@@ -44,6 +44,15 @@ def resolved(config: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in content.items()}
 
 
+def equal_settings(config: Mapping[str, Any], differ: Sequence[Sequence[str]]) -> bool:
+    """Whether all settings of one of the lists have the same value. InputError for one that is not there."""
+    values = flatten(config)
+    for name in (name for names in differ for name in names):
+        if name not in values:
+            raise InputError(f"hydra.sweeper.differ: there is no setting {printable(name, 100)}")
+    return any(all(values[name] == values[names[0]] for name in names) for names in differ)
+
+
 def plan_sweep(
     folder: Path,
     names: Sequence[str],
@@ -63,6 +72,8 @@ def plan_sweep(
 
     if count_started() > 1:
         raise InputError("torchrun trains one run on several devices; a sweep is many runs: start it without torchrun")
+    if not names:
+        raise InputError("this sweep has no combinations: hydra.sweeper.differ leaves out all of them")
     if len(set(names)) < len(names):
         twice = next(name for name, count in Counter(names).items() if count > 1)
         raise InputError(
