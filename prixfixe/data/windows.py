@@ -7,7 +7,6 @@ import numpy as np
 from prixfixe.data.reference import Genome
 from prixfixe.data.sequences import ASCII_TO_CODE, INVALID, N, Sequences
 
-
 CODES = np.where(ASCII_TO_CODE == INVALID, np.uint8(N), ASCII_TO_CODE).tobytes()  # of any letter: no A C G T is N
 
 
