@@ -204,6 +204,7 @@ def behaviour(config: Mapping[str, Any]) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(1)
     return {
         "draws": recipe.training_batch(samples, often, task, generator, network.columns),
+        "epoch": list(recipe.epoch(samples, 8, generator)),
         "batch": batch,
         "weights": dict(network.named_parameters()),
         "loss": loss,

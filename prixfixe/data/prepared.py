@@ -52,7 +52,7 @@ def prepare(
     cache_dir: the environment variable PRIXFIXE_CACHE or else ~/.cache/prixfixe, where it is None.
     Raises InputError as `read_measurements`, or where the cache cannot be written.
     """
-    path, cache = Path(path), _cache_folder(cache_dir)
+    path, cache = Path(path), cache_folder(cache_dir)
     given = {
         name: value if isinstance(value, str | bool) else list(value)
         for name, value in sorted(options.items())
@@ -78,7 +78,7 @@ def content_hash(path: str | Path, cache_dir: str | Path | None = None) -> str:
     Hashing a gigabyte takes seconds; so the cache remembers the hash for as long as the file's path, size, time stamp
     and inode stay as they are.
     """
-    path, cache = Path(path), _cache_folder(cache_dir)
+    path, cache = Path(path), cache_folder(cache_dir)
     with open_input(path) as file, readable(path):
         before = _stamp(path)
         note = cache / "content" / hashlib.sha256(json.dumps(before).encode()).hexdigest()[:32]
@@ -97,7 +97,7 @@ def content_hash(path: str | Path, cache_dir: str | Path | None = None) -> str:
 def remembered(key: Mapping[str, Any], compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """What `compute` returns, plain values for JSON: from the cache, where it is noted for as long as the key and what
     the reader makes of a file stay."""
-    cache = _cache_folder(None)
+    cache = cache_folder(None)
     name = hashlib.sha256(json.dumps([FORMAT, key], sort_keys=True).encode()).hexdigest()[:32]
     note = cache / "content" / name
     try:
@@ -120,7 +120,8 @@ def _noted(note: Path) -> str | None:
         return None
 
 
-def _cache_folder(cache_dir: str | Path | None) -> Path:
+def cache_folder(cache_dir: str | Path | None = None) -> Path:
+    """Where the cache is: the environment variable PRIXFIXE_CACHE or else ~/.cache/prixfixe, where it is None."""
     return Path(cache_dir or os.environ.get("PRIXFIXE_CACHE") or Path.home() / ".cache" / "prixfixe")
 
 

@@ -35,6 +35,13 @@ def reverse_complement(letters: str) -> str:
     return letters.translate(COMPLEMENT)[::-1]
 
 
+def called(name: str, names: Collection[str]) -> str | None:
+    """Which of some names means a chromosome: the same, or with or without `chr`; None where none does."""
+    bare = name.removeprefix("chr")
+    same = (name, bare, f"chr{bare}", *(f"{start}{MITOCHONDRION.get(bare, bare)}" for start in ("", "chr")))
+    return next((one for one in same if one in names), None)
+
+
 @dataclass(frozen=True, slots=True)
 class Stretch:
     """Letters of a reference from `start` on. padded: whether some of them lie beyond a chromosome's end."""
@@ -61,9 +68,7 @@ class Reference(ABC):
 
     def chromosome(self, name: str) -> str | None:
         """What this reference calls a chromosome: the same, or with or without `chr`; None where it has none such."""
-        bare = name.removeprefix("chr")
-        same = (name, bare, f"chr{bare}", *(f"{start}{MITOCHONDRION.get(bare, bare)}" for start in ("", "chr")))
-        return next((one for one in same if one in self.names), None)
+        return called(name, self.names)
 
 
 class Genome(Reference):

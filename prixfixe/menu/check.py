@@ -112,7 +112,7 @@ def _few_rows(dataset: str) -> Measurements:
 
 def loaded(recipe: Recipe, task: Task, rows: Measurements, network: Network) -> tuple[Samples, Batch]:
     """Some rows on the CPU, and a training batch of all of them."""
-    wanted = dict.fromkeys((*network.training_columns, *recipe.takes, *task.columns))
+    wanted = dict.fromkeys((*network.training_columns, *recipe.takes, *recipe.orders_by, *task.columns))
     columns = {name: rows.columns[name] for name in wanted}
     samples = recipe.load(rows.sequences, torch.device("cpu"), rows.expression, columns=columns)
     chosen = torch.arange(len(rows) * recipe.samples_per_sequence)

@@ -144,7 +144,7 @@ class Profile(Task):
     def check(self, held_out: Measurements) -> None:
         super().check(held_out)
         column = held_out.columns["profile"]
-        if tuple(column.shape[1:]) != (self.width,):
+        if tuple(column.shape[1:]) not in ((self.width,), (self.positions,)):
             raise InputError(
                 f"the column profile of held-out rows has the shape {tuple(column.shape)}, and that of training rows "
                 f"{self.width} positions: both need as many"
