@@ -46,6 +46,19 @@ class OneCycle(Schedule):
         )
 
 
+class Constant(Schedule):
+    """The optimiser's rate in every step (DeepSTARR, de Almeida et al. 2022; MPRAnn, Agarwal et al. 2023). A block's
+    own `max_lr` takes the place of a higher one."""
+
+    def __init__(self) -> None:
+        pass
+
+    def __call__(self, optimizer: Optimizer, *, total_steps: int, width: int) -> LRScheduler:
+        for group in optimizer.param_groups:
+            group["lr"] = min(group["lr"], group.get("max_lr") or group["lr"])
+        return LambdaLR(optimizer, lambda step: 1.0)
+
+
 class Cosine(Schedule):
     """From the optimiser's rate to 0 along half a cosine (BHI; Rafi et al. 2024, Methods)."""
 
