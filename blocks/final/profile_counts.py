@@ -9,7 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prixfixe.contract import Batch, ContractError, Conv1d, Count, FinalBlock, InputError, InputSpec, Prediction, TargetSpec
+from prixfixe.contract import (
+    Batch,
+    ContractError,
+    Conv1d,
+    Count,
+    FinalBlock,
+    InputError,
+    InputSpec,
+    Prediction,
+    TargetSpec,
+)
 
 QUANTILES = (0.0001, 0.9999)  # of all totals, between which those lie that the bias model's offset is fitted on
 LEAST_R = -0.5  # of a bias model's counts in peaks
@@ -37,9 +47,7 @@ class ProfileCounts(FinalBlock):
 
     offset: Tensor
 
-    def __init__(
-        self, inputs: InputSpec, targets: TargetSpec, *, kernel_size: Count, bias: nn.Module | None
-    ) -> None:
+    def __init__(self, inputs: InputSpec, targets: TargetSpec, *, kernel_size: Count, bias: nn.Module | None) -> None:
         super().__init__()
         self.positions = int(targets.constants["positions"])
         self.count_weight = targets.constants["count_weight"]
@@ -50,7 +58,7 @@ class ProfileCounts(FinalBlock):
             left = max(inputs.length - kernel_size + 1, 0)
             raise ContractError(
                 f"final block ProfileCounts gives {self.positions} positions (task.positions), in the middle of the "
-                f"{left} that its kernel of {kernel_size} leaves of the core's {inputs.length}: they must be that many, "
+                f"{left} that its kernel of {kernel_size} leaves of the core's {inputs.length}: they must be as many, "
                 "or an even number fewer"
             )
         self.profile = Conv1d(inputs.channels, 1, kernel_size)
@@ -111,15 +119,16 @@ class ProfileCounts(FinalBlock):
         fitted = ~is_peak & (total > low) & (total < high)
         if not fitted.any():
             raise InputError(
-                f"final.bias: of the {len(total):,} training and validation rows {int((~is_peak).sum()):,} are no peaks "
-                f"(column is_peak), and none of these has between {low:g} and {high:g} counts: a bias model is brought "
-                "to the depth of these data on such rows"
+                f"final.bias: of the {len(total):,} training and validation rows {int((~is_peak).sum()):,} are no "
+                f"peaks (column is_peak), and none of these has between {low:g} and {high:g} counts: a bias model is "
+                "brought to the depth of these data on such rows"
             )
-        if is_peak.sum() >= FEWEST_PEAKS and (r := pearson_r(predicted[is_peak], total[is_peak].log1p())) < LEAST_R:
+        peaks = int(is_peak.sum())
+        if peaks >= FEWEST_PEAKS and (r := pearson_r(predicted[is_peak], total[is_peak].log1p())) < LEAST_R:
             raise InputError(
-                f"final.bias: where it predicts more counts, peaks have fewer (Pearson r {r:.2f} in {is_peak.sum():,} "
-                f"peaks, the least that is taken is {LEAST_R}): it has learned more than the enzyme's bias; train it "
-                "on non-peaks with fewer counts"
+                f"final.bias: where it predicts more counts, peaks have fewer (Pearson r {r:.2f} in {peaks:,} peaks, "
+                f"the least that is taken is {LEAST_R}): it has learned more than the enzyme's bias; train it on "
+                "non-peaks with fewer counts"
             )
         nats = float(gain[~is_peak].sum() / total[~is_peak].sum())
         if not nats > 0:

@@ -209,9 +209,12 @@ def build(recipe: Recipe, parts: Mapping[str, Mapping[str, Any]], task: Task, *,
 def _network_within(node: Mapping[str, Any], recipe: Recipe, task: Task, origin: Origin) -> Network | None:
     """The network that a part holds, of another run's parts; None where no run is named. Its names came from that
     run."""
-    if training_of(node)["weights"] is None:
+    weights = training_of(node)["weights"]
+    if weights is None:
         return None
-    return build(recipe, {slot: node[slot] for slot in BLOCKS}, task, origin=replace(origin, loaded=True))
+    place = Path(str(weights)).expanduser()
+    theirs = replace(origin, loaded=True, run=origin.run or (place if place.is_dir() else place.parent))
+    return build(recipe, {slot: node[slot] for slot in BLOCKS}, task, origin=theirs)
 
 
 class Keys:
