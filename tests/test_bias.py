@@ -12,12 +12,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
-from bias_runs import LENGTH, MARGIN, POSITIONS, bias_config, config, main_config, simulated_windows, write_tables
+from bias_runs import (
+    LENGTH,
+    MARGIN,
+    MOTIF,
+    POSITIONS,
+    bias_config,
+    config,
+    main_config,
+    simulated_windows,
+    write_tables,
+)
 from conftest import compose, random_strings
 from safetensors.torch import load_file, save_file
+from small_runs import small_run
 from test_bpnet import Fixed, targets
 from torch import Tensor
 
@@ -26,6 +38,7 @@ from blocks.final.profile_counts import ProfileCounts
 from prixfixe.cli import main
 from prixfixe.common.errors import ContractError, InputError
 from prixfixe.contract import Batch, InputSpec
+from prixfixe.inference.footprints import footprints, strongest_site
 from prixfixe.networks.network import Network
 from prixfixe.runs.folder import RunFolder
 from prixfixe.training import experiment, keeper
@@ -322,6 +335,24 @@ def test_an_ensemble_is_without_the_bias_as_its_members_are(made: Path, tmp_path
     )
     np.testing.assert_allclose(np.exp(outputs["profile"]).sum(axis=1), 1, rtol=1e-6)
     assert not each["none"].remark and "1 of the 2 runs have none" in mixed.remark
+
+
+def test_the_footprint_of_the_bias_is_in_what_was_measured_alone(made: Path, tmp_path: Path) -> None:
+    model = prixfixe.load(made / "main", device="cpu")
+    site = strongest_site(model, width=5)
+    assert "GC" in site
+    found = footprints(model, {"bias": site, "motif": MOTIF}).set_index(["site", "output"])
+    measured, own = (found.loc[("bias", output)] for output in ("profile", "profile_without_bias"))
+    assert measured["low"] < measured["footprint"] < measured["high"]
+    assert measured["low"] > 2 * own["footprint"] and measured["low"] > measured["shuffled"]
+    pd.testing.assert_frame_equal(
+        found, footprints(model, {"bias": site, "motif": MOTIF}).set_index(["site", "output"])
+    )
+    with pytest.raises(InputError, match="has no bias model: name the sites"):
+        strongest_site(prixfixe.load(made / "bias", device="cpu"))
+    other = prixfixe.load(small_run(tmp_path / "run"), device="cpu")
+    with pytest.raises(InputError, match="predicts no profile"):
+        footprints(other, {"bias": site})
 
 
 def test_it_is_exported(made: Path, tmp_path: Path) -> None:
