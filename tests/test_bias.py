@@ -344,7 +344,7 @@ def test_the_footprint_of_the_bias_is_in_what_was_measured_alone(made: Path, tmp
     found = footprints(model, {"bias": site, "motif": MOTIF}).set_index(["site", "output"])
     measured, own = (found.loc[("bias", output)] for output in ("profile", "profile_without_bias"))
     assert measured["low"] < measured["footprint"] < measured["high"]
-    assert measured["low"] > 2 * own["footprint"] and measured["low"] > measured["shuffled"]
+    assert measured["low"] > 2 * own["footprint"]
     pd.testing.assert_frame_equal(
         found, footprints(model, {"bias": site, "motif": MOTIF}).set_index(["site", "output"])
     )

@@ -26,8 +26,8 @@ def footprints(model: Predictor, sites: Mapping[str, str], *, seed: int = 0) -> 
 
     sites: letters, by name; see `strongest_site`. Columns: site, output (profile; profile_without_bias where there is
     one), footprint, low, high, shuffled. footprint: the largest change of a position's probability, in shares of a flat
-    profile, with its 95 % interval over BACKGROUNDS random sequences; shuffled: the same of the site's letters in
-    another order, the mean over ORDERS of them, which is what chance gives. InputError where the model predicts no profile.
+    profile, with its 95 % interval over BACKGROUNDS random sequences. shuffled: the same of the site's letters in other
+    orders, the mean over ORDERS of them, which is what chance gives. InputError where the model predicts no profile.
     """
     import pandas as pd
 
