@@ -250,7 +250,7 @@ def test_predictions_are_without_the_bias_and_say_so(
     found = bigwig.values("chr1", place, place + POSITIONS, fillna=0)
     np.testing.assert_allclose(found, arrays["track"][0], rtol=1e-4, atol=1e-6)
     assert main([*command, "-o", str(tmp_path / "p.tsv")]) == 0
-    for use in (["mutate"], ["attribute"], ["attribute", "--method", "gradient"]):
+    for use in (["mutate"], ["attribute"], ["attribute", "--method", "deeplift"]):
         capsys.readouterr()
         short = tmp_path / "short.fa"
         short.write_text("".join(named[:2]))
@@ -310,8 +310,10 @@ def test_scores_are_of_what_was_measured(made: Path, tmp_path: Path, capsys: pyt
     (tmp_path / "main" / "config.yaml").write_text(yaml.safe_dump(settings))
     np.save(tmp_path / "some.npy", simulated_windows()[2][np.arange(160) // 2 % 5 == 0])
     command = ["evaluate", str(tmp_path / "main"), str(tmp_path / "some.tsv"), "--bootstrap", "0", "--format", "json"]
-    assert main(command) == 0, capsys.readouterr().err
-    (scores,) = json.loads(capsys.readouterr().out)["tasks"]
+    assert main(command) == 0
+    said = capsys.readouterr()
+    assert "scored by log_counts, what was measured" in said.err
+    (scores,) = json.loads(said.out)["tasks"]
     for name in ("count_pearson_r", "profile_jsd", "loss"):
         assert scores[name]["value"] == pytest.approx(RunFolder(made / "main").metrics()[name], rel=1e-3)
 
@@ -388,6 +390,14 @@ def test_a_run_is_whole_without_the_bias_run(copied: Path, capsys: pytest.Captur
     facts = json.loads((elsewhere / "bundle.json").read_text())
     assert facts["predicts"] == "log_counts_without_bias" and not (elsewhere / "sources").exists()
     assert "without the bias model" in (elsewhere / "README.md").read_text()
+
+
+def test_a_bundle_or_a_file_of_the_bias_run_is_the_same_bias(copied: Path) -> None:
+    first = run(main_config(copied, copied / "bias", epochs=1), copied / "main", show_progress=False)
+    assert main(["bundle", str(copied / "bias"), "-o", str(copied / "given")]) == 0
+    for weights in (copied / "given", copied / "bias" / "weights.safetensors"):
+        again = run(main_config(copied, weights, epochs=1), copied / "main", show_progress=False)
+        assert again == first  # the run of this identity is done
 
 
 def stop_after(step: int, monkeypatch: pytest.MonkeyPatch) -> None:

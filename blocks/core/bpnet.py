@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prixfixe.contract import Block, Conv1d, Count, InputSpec
@@ -30,6 +29,7 @@ class BPNet(Block):
         self.first = Conv1d(inputs.channels, channels, first_kernel_size)
         dilated = [Conv1d(channels, channels, kernel_size, dilation=2**i) for i in range(1, layers + 1)]
         self.dilated = nn.ModuleList(dilated)
+        self.relus = nn.ModuleList(nn.ReLU() for _ in range(layers + 1))  # one each, as DeepLIFT needs them
         self.cropped = first_kernel_size // 2 + (kernel_size // 2) * (2 ** (layers + 1) - 2)  # at either end
         if inputs.length <= 2 * self.cropped:
             raise ValueError(
@@ -42,9 +42,10 @@ class BPNet(Block):
         return value[..., self.cropped : value.shape[-1] - self.cropped]
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.first(x))
-        for conv in self.dilated:
-            y = F.relu(conv(x))
+        first_relu, *relus = self.relus
+        x = first_relu(self.first(x))
+        for conv, relu in zip(self.dilated, relus, strict=True):
+            y = relu(conv(x))
             crop = (x.shape[2] - y.shape[2]) // 2
             x = x[:, :, crop : crop + y.shape[2]] + y
         return x
