@@ -20,8 +20,9 @@ from prixfixe.networks.network import Network, build
 from prixfixe.training.build import build_recipe, build_task
 
 
-def targets(positions: int, weight: float = 1.0) -> TargetSpec:
-    constants = {"count_weight": weight, "positions": float(positions), "width": float(positions)}
+def targets(positions: int, weight: float = 1.0, margin: int = 0) -> TargetSpec:
+    width = float(positions + 2 * margin)
+    constants = {"count_weight": weight, "positions": float(positions), "width": width}
     return TargetSpec(("profile",), constants=constants)
 
 
@@ -174,13 +175,13 @@ def test_what_does_not_fit_is_named_before_anything_is_computed(overrides: list[
 
 def test_experiments_are_the_published_ones() -> None:
     pytest.importorskip("prixfixe.data.atac")
-    paths = [f"dataset.{key}=x" for key in ("genome", "bigwig", "peaks")]
+    paths = [f"dataset.{key}=x" for key in ("genome", "bigwig", "peaks", "folds")]
     found: dict[str, Any] = {
         name: compose(f"experiment={name}", *paths) for name in ("chrombpnet", "atac_bias", "atac")
     }
     for name, parameters in (("chrombpnet", 6_377_986), ("atac_bias", 217_730), ("atac", None)):
         config = found[name]
-        built = build(build_recipe(config), config, build_task(config).with_spec(targets(1000)))
+        built = build(build_recipe(config), config, build_task(config).with_spec(targets(1000, margin=500)))
         assert parameters is None or built.parameter_count() == parameters
         assert config["training"]["batch_size"] == 64
     rates = [found[name]["optim"]["optimizer"].get("lr") for name in ("chrombpnet", "atac_bias")]
