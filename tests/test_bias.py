@@ -155,6 +155,8 @@ def test_without_non_peaks_there_is_no_offset(made: Path, tmp_path: Path) -> Non
         run(settings, tmp_path / "run", show_progress=False)
     settings["final"]["bias"]["train"]["weights"] = None
     run(settings, tmp_path / "run", show_progress=False)  # without a bias model nobody asks
+    settings["final"]["bias"] = None
+    run(settings, tmp_path / "other", show_progress=False)
 
 
 def test_a_refused_bias_model_ends_a_run_before_it_is_trained(copied: Path) -> None:
@@ -533,6 +535,17 @@ def test_settings_of_a_bias_that_nobody_reads_are_refused(made: Path, tmp_path: 
         InputError, match=r"no such setting: final\.bias\.weights; it takes final\.bias\.train\.weights"
     ):
         run(settings, tmp_path / "run", show_progress=False)
+    settings["final"]["bias"] = str(made / "bias")
+    with pytest.raises(InputError, match=r"final\.bias=.*: the run of a bias model is final\.bias\.train\.weights=RUN"):
+        run(settings, tmp_path / "run", show_progress=False)
+
+
+def test_a_run_of_another_task_is_no_bias_model(made: Path, tmp_path: Path) -> None:
+    other = small_run(tmp_path / "other")
+    with pytest.raises(
+        ContractError, match=r"final\.bias: task profile scores profile, .* final block MLP does not give"
+    ):
+        run(main_config(made, other), tmp_path / "run", show_progress=False)
 
 
 def test_a_frozen_final_block_keeps_the_bias_it_came_with_beside_another_core(made: Path, tmp_path: Path) -> None:

@@ -66,6 +66,8 @@ class ProfileCounts(FinalBlock):
         for layer in (self.profile, self.counts):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        if not isinstance(bias, nn.Module | None):
+            raise InputError(f"final.bias={bias}: the run of a bias model is final.bias.train.weights=RUN")
         self.bias = bias
         if bias is not None:
             taken: dict[str, Any] = getattr(bias, "takes", {})

@@ -161,9 +161,12 @@ def build(recipe: Recipe, parts: Mapping[str, Mapping[str, Any]], task: Task, *,
     their shapes, where one does not fit the other, and InputError where a hyperparameter does not fit its block.
     """
     nodes = {slot: values_of(parts[slot]) for slot in BLOCKS}
-    for node in nodes.values():
+    for slot, node in nodes.items():
         for name, inner in networks_in(node).items():
-            node[name] = _network_within(inner, recipe, task, origin)
+            try:
+                node[name] = _network_within(inner, recipe, task, origin)
+            except InputError as error:
+                raise type(error)(f"{slot}.{name}: {error}") from error
     who = {slot: block_in_words(slot, nodes[slot]) for slot in BLOCKS}
     known = Keys(recipe, task)
     known.check_task()
