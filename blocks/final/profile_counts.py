@@ -29,7 +29,8 @@ FEWEST_PEAKS = 20  # of which a correlation says something
 class ProfileCounts(FinalBlock):
     """(B, C, L) -> profile, logits (B, positions), and log_counts, (B,), of log(1 + total).
 
-    1. profile: one convolution without padding, cropped at both ends to `positions` of the task.
+    1. profile: one convolution without padding, cropped at both ends to `positions` of the task. (Its bias, which is
+       counted among the published parameters, changes no probability.)
     2. log_counts: the mean over all L positions, one dense unit.
     3. With a bias model (`bias`, a network of another run, which is frozen): logits are added, and log counts are those
        of the sum, log(exp(own) + exp(bias + offset)). What is its own stands in `profile_without_bias` and

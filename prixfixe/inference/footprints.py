@@ -69,7 +69,10 @@ def _profiles(model: Predictor, letters: np.ndarray) -> dict[str, np.ndarray]:
     """Probabilities of positions by output, (n, positions), float64."""
     rows = model.rows_of(["".join(row) for row in letters])
     outputs: dict[str, Any] = model.combined(next(iter(model.output_chunks([rows]))))
-    found = {name: np.exp(outputs[name]) for name in ("profile", "profile_without_bias") if name in outputs}
+    found: dict[str, np.ndarray] = {}
+    for name in ("profile", "profile_without_bias"):
+        if name in outputs:
+            found[name] = np.exp(outputs[name])
     if not found:
         raise InputError(f"{model.name} predicts no profile, in which a site could leave a footprint")
     return found
