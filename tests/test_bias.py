@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import torch.nn.functional as F
 import yaml
 from bias_runs import (
     LENGTH,
@@ -43,6 +44,7 @@ from prixfixe.networks.network import Network
 from prixfixe.runs.folder import RunFolder
 from prixfixe.training import experiment, keeper
 from prixfixe.training.experiment import run
+from prixfixe.training.gradients import backward
 
 COUNTS = np.s_[:, MARGIN : MARGIN + POSITIONS]
 
@@ -201,6 +203,22 @@ def test_a_bias_model_is_bit_equal_after_training(tmp_path: Path, monkeypatch: p
     assert metrics["parameters"] == sum(p.numel() for n, p in network.named_parameters() if ".bias." not in n)
     written = load_file(tmp_path / "main" / "weights.safetensors")
     assert all(torch.equal(before[name], written[f"final.bias.{name}"]) for name in before)
+
+
+def test_any_number_of_parts_gives_the_gradient_of_one_step(made: Path) -> None:
+    (model,) = prixfixe.load(made / "main", device="cpu").members
+    network = model.network.double().train()
+    torch.manual_seed(0)
+    x = F.one_hot(torch.randint(4, (24, LENGTH)), 4).mT.double()
+    batch = {"x": x, "counts": torch.poisson(torch.full((24, POSITIONS), 2.0)), "is_peak": torch.arange(24) % 2}
+    found = []
+    for micro_batch in (None, 5, 8, 23):
+        network.zero_grad()
+        backward(network, model.recipe, batch, micro_batch, torch.float32, 0)
+        found.append({name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None})
+    assert not any(name.startswith("final.bias") for name in found[0]) and len(found[0]) == 10
+    for other in found[1:]:
+        torch.testing.assert_close(other, found[0], rtol=1e-9, atol=1e-11)
 
 
 def test_a_network_is_trained_to_explain_what_the_bias_does_not(made: Path) -> None:
