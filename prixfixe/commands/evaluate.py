@@ -191,6 +191,8 @@ def evaluate_one(
         )
     run = prixfixe.load(path, config_dir=args.config_dir) if path.is_dir() and ensemble is None else None
     model = ensemble or run
+    if model and model.remark:
+        print(f"{printable(path)}: scored by {model.task.predicts}, what was measured", file=sys.stderr)
     tasks = model.tasks if model else ()
     of_expression = (model.task.scores if model else TASKS[args.task or "expression"]) == EXPRESSION
     name = str(path) if ensemble is None else ensemble.name
@@ -345,7 +347,8 @@ def _score_table(
     names = model.tasks if model and len(model.tasks) > 1 else test_set.tasks
     measured = Measurements(test_set.sequences, test_set.expression, tuple(names), columns=test_set.columns)
     outputs = _outputs(model, measured) if model and (args.same_scale or not of_expression) else {}
-    predictions = outputs[model.predicted] if model and outputs else _predictions(args, path, model, test_set)
+    measures = model.task.predicts if model else None  # what was measured, where `predicted` may be something else
+    predictions = outputs[measures] if measures and outputs else _predictions(args, path, model, test_set)
     if of_expression:
         kl = _divergences(path, model, measured, outputs) if model and outputs else None
         return predictions, evaluate_table(

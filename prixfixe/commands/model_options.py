@@ -68,13 +68,16 @@ def _input_file(name: str) -> Path:
 
 
 def load_model(args: argparse.Namespace, formats: dict[str, str], *inputs: Path) -> Predictor:
-    """The model of a command's runs. InputError before any work is done where the output has no format, or is one of
-    the inputs."""
+    """The model of a command's runs; standard error says where it predicts anything else than what was measured.
+    InputError before any work is done where the output has no format, or is one of the inputs."""
     import prixfixe
 
     keep_inputs(args.output, *inputs, *args.runs)
     format_by_ending(args.output, formats, next(iter(formats.values())))
-    return prixfixe.load(args.runs, device=args.device, config_dir=args.config_dir)
+    model: Predictor = prixfixe.load(args.runs, device=args.device, config_dir=args.config_dir)
+    if model.remark:
+        print(model.remark, file=sys.stderr)
+    return model
 
 
 @contextmanager

@@ -113,7 +113,8 @@ def predict_arrays(
     model: Predictor, path: Path, output: Path, *, sequence: str | None = None, batch_size: int | None = None
 ) -> int:
     """Writes an .npz file: `names`, `predictions` (n,) or (n, tasks), of an ensemble `spread` beside it, and what is
-    predicted at every position, where there is such a thing, as `track`, (n, positions). Returns n."""
+    predicted at every position, where there is such a thing, as `track`, (n, positions); with a bias model, whose part
+    is in neither, `predictions_with_bias` and `track_with_bias`. Returns n."""
     import numpy as np
 
     from prixfixe.common.files import write_arrays
@@ -121,10 +122,11 @@ def predict_arrays(
 
     arrays: dict[str, list[np.ndarray]] = {}
     names: list[str] = []
-    for rows, _, members, track in outputs_of(model, path, sequence, batch_size):
+    for rows, _, members, outputs in outputs_of(model, path, sequence, batch_size):
         names += rows
-        found = {"predictions": members.mean(axis=0), "track": track}
+        found = {"predictions": members.mean(axis=0), "track": model.task.track(outputs)}
         found |= {"spread": spread(members)} if len(members) > 1 else {}
+        found |= model.task.further(outputs)
         for name, array in found.items():
             if array is not None:
                 arrays.setdefault(name, []).append(array)
@@ -142,7 +144,8 @@ def predict_track(
     from prixfixe.inference.tracks import Window, window_of, write_bigwig
 
     windows: list[Window] = []
-    for names, lengths, _, track in outputs_of(model, path, sequence, batch_size):
+    for names, lengths, _, outputs in outputs_of(model, path, sequence, batch_size):
+        track = model.task.track(outputs)
         if track is None:
             raise InputError(
                 f"{model.name} predicts nothing at every position, of which a bigWig is made: write a table"
@@ -154,9 +157,9 @@ def predict_track(
 
 def outputs_of(
     model: Predictor, path: Path, sequence: str | None, batch_size: int | None
-) -> Iterator[tuple[list[str], np.ndarray, np.ndarray, np.ndarray | None]]:
-    """Of a file's sequences, a chunk at a time: names, lengths, each member's predictions, and the track. All of the
-    file is checked first."""
+) -> Iterator[tuple[list[str], np.ndarray, np.ndarray, dict[str, np.ndarray]]]:
+    """Of a file's sequences, a chunk at a time: names, lengths, each member's predictions, and all outputs of the
+    model. All of the file is checked first."""
     import numpy as np
 
     from prixfixe.common.progress import slow_work
@@ -170,7 +173,7 @@ def outputs_of(
                 members = np.stack(
                     [outputs[member.predicted] for outputs, member in zip(each, model.members, strict=True)]
                 )
-                yield names, chunk.sequences.lengths, members, model.task.track(model.combined(each))
+                yield names, chunk.sequences.lengths, members, model.combined(each)
             advance(len(names))
 
 

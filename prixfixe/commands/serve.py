@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from typing import TYPE_CHECKING
 
 from prixfixe.commands.model_options import add_runs
@@ -44,6 +45,8 @@ def run(args: argparse.Namespace) -> int:
     from prixfixe.inference.serve import serve
 
     model = prixfixe.load(args.runs, device=args.device, config_dir=args.config_dir)
+    if model.remark:
+        print(model.remark, file=sys.stderr)
     cells = cell_types(model, args.cell_type)
     served = Served(model, args.name, cells, args.species, args.type, args.log_base, args.batch_size)
     serve(served, args.host, args.port)

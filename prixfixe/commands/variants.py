@@ -135,6 +135,7 @@ def write_vcf(scorer: VariantScorer, output: Path) -> None:
     if len(set(keys.values())) < len(keys):
         raise InputError("two tasks have names that differ in no letter or digit: end -o with .tsv")
     label = f" ({SIMULATED})" if model.simulated else ""
+    label += f"; {model.remark}" if model.remark else ""
     described = {}
     for (column, task), key in keys.items():
         described[key] = f"{what[column]}{f', {task}' if len(tasks) > 1 else ''}, by {model.name}{label}"

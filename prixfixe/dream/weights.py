@@ -9,36 +9,21 @@ something else than ours, it is refused with the difference (docs/fidelity.md ha
 from __future__ import annotations
 
 import hashlib
-import os
-import pickle
 import re
-import tempfile
-import warnings
-import zipfile
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-import hydra
 import torch
-from hydra.core.global_hydra import GlobalHydra
-from omegaconf import open_dict
-from safetensors.torch import save
 from torch import Tensor
 
 from prixfixe.common.errors import InputError
-from prixfixe.common.files import writable, write_json, write_text
-from prixfixe.common.inputs import is_missing, open_input
-from prixfixe.common.paths import conf_folder
 from prixfixe.common.text import printable
 from prixfixe.contract import TargetSpec
 from prixfixe.networks.network import Network, build
-from prixfixe.runs.folder import SLOTS, RunFolder, as_yaml
-from prixfixe.runs.targets import save_targets
-from prixfixe.sweeps.plan import resolved
+from prixfixe.runs.folder import SLOTS
+from prixfixe.runs.imported import Imported, check, composed, in_kind, is_there, read_state_dict, write_run
 from prixfixe.tasks.bins import Bins
-from prixfixe.tasks.task import Task
 from prixfixe.training.build import build_recipe, build_task
 
 PARTS = {  # in the order of the archive's numbers
@@ -48,22 +33,13 @@ PARTS = {  # in the order of the archive's numbers
     "final": ("soft_bins", "mlp", "expression_heads"),
 }
 FOLDERS = {"dream_cnn": "0_1_0_0", "dream_rnn": "0_1_1_0", "dream_attn": "0_0_2_0"}
+WANTED = "a model_best.pth of the published weights archive"
 TRAINED_ON = "the published training set (Zenodo record 10633252)"
 PUBLISHED_ORDER = {  # of the input channels, as indices of ours
     "autosome": (0, 2, 1, 3, 4, 5),  # A G C T is_reverse is_singleton
     "bhi": (0, 2, 1, 3),
     "unlockdna": (0, 1, 2, 3, 4, 5),
 }
-SHOWN = 4  # names in a message, of each kind
-
-
-@dataclass(frozen=True)
-class Imported:
-    """What was imported: the folder, its trainable parameters, and what a user should know of its predictions."""
-
-    folder: Path
-    parameters: int
-    notes: tuple[str, ...]
 
 
 def import_weights(file: Path, model: str, folder: Path) -> Imported:
@@ -78,7 +54,7 @@ def import_weights(file: Path, model: str, folder: Path) -> Imported:
     choices = {slot: PARTS[slot][number] for slot, number in zip(SLOTS, numbers, strict=True)}
     if differences := differing(choices):
         raise InputError(f"--model {model}: the published parts differ from ours: {'; '.join(differences)}")
-    state = read_state_dict(file)
+    state = read_state_dict(file, WANTED)
     config = configuration(model, choices, state)
     # a published scalar block gives what it was trained on
     task = build_task(config).with_spec(TargetSpec(("expression",), (0.0,), (1.0,), Bins()))
@@ -87,8 +63,7 @@ def import_weights(file: Path, model: str, folder: Path) -> Imported:
     hash_ = hashlib.sha256(file.read_bytes()).hexdigest()
     fingerprint = f"imported-{model}-{hash_[:16]}"  # no configuration's: training here is refused
     imported = Imported(folder, network.parameter_count(), tuple(notes(choices)))
-    there = RunFolder(folder).status()
-    if there.get("configuration_hash") == fingerprint and there.get("state") == "done":
+    if is_there(folder, fingerprint):
         return imported
     source = {
         "file": str(file),
@@ -97,7 +72,7 @@ def import_weights(file: Path, model: str, folder: Path) -> Imported:
         "published_folder": "_".join(map(str, numbers)),
         "notes": imported.notes,
     }
-    _write(folder, config, task, network, fingerprint, source)
+    write_run(folder, config, task, network, fingerprint, source)
     return imported
 
 
@@ -106,9 +81,8 @@ def combination(model: str) -> tuple[int, ...]:
     folder = FOLDERS.get(model, model)
     if not re.fullmatch(r"[012]_[012]_[012]_[012]", folder):
         raise InputError(
-            f"--model {model}: choose {', '.join(FOLDERS)}, or a folder of the weights archive: four numbers for "
-            "recipe, first, core and "
-            "final layers, 0 Autosome.org, 1 BHI, 2 Unlock_DNA, as 0_1_0_0"
+            f"--model {model}: choose {', '.join(FOLDERS)}, bpnet, chrombpnet, or a folder of the weights archive: "
+            "four numbers for recipe, first, core and final layers, 0 Autosome.org, 1 BHI, 2 Unlock_DNA, as 0_1_0_0"
         )
     return tuple(map(int, folder.split("_")))
 
@@ -139,70 +113,6 @@ def notes(choices: dict[str, str]) -> Iterable[str]:
         )
 
 
-def read_state_dict(file: Path) -> dict[str, Tensor]:
-    """The tensors of a file that `torch.save` wrote. Nothing in the file is executed: one that asks for it is
-    refused."""
-    shown = printable(file)
-    if is_missing(file):
-        raise InputError(f"{shown}: no such file; give a model_best.pth of the published weights archive")
-    try:
-        with open_input(file) as opened:
-            _refuse_compressed(opened)
-            opened.seek(0)
-            with warnings.catch_warnings(action="ignore"):  # of unusual files; what cannot be read is refused below
-                content = torch.load(opened, map_location="cpu", weights_only=True)
-    except InputError:
-        raise
-    except pickle.UnpicklingError as error:
-        asked = re.search(r"GLOBAL ([\w.]+)|Unsupported (?:class|global)[^\w]*([\w.]+)", str(error))
-        what = f" ({asked[1] or asked[2]})" if asked else ""
-        raise InputError(
-            f"{shown} is no plain state dict: it is damaged, or asks for code to be executed{what}, which was not "
-            "done; give a model_best.pth of the published weights archive"
-        ) from error
-    except Exception as error:  # whatever a pickle of that kind may bring about; none of it is executed
-        said = printable(str(error).partition("\n")[0] or "it is cut off", 200)
-        raise InputError(f"{shown} is no file that torch wrote, or it is damaged: {said}") from error
-    if (
-        not isinstance(content, dict)
-        or not content
-        or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items())
-    ):
-        raise InputError(f"{shown} is no plain state dict: it must hold tensors by name, and nothing else")
-    if strange := [f"{name} is {reason}" for name, tensor in content.items() if (reason := unusual(tensor))]:
-        raise InputError(
-            f"{shown} holds tensors that are no weights: {printable('; '.join(strange[:SHOWN]), 400)}"
-            f"{'; ...' if len(strange) > SHOWN else ''}; give a model_best.pth of the published weights archive"
-        )
-    return content
-
-
-def unusual(tensor: Tensor) -> str | None:
-    """What keeps a tensor from being plain numbers in memory, judged before anything is computed with it; None where
-    it is: dense, strided, on the CPU, of real floating-point or whole numbers, each of them stored."""
-    if type(tensor) not in (Tensor, torch.nn.Parameter):
-        return f"a {type(tensor).__name__}"
-    if tensor.is_nested or tensor.layout != torch.strided:
-        return "not dense" if not tensor.is_nested else "nested"
-    if tensor.is_quantized:
-        return "quantised"
-    if tensor.device.type != "cpu":
-        return f"on the device {tensor.device}"
-    if tensor.is_complex() or tensor.dtype == torch.bool:
-        return f"of {str(tensor.dtype).removeprefix('torch.')}"
-    if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
-        return "larger than what is stored of it"
-    return None
-
-
-def _refuse_compressed(file: BinaryIO) -> None:
-    """torch stores its archives uncompressed; a small file that unpacks to a large one is none of its."""
-    if zipfile.is_zipfile(file):
-        with zipfile.ZipFile(file) as archive:
-            if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
-                raise ValueError("its archive is compressed")
-
-
 def configuration(model: str, choices: dict[str, str], state: dict[str, Tensor]) -> dict[str, Any]:
     """The resolved configuration of a published model: its experiment, or the parts with the widths that the file's
     tensors have."""
@@ -211,12 +121,7 @@ def configuration(model: str, choices: dict[str, str], state: dict[str, Tensor])
     )
     if model not in FOLDERS:
         overrides += ["training.epochs=80", "sweep=imported", *sizes(choices, state)]
-    GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(version_base="1.3", config_dir=str(conf_folder())):
-        config = hydra.compose("train", [*overrides, "dataset=table", f"dataset.path='{TRAINED_ON}'"])
-    with open_dict(config):
-        config.choices = choices
-    return resolved(config)
+    return composed([*overrides, "dataset=table", f"dataset.path='{TRAINED_ON}'"], choices)
 
 
 def sizes(choices: dict[str, str], state: dict[str, Tensor]) -> list[str]:
@@ -267,13 +172,7 @@ def translated(state: dict[str, Tensor], network: Network, recipe: str, file: Pa
                 kind = str(values.dtype).removeprefix("torch.")
                 raise InputError(f"{printable(file)}: {published_name(name)} is of {kind}; is --model right?")
             found[name] = values[:, order] if TAKES_INPUT.fullmatch(name) else values
-    cast = {name: values.to(ours[name].dtype).contiguous() for name, values in found.items()}
-    if lost := [name for name, values in cast.items() if not torch.isfinite(values).all()]:
-        raise InputError(
-            f"{printable(file)} holds values that are not finite, or too large for {len(lost)} of this model's "
-            f"tensors: {', '.join(lost[:SHOWN])}{', ...' if len(lost) > SHOWN else ''}"
-        )
-    return cast
+    return in_kind(found, ours, file)
 
 
 OURS_ALONE = ("final.mean", "final.std")  # set when the network was built
@@ -298,36 +197,6 @@ def published_shapes(ours: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
         if name == "final.mapper.bias":
             shapes["final.bins"] = tuple(tensor.shape)
     return shapes
-
-
-def check(state: dict[str, Tensor], expected: dict[str, tuple[int, ...]], file: Path) -> None:
-    """Raises InputError where the tensors are not exactly the expected ones, by name, or hold values that are not
-    finite."""
-    wrong = [
-        f"{name} has shape {tuple(state[name].shape)}, not {shape}"
-        for name, shape in expected.items()
-        if name in state and tuple(state[name].shape) != shape
-    ]
-    problems = [
-        f"{len(found)} {kind}: {', '.join(found[:SHOWN])}{', ...' if len(found) > SHOWN else ''}"
-        for kind, found in (
-            ("missing", [name for name in expected if name not in state]),
-            ("left over", [name for name in state if name not in expected]),
-            ("of another shape", wrong),
-            ("with values that are not finite", [name for name, tensor in state.items() if not _is_finite(tensor)]),
-        )
-        if found
-    ]
-    if problems:
-        raise InputError(
-            f"{printable(file)} holds other weights than this model has: tensors {printable('; '.join(problems))}; "
-            "is --model right?"
-        )
-
-
-def _is_finite(tensor: Tensor) -> bool:
-    """Of types of one byte, which have no such test, as float32."""
-    return bool(torch.isfinite(tensor.float() if tensor.is_floating_point() and tensor.itemsize == 1 else tensor).all())
 
 
 RENAMED = tuple(  # ours, theirs
@@ -367,32 +236,3 @@ def published_name(name: str) -> str:
     for pattern, replacement in RENAMED:
         name = pattern.sub(replacement, name)
     return name
-
-
-def _write(
-    folder: Path,
-    config: dict[str, Any],
-    task: Task,
-    network: Network,
-    fingerprint: str,
-    source: dict[str, Any],
-) -> None:
-    """Writes the run into a folder beside `folder`, then gives it that name, so that it is there whole or not at
-    all."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(
-            f"{printable(folder)} is there already and holds something else; give a new folder with -o, or remove "
-            "that one"
-        )
-    with writable(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-    with writable(folder), tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
-        run = RunFolder(Path(temporary) / "run")
-        write_text(run.config_file, as_yaml(config))
-        save_targets(run, task)
-        run.weights_file.write_bytes(save({name: tensor.contiguous() for name, tensor in network.state_dict().items()}))
-        write_json(run.metrics_file, {"parameters": network.parameter_count(), "simulated": False})
-        run.write_status("done", configuration_hash=fingerprint, imported_from=source)
-        if folder.is_dir():
-            folder.rmdir()
-        os.rename(run.path, folder)

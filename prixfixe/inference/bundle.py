@@ -73,7 +73,7 @@ def write_bundle(
             "prixfixe": version_of("prixfixe"),
             "task": model.members[0].task.name,
             "tasks": list(model.tasks),
-            "predicts": model.members[0].task.predicts,
+            "predicts": None if model.members[0].task.predicts is None else model.predicted,
             "simulated": model.simulated,
             "flanks": list(model.flanks),
             "needs": list(model.needs),

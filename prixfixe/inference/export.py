@@ -52,14 +52,15 @@ class Exported:
 
 class Whole(nn.Module):
     """The keys of all views (strands) of a batch, each (B, ...), -> the prediction that a task combines them to.
+    reverse: of each view, whether it is the reverse complement.
 
     Both strands go through the network as one batch: in eval mode no row tells of another.
     """
 
-    def __init__(self, model: Model, keys: Sequence[str], views: int) -> None:
+    def __init__(self, model: Model, keys: Sequence[str], reverse: Sequence[bool]) -> None:
         super().__init__()
-        self.network, self.output, self.keys, self.views = model.network, model.predicted, tuple(keys), views
-        self.combine = model.task.combine
+        self.network, self.output, self.keys, self.reverse = model.network, model.predicted, tuple(keys), reverse
+        self.views, self.combine = len(reverse), model.task.combine
 
     def forward(self, *tensors: Tensor) -> Tensor:
         count, rows = len(self.keys), tensors[0].shape[0]
@@ -70,6 +71,8 @@ class Whole(nn.Module):
             Prediction(**{name: output[view * rows : (view + 1) * rows] for name, output in outputs.items()})
             for view in range(self.views)
         ]
+        for batch, reverse in zip(batches, self.reverse, strict=True):
+            batch["reverse"] = torch.full((rows,), reverse, dtype=torch.bool)
         return self.combine(views, batches)[self.output].float()
 
 
@@ -81,8 +84,8 @@ def export(model: Model, rows: Measurements, kind: str, folder: Path) -> Exporte
     """
     if model.device.type != "cpu":
         raise InputError(f"{model.name} is on {model.device}: export it on the CPU, with --device cpu")
-    tensors, names, keys, views = encoded(model, rows)
-    whole, file = Whole(model, keys, views).eval(), folder / FILES[kind]
+    tensors, names, keys, reverse = encoded(model, rows)
+    whole, file = Whole(model, keys, reverse).eval(), folder / FILES[kind]
     with torch.no_grad():
         expected = whole(*tensors).numpy()
     examples = tuple(tensor[: max(BATCHES)] for tensor in tensors)
@@ -110,9 +113,9 @@ def allowed(expected: np.ndarray) -> float:
     return float(TOLERANCE * expected.std(axis=0).min() + DIGITS * np.abs(expected).max())
 
 
-def encoded(model: Model, rows: Measurements) -> tuple[list[Tensor], list[str], list[str], int]:
+def encoded(model: Model, rows: Measurements) -> tuple[list[Tensor], list[str], list[str], list[bool]]:
     """The tensors of rows as an exported file takes them, their names (x, or x_forward and x_reverse), the keys of the
-    batch that they are, and how many views a row has."""
+    batch that they are, and of each view that a row has whether it is the reverse complement."""
     batches = next(iter(model.recipe.scoring_batches(model.samples(rows), len(rows), model.network.columns)))
     taken = {key for keys in model.network.takes.values() for key in keys}
     keys = ["x", *sorted(key for key in batches[0] if key in taken and key != "x")]
@@ -120,7 +123,7 @@ def encoded(model: Model, rows: Measurements) -> tuple[list[Tensor], list[str], 
     for batch, strand in zip(batches, ("_forward", "_reverse") if len(batches) > 1 else ("",), strict=True):
         tensors += [batch[key].contiguous() for key in keys]
         names += [f"{key}{strand}" for key in keys]
-    return tensors, names, keys, len(batches)
+    return tensors, names, keys, [bool(batch["reverse"].any()) for batch in batches]
 
 
 def _in_batches(run: Callable[[list[Tensor]], np.ndarray], tensors: list[Tensor], size: int) -> Iterator[np.ndarray]:

@@ -27,6 +27,7 @@ from prixfixe.runs.reader import read_evaluation, read_predictions
 HUB_NAMES = {"pearson_r": "pearsonr", "spearman_rho": "spearmanr", "auroc": "roc_auc", "mcc": "matthews_correlation"}
 SAME = 1e-4  # of a score: what is scored again must be what the run has written down
 UNITS = {"expression": "the measurement's own units", "probability": "a probability", "log_counts": "log counts"}
+UNITS["log_counts_without_bias"] = UNITS["log_counts"]
 Shown = dict[str, Any]
 
 
@@ -183,7 +184,8 @@ def _data(config: Mapping[str, Any], model: Predictor) -> list[tuple[str, str]]:
 def _what(output: str | None, model: Predictor) -> str:
     if output is None:
         return "nothing a sequence: other runs start from its weights"
-    return f"`{output}`, one number a sequence{' and task' if len(model.tasks) > 1 else ''}"
+    remark = f" ({model.task.used_in_words(model.members[0].network.outputs)})" if model.remark else ""
+    return f"`{output}`, one number a sequence{' and task' if len(model.tasks) > 1 else ''}{remark}"
 
 
 def _construct(model: Predictor) -> str:

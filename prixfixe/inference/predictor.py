@@ -94,6 +94,16 @@ class Predictor(ABC):
         return self.task.spec.tasks
 
     @property
+    def remark(self) -> str:
+        """What the user should know of the predictions, a sentence; '' where they are of what was measured."""
+        said = [member.task.used_in_words(member.network.outputs) for member in self.members]
+        if not any(said):
+            return ""
+        others = said.count("")
+        mixed = f"; {others} of the {len(said)} runs have none, and predict what was measured" if others else ""
+        return f"{self.name} predicts {next(filter(None, said))}{mixed}"
+
+    @property
     def construct(self) -> Construct | None:
         """How the training sequences were built; None of a run of version 0.1, which kept nothing of it."""
         return self.task.spec.construct

@@ -161,9 +161,12 @@ def build(recipe: Recipe, parts: Mapping[str, Mapping[str, Any]], task: Task, *,
     their shapes, where one does not fit the other, and InputError where a hyperparameter does not fit its block.
     """
     nodes = {slot: values_of(parts[slot]) for slot in BLOCKS}
-    for node in nodes.values():
+    for slot, node in nodes.items():
         for name, inner in networks_in(node).items():
-            node[name] = _network_within(inner, recipe, task, origin)
+            try:
+                node[name] = _network_within(inner, recipe, task, origin)
+            except InputError as error:
+                raise type(error)(f"{slot}.{name}: {error}") from error
     who = {slot: block_in_words(slot, nodes[slot]) for slot in BLOCKS}
     known = Keys(recipe, task)
     known.check_task()
@@ -209,9 +212,12 @@ def build(recipe: Recipe, parts: Mapping[str, Mapping[str, Any]], task: Task, *,
 def _network_within(node: Mapping[str, Any], recipe: Recipe, task: Task, origin: Origin) -> Network | None:
     """The network that a part holds, of another run's parts; None where no run is named. Its names came from that
     run."""
-    if training_of(node)["weights"] is None:
+    weights = training_of(node)["weights"]
+    if weights is None:
         return None
-    return build(recipe, {slot: node[slot] for slot in BLOCKS}, task, origin=replace(origin, loaded=True))
+    place = Path(str(weights)).expanduser()
+    theirs = replace(origin, loaded=True, run=origin.run or (place if place.is_dir() else place.parent))
+    return build(recipe, {slot: node[slot] for slot in BLOCKS}, task, origin=theirs)
 
 
 class Keys:

@@ -23,6 +23,7 @@ from prixfixe.networks.parts import find_class, has_adapter, is_kept, training_o
 from prixfixe.runs.sources import Source
 
 SHOWN = 4  # names in a message, of each kind
+NOT_FINITE = "with values that are not finite"
 
 
 def prepare(
@@ -54,7 +55,9 @@ def prepare(
     if not any(slot_of(name) in BLOCKS for name in trained):
         raise InputError("first, core and final are all frozen: nothing is left to train; leave one of them as it is")
     kept = {slot for slot in BLOCKS if (train := training_of(parts[slot]))["weights"] is not None and is_kept(train)}
-    network.from_sources = frozenset(n for n in network.state_dict() if slot_of(n) in kept and n not in trained)
+    within = tuple(f"{place}." for place in network.networks())  # which a run writes itself
+    named = [name for name in network.state_dict() if slot_of(name) in kept and not name.startswith(within)]
+    network.from_sources = frozenset(name for name in named if name not in trained)
     return loaded
 
 
@@ -68,7 +71,8 @@ def _load(network: Network, source: Source) -> Source:
     where = f"{source.slot}.train.weights: {printable(source.file)}"
     inner = network.networks().get(source.slot)
     if inner is not None:
-        if problem := unlike(theirs, inner.state_dict()):
+        infinite = [name for name, tensor in theirs.items() if not torch.isfinite(tensor).all()]
+        if problem := unlike(theirs, inner.state_dict()) or _in_words({NOT_FINITE: infinite}):
             raise InputError(f"{where} does not fit its run's config.yaml: {printable(problem, 2000)}")
         inner.load_state_dict(theirs)
         return replace(source, tensors=len(theirs))
@@ -83,7 +87,7 @@ def _load(network: Network, source: Source) -> Source:
         )
     ours = {name: tensor for name, tensor in network.state_dict().items() if slot_of(name) == source.slot}
     infinite = [name for name, tensor in mine.items() if not torch.isfinite(tensor).all()]
-    if problem := unlike(mine, ours) or _in_words({"with values that are not finite": infinite}):
+    if problem := unlike(mine, ours) or _in_words({NOT_FINITE: infinite}):
         raise InputError(
             f"{where} does not fit this {source.slot}: {printable(problem, 2000)}; its block and its values must be "
             "those that the weights were trained with"

@@ -16,7 +16,7 @@ from torch import Tensor
 from prixfixe.common.errors import InputError
 from prixfixe.common.inputs import is_missing, open_input
 from prixfixe.common.text import printable
-from prixfixe.networks.parts import Origin, has_adapter, is_kept, judge_all, networks_in, training_of
+from prixfixe.networks.parts import LOADED, Origin, has_adapter, is_kept, judge_all, networks_in, training_of
 from prixfixe.runs.folder import RunFolder
 
 BLOCKS = ("first", "core", "final")
@@ -138,36 +138,37 @@ def checksum(file: Path) -> str:
 _checksums: dict[tuple[Path, int, int, int], str] = {}
 
 
-def pinned(parts: Mapping[str, Any], sources: Mapping[str, Source]) -> dict[str, Any]:
+def pinned(parts: Mapping[str, Any], sources: Mapping[str, Source], origin: Origin = LOADED) -> dict[str, Any]:
     """A configuration that says beside every `weights` which content that is (`sha256`), and of whole networks which
-    parts they have."""
+    parts they have. origin: of that configuration."""
     changed = dict(parts)
     for place, source in sources.items():
         slot, _, name = place.partition(".")
         node = changed[slot]
         if name:
-            inner = {**_parts_of(source), "train": {**node[name]["train"], "sha256": source.sha256}}
+            inner = {**_parts_of(source, origin), "train": {**node[name]["train"], "sha256": source.sha256}}
             changed[slot] = {**node, name: inner}
         else:
             changed[slot] = {**node, "train": {**node["train"], "sha256": source.sha256}}
     return changed
 
 
-def _parts_of(source: Source) -> dict[str, Any]:
+def _parts_of(source: Source, origin: Origin) -> dict[str, Any]:
     """First, core and final of the run that a whole network is of: as its configuration has them, or, where that is
     gone, that of the run which holds the network."""
     theirs, (slot, _, name) = RunFolder(source.path.parent), source.slot.partition(".")
+    holder = RunFolder(source.run)
     if not is_missing(theirs.config_file):
         config = theirs.config()
     else:
-        config = (RunFolder(source.run).config().get(slot) or {}).get(name) or {}
+        config = {} if is_missing(holder.config_file) else (holder.config().get(slot) or {}).get(name) or {}
     if missing := [part for part in BLOCKS if not isinstance(config.get(part), Mapping)]:
         raise InputError(
             f"{source.slot}.train.weights={printable(source.weights, 300)}: no run folder whose config.yaml has a "
             f"{missing[0]}; give the folder of the run that trained the network"
         )
     parts = {part: {key: value for key, value in config[part].items() if key != "train"} for part in BLOCKS}
-    judge_all(parts, Origin(run=theirs.path))
+    judge_all(parts, Origin(run=theirs.path, conf=origin.conf))
     return parts
 
 

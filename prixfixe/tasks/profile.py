@@ -101,6 +101,11 @@ class Profile(Task):
     def used(self, outputs: Collection[str]) -> str:
         return without_bias("log_counts", outputs)
 
+    def used_in_words(self, outputs: Collection[str]) -> str:
+        if self.used(outputs) == self.predicts:
+            return ""
+        return "without the bias model: log counts of the sequence alone, not what an assay would measure"
+
     def targets(self, samples: Samples, rows: Tensor, reverse: Tensor) -> Batch:
         counts = samples["profile"][rows].float()
         return {"counts": torch.where(reverse[:, None], counts.flip(-1), counts)}
@@ -129,17 +134,26 @@ class Profile(Task):
 
     def ensemble(self, members: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
         combined = {}
-        for end in ends(members[0]):
-            profiles = np.stack([member[f"profile{end}"] for member in members])
+        for end in max(map(ends, members), key=len):
+
+            def of(member: Mapping[str, np.ndarray], name: str, end: str = end) -> np.ndarray:
+                return member[without_bias(name, member) if end else name]  # a member may have no bias model
+
+            profiles = np.stack([of(member, "profile") for member in members])
             combined[f"profile{end}"] = np.logaddexp.reduce(profiles, axis=0) - np.log(len(members))
-            combined[f"log_counts{end}"] = np.mean([member[f"log_counts{end}"] for member in members], axis=0)
+            combined[f"log_counts{end}"] = np.mean([of(member, "log_counts") for member in members], axis=0)
         return combined
 
     def track(self, outputs: Mapping[str, np.ndarray]) -> np.ndarray:
         """The expected counts: the total that the log counts tell, shared out as the profile's probabilities; without
         the bias, where the outputs say so."""
-        profile = np.exp(outputs[without_bias("profile", outputs)])
-        return profile * np.expm1(outputs[without_bias("log_counts", outputs)]).clip(min=0)[:, None]
+        return expected_counts(outputs, ends(outputs)[-1])
+
+    def further(self, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """With a bias model, what an assay would measure."""
+        if len(ends(outputs)) == 1:
+            return {}
+        return {"predictions_with_bias": outputs["log_counts"], "track_with_bias": expected_counts(outputs, "")}
 
     def check(self, held_out: Measurements) -> None:
         super().check(held_out)
@@ -187,6 +201,11 @@ class Profile(Task):
 def without_bias(name: str, outputs: Collection[str]) -> str:
     """An output without the bias, where there is one, or else the output itself."""
     return f"{name}{WITHOUT_BIAS}" if f"{name}{WITHOUT_BIAS}" in outputs else name
+
+
+def expected_counts(outputs: Mapping[str, np.ndarray], end: str) -> np.ndarray:
+    """(n, positions). end: one of `ends`."""
+    return np.exp(outputs[f"profile{end}"]) * np.expm1(outputs[f"log_counts{end}"]).clip(min=0)[:, None]
 
 
 def ends(outputs: Collection[str]) -> tuple[str, ...]:

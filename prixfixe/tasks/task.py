@@ -117,10 +117,18 @@ class Task(ABC):
         """Which of a network's outputs, by their names, is given where the network is used; by default `predicts`."""
         return self.predicts
 
+    def used_in_words(self, outputs: Collection[str]) -> str:
+        """What `used` is, where it is not what was measured; '' where it is."""
+        return ""
+
     def track(self, outputs: Mapping[str, np.ndarray]) -> np.ndarray | None:
         """What is predicted at every position of a window, (n, positions), from the outputs of n rows; None of a task
         that predicts nothing there."""
         return None
+
+    def further(self, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """What else stands in the arrays that `prixfixe predict` writes, by name, from the outputs of n rows."""
+        return {}
 
     def hold_out(self, recipe: Recipe, samples: Samples) -> Samples:
         """Held-out samples with what is drawn of them once, so that every epoch and every network is scored on the

@@ -25,7 +25,7 @@ from prixfixe.data.measurements import Measurements
 from prixfixe.data.recipe import Recipe, Samples
 from prixfixe.networks.network import Network, build
 from prixfixe.networks.parts import LOADED, Origin
-from prixfixe.networks.weights import load_own_state, prepare
+from prixfixe.networks.weights import load_own_state, prepare, slot_of
 from prixfixe.runs.checkpoint import remove_checkpoints
 from prixfixe.runs.folder import RunFolder, identity, versions
 from prixfixe.runs.lock import RunLock
@@ -60,7 +60,7 @@ def run(config: Mapping[str, Any], path: Path, *, show_progress: bool, origin: O
     split = build_dataset(config, origin).read()
     folder = RunFolder(path)
     sources = find_sources(config, folder)
-    config = with_precision_used(pinned(config, sources), folder, split.content, settings["precision"])
+    config = with_precision_used(pinned(config, sources, origin), folder, split.content, settings["precision"])
     fingerprint = identity(config, split.content)
     if sources and folder.is_done(config, fingerprint):  # and they may be gone
         return folder.metrics()
@@ -196,11 +196,13 @@ def held_out_samples(network: Network, recipe: Recipe, task: Task, rows: Measure
 
 
 def prepare_blocks(network: Network, batches: Callable[[], Iterator[Batch]]) -> None:
-    """Calls `prepare` of each block once, before anything is trained."""
+    """Calls `prepare` of each block once, before anything is trained; not of those that stay as they came from
+    elsewhere."""
+    kept = {slot_of(name) for name in network.from_sources}
     network.eval()
     with torch.no_grad():
-        for block in network.blocks().values():
-            if hasattr(block, "prepare"):  # a plain module is a block, too
+        for slot, block in network.blocks().items():
+            if slot not in kept and hasattr(block, "prepare"):  # a plain module is a block, too
                 block.prepare(batches())
     network.train()
 

@@ -200,6 +200,11 @@ def check_settings(config: Mapping[str, Any], origin: Origin) -> None:
             values = values_of(node)
             for name, inner in networks_in(node).items():
                 _validated(NetworkTraining, inner["train"], f"{slot}.{name}.train")
+                if strange := [key for key in inner if key not in ("train", "first", "core", "final")]:
+                    raise InputError(
+                        f"no such setting: {slot}.{name}.{printable(strange[0], 100)}; it takes "
+                        f"{slot}.{name}.train.weights, the run of a whole network"
+                    )
         factory(values, kind, where=slot, given=given, origin=origin)
     if config.get("task") is not None:
         if "bins" in config["task"] and config.get("bins") is None:
