@@ -38,6 +38,7 @@ class Profile(Task):
     name = "profile"
     scores: ClassVar[tuple[Score, ...]] = PROFILE
     predicts = "log_counts"
+    correlated = "count_pearson_r"
     columns = ("profile",)
 
     def __init__(self, *, select: str, count_weight: float | None) -> None:
@@ -111,6 +112,12 @@ class Profile(Task):
         """log(1 + total), (n,)."""
         profile = held_out.columns["profile"]
         return np.log1p(np.concatenate([counts.sum(axis=1, dtype=np.float64) for counts in chunks(profile, AT_ONCE)]))
+
+    def score_kept(self, kept: Measurements, outputs: Mapping[str, np.ndarray]) -> Scores:
+        """Those of the counts: profiles are too large to be kept."""
+        predicted = outputs["log_counts"]
+        r, rho = metrics.pearson_r(kept.expression, predicted), metrics.spearman_rho(kept.expression, predicted)
+        return {"count_pearson_r": r, "count_spearman_rho": rho, "n": len(kept)}
 
     def score(self, held_out: Measurements, outputs: Mapping[str, np.ndarray]) -> Scores:
         """loss: the multinomial negative log-likelihood plus the weighted squared error of log counts, the mean over
