@@ -1,0 +1,167 @@
+"""Cross-validation with a test fold beside a validation fold: the predictions of a test fold's models are averaged and
+scored, and a model has the mean over its test folds (Rafi et al. 2024; Agarwal et al. 2023)."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from prixfixe.analysis.results import AGREEMENT, Row, mean_row, model_name, test_column
+from prixfixe.common.errors import InputError
+from prixfixe.common.files import json_values
+from prixfixe.common.text import counted, printable
+from prixfixe.runs.folder import RunFolder, fold_name
+from prixfixe.runs.reader import read_test_part, read_training_sample
+from prixfixe.tasks.scores import Score
+
+if TYPE_CHECKING:
+    from prixfixe.data.measurements import Measurements
+    from prixfixe.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class Averaged:
+    """What some runs predict of the same rows, averaged as their task does. agreement: the mean Pearson r of two of
+    them, over tasks; None of a single one. said: what one has to know of it."""
+
+    task: Task
+    rows: Measurements
+    outputs: Mapping[str, np.ndarray]
+    hashes: np.ndarray
+    members: int
+    agreement: float | None
+    said: tuple[str, ...] = ()
+
+    @property
+    def predicted(self) -> np.ndarray:
+        return self.outputs[str(self.task.predicts)]
+
+
+def is_cross_validated(rows: Sequence[Row]) -> bool:
+    """Whether runs of one combination differ in the fold that they are tested or validated on."""
+    return len({(row.get("test_fold"), row.get("fold")) for row in rows}) > 1
+
+
+def parts_of(row: Row) -> list[str]:
+    """The test parts of which a run keeps predictions."""
+    files = sorted(Path(row["run"]).glob("predictions_*.npz"))
+    return [file.stem.removeprefix("predictions_") for file in files]
+
+
+def average(rows: Sequence[Row], part: str) -> Averaged:
+    """The runs' averaged predictions of a test part. Those of other rows than most of the runs have are left out, and
+    said; InputError where no run has any that can be read."""
+    from prixfixe.inference.ensemble import Agreement
+    from prixfixe.training.kept import kept_rows
+
+    groups: dict[bytes, list[tuple[RunFolder, dict[str, Any]]]] = defaultdict(list)
+    said: list[str] = []
+    for folder in (RunFolder(Path(row["run"])) for row in rows):
+        try:
+            arrays = read_test_part(folder.test_part_file(part))
+        except InputError as error:
+            said.append(f"left out of the averages: {printable(error)}")
+            continue
+        groups[arrays["rows"].tobytes() + arrays["measured"].tobytes()].append((folder, arrays))
+    if not groups:
+        raise InputError(said[0])
+    kept = max(groups.values(), key=len)
+    for others in groups.values():
+        named = [folder.name for folder, _ in others] if others is not kept else []
+        said += [f"left out of the averages: {printable(name)} is tested on other rows than most" for name in named]
+    tasks = [task_of(folder) for folder, _ in kept]
+    task = tasks[0]
+    each = [kept_rows(arrays, task) for _, arrays in kept]
+    outputs = [dict(own) for _, own in each]
+    if any(other.spec.bins != task.spec.bins for other in tasks):  # of which no average is one over bins
+        for own in outputs:
+            own.pop("log_probs", None)
+    combined, agreement = outputs[0], None
+    if len(kept) > 1:
+        combined, agree = task.ensemble(outputs), Agreement()
+        agree.add(np.stack([own[str(task.predicts)] for own in outputs]))
+        agreement = float(agree.pearson_r().mean())
+        task, why = of_mean(task, combined, [folder for folder, _ in kept])
+        said += why
+    return Averaged(task, each[0][0], combined, kept[0][1]["rows"], len(kept), agreement, tuple(said))
+
+
+def of_mean(task: Task, outputs: Mapping[str, np.ndarray], runs: Sequence[RunFolder]) -> tuple[Task, list[str]]:
+    """The task with what training rows say of how far the runs' averaged predictions are off, where their scores need
+    it; and why nothing is known of that."""
+    from prixfixe.training.kept import residual_sd_of_mean
+
+    if not task.asks_for_training_rows(outputs):
+        return task, []
+    sds = residual_sd_of_mean([read_training_sample(run.training_sample_file) for run in runs])
+    why = "no KL of averages: not every run keeps its own predictions of training rows, which give them a width"
+    return task.with_spec(replace(task.spec, residual_sd=sds)), [] if sds else [why]
+
+
+def task_of(folder: RunFolder) -> Task:
+    """A run's fitted task; InputError where it is of a package that runs may not name."""
+    from prixfixe.networks.parts import Origin
+    from prixfixe.runs.targets import load_targets
+    from prixfixe.training.build import build_task
+
+    return build_task(folder.config(), Origin(run=folder.path)).with_spec(load_targets(folder))
+
+
+def tested_row(rows: Sequence[Row], scores: Mapping[str, Score], own: Mapping[str, Score]) -> tuple[Row, list[str]]:
+    """One row for the runs of a test fold, as `mean_row`, with the scores of their averaged predictions, `models`, how
+    many these are, and AGREEMENT, where they keep predictions; and what is to be said of it. own: the scores of their
+    task, by name."""
+    row, said = mean_row(rows, scores), list[str]()
+    done = [run for run in rows if run["state"] == "done"]
+    keeping = [run for run in done if parts_of(run)]
+    if not keeping:
+        return row, said
+    if without := len(done) - len(keeping):
+        said.append(
+            f"left out of the averages: {counted(without, 'run')} of {model_name(row)} "
+            f"{fold_name(row.get('test_fold'), None)}, which keep{'s' * (without == 1)} no test predictions"
+        )
+    for part in dict.fromkeys(part for run in keeping for part in parts_of(run)):
+        try:
+            found = average(keeping, part)
+        except InputError as error:
+            said.append(printable(error))
+            continue
+        said += found.said
+        by_task = {"": found.task.score_kept(found.rows, found.outputs)}
+        if len(found.task.spec.tasks) > 1:
+            by_task |= found.task.score_each(found.rows, found.outputs)
+        for task, values in by_task.items():
+            for name in own:
+                column = test_column(part, name, task)
+                row |= {column: json_values(values.get(name)), f"{column}_sd": None}
+        row |= {f"{part}_n": by_task[""].get("n"), "models": found.members, AGREEMENT: found.agreement}
+    return row, said
+
+
+def over_test_folds(rows: Sequence[Row], folds: Sequence[Row], scores: Mapping[str, Score], tests: Sequence[str]) -> Row:
+    """One row for all runs of a model: test scores, those of the columns `tests`, are means over its test folds, their
+    `_sd` the standard deviation over these; all else is as in `mean_row`.
+
+    folds: the rows of its test folds; `test_folds` and `models` of the row say in words how many it rests on.
+    """
+    row, tested = mean_row(rows, scores), [fold for fold in folds if fold.get("models")]
+    for column in (*tests, AGREEMENT):
+        values = [fold[column] for fold in tested if fold.get(column) is not None]
+        row[column] = statistics.fmean(values) if values else None
+        row[f"{column}_sd"] = statistics.stdev(values) if len(values) > 1 and column in tests else None
+    for column in [column for column in row if column.endswith("_n")]:
+        row[column] = sum(fold[column] for fold in tested if fold.get(column) is not None)
+    if folds[0].get("test_fold") is not None:
+        row["test_fold"] = folds[0]["test_fold"] if len(folds) == 1 else None
+        row["test_folds"] = str(len(folds)) if len(tested) == len(folds) else f"{len(tested)} of {len(folds)}"
+        row["tested_on"] = sorted(str(fold["test_fold"]) for fold in tested)
+    models = [fold["models"] for fold in tested]
+    row["models"] = str(models[0]) if len(set(models)) == 1 else f"{min(models)} to {max(models)}"
+    return row
