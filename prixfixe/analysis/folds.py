@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from prixfixe.analysis.results import AGREEMENT, Row, mean_row, model_name, test_column
+from prixfixe.analysis.ranks import CORRELATIONS, Predictions, read_predictions
+from prixfixe.analysis.results import AGREEMENT, Row, by_seeds, labels, mean_row, model_name, test_column
 from prixfixe.common.errors import InputError
 from prixfixe.common.files import json_values
 from prixfixe.common.text import counted, printable
@@ -165,3 +166,42 @@ def over_test_folds(rows: Sequence[Row], folds: Sequence[Row], scores: Mapping[s
     models = [fold["models"] for fold in tested]
     row["models"] = str(models[0]) if len(set(models)) == 1 else f"{min(models)} to {max(models)}"
     return row
+
+
+def ranked_predictions(done: Sequence[Row], scores: tuple[str, ...]) -> Predictions:
+    """The predictions by which models are ranked: of cross-validated ones the averages on all test folds that they
+    share, one after the other; else as `prixfixe.analysis.ranks.read_predictions`. InputError as there.
+
+    done: runs that are done; scores: of `RANKED`.
+    """
+    models: dict[str, list[Row]] = defaultdict(list)
+    for name, row in zip(labels(done, model_name), done, strict=True):
+        models[name].append(row)
+    keeping = {name: [row for row in rows if parts_of(row)] for name, rows in models.items() if is_cross_validated(rows)}
+    keeping = {name: rows for name, rows in keeping.items() if rows}
+    if len(keeping) < 2:
+        return read_predictions([RunFolder(Path(row["run"])) for row in done], labels(done), scores)
+    found: dict[str, dict[Any, Averaged]] = {}
+    for name, rows in keeping.items():
+        found[name] = {group[0].get("test_fold"): average(group, parts_of(group[0])[0]) for group in by_seeds(rows)}
+    first, *others = found.values()
+    shared = [fold for fold, own in first.items() if all(_same_rows(own, other.get(fold)) for other in others)]
+    if not shared:
+        raise InputError("these models share no test fold, on whose predictions they could be ranked")
+    left_out = [f"{printable(name)}: keeps no test predictions" for name in models if name not in found]
+    unshared = {str(fold) for own in found.values() for fold in own} - set(map(str, shared))
+    left_out += [f"test fold {', '.join(sorted(unshared))}: not of all models"] if unshared else []
+    measured = np.concatenate([first[fold].rows.expression for fold in shared])
+    predicted = [np.concatenate([own[fold].predicted for fold in shared]) for own in found.values()]
+    if scores == CORRELATIONS:
+        whole = ~np.isnan(measured).reshape(len(measured), -1).any(axis=1)
+        measured, predicted = measured[whole], [each[whole] for each in predicted]
+    source = "test rows" if shared == [None] else counted(len(shared), "test fold")
+    return Predictions([*found], measured, predicted, {"all": np.arange(len(measured))}, source, left_out, scores=scores)
+
+
+def _same_rows(one: Averaged, other: Averaged | None) -> bool:
+    return other is not None and all(
+        np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
+        for a, b in ((one.hashes, other.hashes), (one.rows.expression, other.rows.expression))
+    )

@@ -12,7 +12,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from prixfixe.analysis.same_data import SPLIT, Settings, data_numbers, dataset_settings, held_out, text_of, varying
+from prixfixe.analysis.same_data import (
+    SPLIT,
+    Settings,
+    data_numbers,
+    dataset_settings,
+    held_out,
+    some_of,
+    text_of,
+    varying,
+)
 from prixfixe.common.errors import InputError
 from prixfixe.common.inputs import is_missing
 from prixfixe.common.text import printable
@@ -336,10 +345,10 @@ def origins(rows: Sequence[Row]) -> list[str]:
     return [str(Path(row["run"]).parent) if repeated else "" for row in rows]
 
 
-def labels(rows: Sequence[Row]) -> list[str]:
-    """What each row's model is called beside the others: its combination, with the sweep before it where that sets it
-    apart."""
-    names = zip(origins(rows), map(combination, rows), strict=True)
+def labels(rows: Sequence[Row], name: Callable[[Row], str] | None = None) -> list[str]:
+    """What each row's model is called beside the others: its combination, or its `model_name`, with the sweep before it
+    where that sets it apart."""
+    names = zip(origins(rows), map(name or combination, rows), strict=True)
     return ["/".join(filter(None, (printable(Path(origin).name), name))) for origin, name in names]
 
 
@@ -367,6 +376,7 @@ def averaged(results: Results, *, by_test_fold: bool = False) -> Results:
     from prixfixe.analysis.folds import is_cross_validated, over_test_folds, tested_row
 
     rows, said, scores, tests = [], list[str](), results.scores, [*results.of_kind("tests")]
+    apart = list[str]()
     for model in by_seeds(results.rows, model_name):
         groups = by_seeds(model)
         if not is_cross_validated(model):
@@ -378,12 +388,14 @@ def averaged(results: Results, *, by_test_fold: bool = False) -> Results:
         if by_test_fold or not any(row.get("models") for row in folds):
             rows += folds
             if not by_test_fold and any(row.get(column) is not None for row in folds for column in tests):
-                said.append(
-                    f"{model_name(model[0])}: its runs keep no predictions of their test rows (they are older than "
-                    "that), so that its test scores are means over single runs, a row a test fold"
-                )
+                apart.append(model_name(model[0]))
         else:
             rows.append(over_test_folds(model, folds, scores, tests))
+    if apart:
+        said.append(
+            f"A row a test fold, test scores being means over single runs: {some_of(apart, ' and ')} keep no predictions "
+            "of test rows, as runs did before these were averaged."
+        )
     return in_order(replace(results, rows=rows, said=tuple(dict.fromkeys(said))))
 
 

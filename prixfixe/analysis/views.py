@@ -22,7 +22,6 @@ from prixfixe.analysis.results import (
     averaged,
     by_seeds,
     combination,
-    labels,
     model_name,
     read_plan,
 )
@@ -31,7 +30,7 @@ from prixfixe.common.errors import InputError
 from prixfixe.common.overrides import quoted
 from prixfixe.common.simulated import SIMULATED
 from prixfixe.common.text import counted, printable
-from prixfixe.runs.folder import SLOTS, RunFolder
+from prixfixe.runs.folder import SLOTS
 from prixfixe.sweeps.plan import Plan
 from prixfixe.tasks.scores import Score
 
@@ -132,9 +131,11 @@ def chosen_by(results: Results) -> str:
     own, select = [score.label for score in results.of_kind("scores").values()], results.select
     named = " and ".join(filter(None, (", ".join(own[:-1]), own[-1])))
     are = f"{named[0].upper()}{named[1:]} {'are' if len(own) > 1 else 'is'}"
+    tested = bool(results.of_kind("tests"))
+    others = "Test rows chose nothing." if tested else "dataset.test=FILE gives scores of rows that chose nothing."
     return (
         f"{are} of the best epoch, chosen by {select.label} on the rows that it is scored on: they are optimistic"
-        f"{MEASURED_OPTIMISM.get(select.name, '')}. dataset.test=FILE gives scores of rows that chose nothing."
+        f"{MEASURED_OPTIMISM.get(select.name, '')}. {others}"
     )
 
 
@@ -189,13 +190,16 @@ def missing_folds(absent: Sequence[Row], rows: Sequence[Row]) -> list[str]:
     """The runs that were never begun, by model and test fold: one line a model."""
     lines = []
     for model in by_seeds(absent, model_name):
-        parts = []
+        parts, whole = [], []
         for group in by_seeds(model):
             planned = [row for row in rows if is_of_folds(row) and combination(row) == combination(group[0])]
-            where = ", ".join(dict.fromkeys(f"f{row['fold']}" for row in group))
-            whole = f"all {len(planned)}" if len(planned) == len(group) > 1 else where
-            parts.append(f"t{group[0]['test_fold']} ({whole})")
-        lines.append(f"missing: {model_name(model[0])}: {counted(len(model), 'run')}: {', '.join(parts)}")
+            tested, validated = f"t{group[0]['test_fold']}", dict.fromkeys(f"f{row['fold']}" for row in group)
+            if len(planned) == len(group):
+                whole.append(tested)
+            else:
+                parts.append(f"{tested} ({', '.join(validated)})")
+        parts += [f"all of {', '.join(whole)}"] if whole else []
+        lines.append(f"missing: {counted(len(model), 'run')} of {model_name(model[0])}: {'; '.join(parts)}")
     return lines
 
 
@@ -322,12 +326,13 @@ def ranks(results: Results, score: Score, *, alone: bool = True) -> list[Table]:
     """Bootstrap ranks of the models, and ranks of the parts of each slot. InputError where nothing can be ranked, which
     a table says instead of it where this is not asked for `alone`."""
     from prixfixe.analysis.against import slot_ranking
-    from prixfixe.analysis.ranks import bootstrap_ranks, part_cd, ranked_scores
+    from prixfixe.analysis.folds import ranked_predictions
+    from prixfixe.analysis.ranks import part_cd, rank_models, ranked_scores
 
     done, own = results.done, results.of_kind("scores")
     try:
         by = ranked_scores(own)
-        found = bootstrap_ranks([RunFolder(Path(row["run"])) for row in done], names=labels(done), scores=by)
+        found = rank_models(ranked_predictions(done, by))
     except InputError as error:
         if alone:
             raise

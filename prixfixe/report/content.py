@@ -13,8 +13,9 @@ from prixfixe.analysis import ranks as of_models
 from prixfixe.analysis.comparable import remarks
 from prixfixe.analysis.effects import Analysis, analyse
 from prixfixe.analysis.evaluation import BOOTSTRAP_FRACTION
+from prixfixe.analysis.folds import ranked_predictions
 from prixfixe.analysis.ranks import CriticalDifference, Ranks
-from prixfixe.analysis.results import Curve, Results, Row, averaged, collect, labels
+from prixfixe.analysis.results import Curve, Results, Row, averaged, collect, labels, model_name
 from prixfixe.analysis.views import group_name
 from prixfixe.common.errors import InputError
 from prixfixe.common.text import printable
@@ -106,9 +107,8 @@ def _ranks(
     """Ranks of the combinations, why there are none, each combination's core, and critical differences of models and of
     parts."""
     done = results.done
-    names = labels(done)
-    cores = {name: str(row["core"]) for name, row in zip(names, done, strict=True)}
-    folders = [RunFolder(Path(row["run"])) for row in done]
+    named = [*zip(labels(done), done, strict=True), *zip(labels(done, model_name), done, strict=True)]
+    cores = {name: str(row["core"]) for name, row in named}
     ranks, no_ranks, differences = None, "", {}
     for slot in SLOTS:
         if difference := of_models.part_cd(done, slot, score):
@@ -116,7 +116,7 @@ def _ranks(
     if samples:
         try:
             by = of_models.ranked_scores(results.of_kind("scores"))
-            kept = of_models.read_predictions(folders, names, by)
+            kept = ranked_predictions(done, by)
             ranks = of_models.rank_models(kept, samples, BOOTSTRAP_FRACTION)
             if len(ranks.names) <= MOST_IN_DIAGRAM:
                 of_all = {"combinations: over parts of the sequences": of_models.model_cd(kept)}
