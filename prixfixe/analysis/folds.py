@@ -89,7 +89,7 @@ def average(rows: Sequence[Row], part: str) -> Averaged:
         agree.add(np.stack([own[str(task.predicts)] for own in outputs]))
         agreement = float(agree.pearson_r().mean())
         task, why = of_mean(task, combined, [folder for folder, _ in kept])
-        said += why
+        said += [f"no KL of averaged predictions: {reason}" for reason in why]
     return Averaged(task, each[0][0], combined, kept[0][1]["rows"], len(kept), agreement, tuple(said))
 
 
@@ -101,7 +101,7 @@ def of_mean(task: Task, outputs: Mapping[str, np.ndarray], runs: Sequence[RunFol
     if not task.asks_for_training_rows(outputs):
         return task, []
     sds = residual_sd_of_mean([read_training_sample(run.training_sample_file) for run in runs])
-    why = "no KL of averages: not every run keeps its own predictions of training rows, which give them a width"
+    why = "not every run keeps predictions of training rows, which say how far averages are off"
     return task.with_spec(replace(task.spec, residual_sd=sds)), [] if sds else [why]
 
 

@@ -452,8 +452,8 @@ def against(new: Results, old: Results, score: Score) -> list[Table]:
         remarks.append(
             "unknown: no predictions of the same validation sequences on both sides, and not two seeds on both."
         )
-    variant = ("variant",) if any(row["variant"] for row in rows) else ()
-    columns = (*SLOTS, *variant, "old", "new", "difference", "noise", "noise_from", "change")
+    apart = [column for column in ("variant", "test_fold") if any(row[column] is not None for row in rows)]
+    columns = (*SLOTS, *apart, "old", "new", "difference", "noise", "noise_from", "change")
     everything = replace(new, rows=[*new.rows, *old.rows], damaged=[])
     heading = labelled(everything, f"{score.label}, new against old")
     tables = [Table(heading, columns, rows, remarks, simulated=any_simulated(everything))]
