@@ -135,8 +135,8 @@ def _readable(rows: Iterable[Row]) -> list[dict[str, Any]]:
 
 
 def _without_folds(row: Row) -> str:
-    """A configuration's text without the lines of its seed and folds: most are the same, and need not be parsed, which takes most
-    of the time."""
+    """A configuration's text without the lines of its seed and folds: most are the same, and need not be parsed, which
+    takes most of the time."""
     try:
         text = read_text(RunFolder(Path(row["run"])).config_file)
     except InputError:

@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from prixfixe.analysis.ranks import CORRELATIONS, Predictions, read_predictions
-from prixfixe.analysis.results import AGREEMENT, Row, by_seeds, labels, mean_row, model_name, test_column
+from prixfixe.analysis.results import (
+    AGREEMENT,
+    Row,
+    by_seeds,
+    is_cross_validated,
+    labels,
+    mean_row,
+    model_name,
+    test_column,
+)
 from prixfixe.common.errors import InputError
 from prixfixe.common.files import json_values
 from prixfixe.common.text import counted, printable
@@ -42,11 +51,6 @@ class Averaged:
     @property
     def predicted(self) -> np.ndarray:
         return self.outputs[str(self.task.predicts)]
-
-
-def is_cross_validated(rows: Sequence[Row]) -> bool:
-    """Whether runs of one combination differ in the fold that they are tested or validated on."""
-    return len({(row.get("test_fold"), row.get("fold")) for row in rows}) > 1
 
 
 def parts_of(row: Row) -> list[str]:
@@ -146,7 +150,9 @@ def tested_row(rows: Sequence[Row], scores: Mapping[str, Score], own: Mapping[st
     return row, said
 
 
-def over_test_folds(rows: Sequence[Row], folds: Sequence[Row], scores: Mapping[str, Score], tests: Sequence[str]) -> Row:
+def over_test_folds(
+    rows: Sequence[Row], folds: Sequence[Row], scores: Mapping[str, Score], tests: Sequence[str]
+) -> Row:
     """One row for all runs of a model: test scores, those of the columns `tests`, are means over its test folds, their
     `_sd` the standard deviation over these; all else is as in `mean_row`.
 
@@ -177,7 +183,9 @@ def ranked_predictions(done: Sequence[Row], scores: tuple[str, ...]) -> Predicti
     models: dict[str, list[Row]] = defaultdict(list)
     for name, row in zip(labels(done, model_name), done, strict=True):
         models[name].append(row)
-    keeping = {name: [row for row in rows if parts_of(row)] for name, rows in models.items() if is_cross_validated(rows)}
+    keeping = {
+        name: [row for row in rows if parts_of(row)] for name, rows in models.items() if is_cross_validated(rows)
+    }
     keeping = {name: rows for name, rows in keeping.items() if rows}
     if len(keeping) < 2:
         return read_predictions([RunFolder(Path(row["run"])) for row in done], labels(done), scores)
@@ -197,7 +205,9 @@ def ranked_predictions(done: Sequence[Row], scores: tuple[str, ...]) -> Predicti
         whole = ~np.isnan(measured).reshape(len(measured), -1).any(axis=1)
         measured, predicted = measured[whole], [each[whole] for each in predicted]
     source = "test rows" if shared == [None] else counted(len(shared), "test fold")
-    return Predictions([*found], measured, predicted, {"all": np.arange(len(measured))}, source, left_out, scores=scores)
+    return Predictions(
+        [*found], measured, predicted, {"all": np.arange(len(measured))}, source, left_out, scores=scores
+    )
 
 
 def _same_rows(one: Averaged, other: Averaged | None) -> bool:

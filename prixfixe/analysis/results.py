@@ -44,7 +44,10 @@ LEAK_COLUMN = "validation_near_duplicates"
 # done, whose scores are not final (`<score>_so_far`)
 OPTIONAL = ("data", "fold", "test_fold", "epoch", LEAK_COLUMN)
 SO_FAR = "_so_far"
-AGREEMENT, CEILING = "agreement", "noise_ceiling"  # columns: r of two models, on average; and the highest r there can be
+AGREEMENT, CEILING = (
+    "agreement",
+    "noise_ceiling",
+)  # columns: r of two models, on average; and the highest r there can be
 OF_FOLDS = ("test_folds", "models", AGREEMENT)  # columns of rows that are averaged over folds alone
 COUNTS = ("n", "parameters", "gpu_memory_bytes", "epoch")
 NUMBERS = {*COSTS, *COUNTS, "best_epoch", "seeds", "folds", LEAK_COLUMN}  # beside the scores
@@ -353,8 +356,8 @@ def labels(rows: Sequence[Row], name: Callable[[Row], str] | None = None) -> lis
 
 
 def by_seeds(rows: Sequence[Row], name: Callable[[Row], str] = combination) -> list[list[Row]]:
-    """The rows in groups that differ by their seed, or by the fold that they are validated on, alone; with `model_name`,
-    by the fold that they are tested on as well."""
+    """The rows in groups that differ by their seed, or by the fold that they are validated on, alone; with `model_name`
+    for their name, by the fold that they are tested on as well."""
     groups: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
     for row, origin in zip(rows, origins(rows), strict=True):
         groups[(origin, *_compared(row), name(row))].append(row)
@@ -366,6 +369,11 @@ def _compared(row: Row) -> tuple[Any, Any]:
     return row.get("task"), row.get("data_number")
 
 
+def is_cross_validated(rows: Sequence[Row]) -> bool:
+    """Whether runs of one combination differ in the fold that they are tested or validated on."""
+    return len({(row.get("test_fold"), row.get("fold")) for row in rows}) > 1
+
+
 def averaged(results: Results, *, by_test_fold: bool = False) -> Results:
     """Seeds and folds averaged: one row a combination and variant, over its runs that are done, or over all where none
     is; see `mean_row`.
@@ -373,8 +381,6 @@ def averaged(results: Results, *, by_test_fold: bool = False) -> Results:
     Where its runs differ in their folds and keep the predictions of their test parts, these are averaged and scored:
     see `prixfixe.analysis.folds`. by_test_fold: a row for each of its test folds.
     """
-    from prixfixe.analysis.folds import is_cross_validated, over_test_folds, tested_row
-
     rows, said, scores, tests = [], list[str](), results.scores, [*results.of_kind("tests")]
     apart = list[str]()
     for model in by_seeds(results.rows, model_name):
@@ -382,6 +388,8 @@ def averaged(results: Results, *, by_test_fold: bool = False) -> Results:
         if not is_cross_validated(model):
             rows += [mean_row(group, scores) for group in groups]
             continue
+        from prixfixe.analysis.folds import over_test_folds, tested_row
+
         found = [tested_row(group, scores, results.of_kind("scores")) for group in groups]
         folds = [row for row, _ in found]
         said += dict.fromkeys(line for _, lines in found for line in lines)
@@ -393,8 +401,8 @@ def averaged(results: Results, *, by_test_fold: bool = False) -> Results:
             rows.append(over_test_folds(model, folds, scores, tests))
     if apart:
         said.append(
-            f"A row a test fold, test scores being means over single runs: {some_of(apart, ' and ')} keep no predictions "
-            "of test rows, as runs did before these were averaged."
+            f"A row a test fold, test scores being means over single runs: {some_of(apart, ' and ')} keep no "
+            "predictions of test rows, as runs did before these were averaged."
         )
     return in_order(replace(results, rows=rows, said=tuple(dict.fromkeys(said))))
 

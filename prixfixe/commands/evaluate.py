@@ -52,7 +52,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("predictions", metavar="RUN-or-PREDICTIONS", type=Path, nargs="+", help=what)
     what = "a table (TSV, CSV, Parquet), or a test set's folder"
     parser.add_argument("test_set", metavar="TESTSET", type=Path, help=what)
-    what = "score the mean of the runs, not each by itself, and say how far they agree; nothing is kept in their folders"
+    what = (
+        "score the mean of the runs, not each by itself, and say how far they agree; nothing is kept in their folders"
+    )
     parser.add_argument("--ensemble", action="store_true", help=what)
     parser.add_argument("--sequence", metavar="COLUMN", help="TESTSET is a table: its column of sequences")
     parser.add_argument(
@@ -373,7 +375,9 @@ def _score_table(
     names = model.tasks if model and len(model.tasks) > 1 else test_set.tasks
     measured = Measurements(test_set.sequences, test_set.expression, tuple(names), columns=test_set.columns)
     outputs = _outputs(model, measured, agreement) if model and (args.same_scale or not of_expression) else {}
-    predictions = outputs[model.predicted] if model and outputs else _predictions(args, path, model, test_set, agreement)
+    predictions = (
+        outputs[model.predicted] if model and outputs else _predictions(args, path, model, test_set, agreement)
+    )
     if of_expression:
         kl = _divergences(path, model, measured, outputs) if model and outputs else None
         return predictions, evaluate_table(
@@ -394,7 +398,7 @@ def _divergences(path: Path, model: Predictor, measured: Measurements, outputs: 
     from prixfixe.runs.folder import RunFolder
     from prixfixe.tasks.expression import Expression
 
-    task, why = model.task, []
+    task, why = model.task, list[str]()
     if len(model.members) > 1:
         task, why = of_mean(task, outputs, [RunFolder(member.run) for member in model.members if member.run])
     elif task.asks_for_training_rows(outputs) and task.spec.residual_sd is None:

@@ -13,8 +13,8 @@ HELP = "compare the combinations of a sweep, best first; what each part is worth
 DESCRIPTION = """\
 Compares runs by their folders alone, finished or not, best first; combinations that failed or never ran are named, with
 the command that runs just these. Seeds are averaged (value ± standard deviation) where a combination has several.
-Where runs differ in dataset.fold and dataset.test_fold there is one row a model: the predictions of a test fold's models
-are averaged and scored, then the mean over test folds is taken.
+Where runs differ in dataset.fold and dataset.test_fold there is one row a model: the predictions of a test fold's
+models are averaged and scored, then the mean over test folds is taken.
 Runs of different tasks or data are never averaged or compared: each task and data have a table of their own.
 With --effects, --ranks, --pareto or --against, that is shown in place of the comparison.
 """

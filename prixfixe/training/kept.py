@@ -88,8 +88,10 @@ def ceilings(task: Task, rows: Measurements, takes: Mapping[str, Any]) -> dict[s
     if task.correlated is None:
         return {}
     keys = row_keys(strand_hash(rows.sequences), takes)
-    found = {}
-    for name, measured in per_task(task.measured(rows), task.spec.tasks) if keys is not None else ():
+    found: dict[str, dict[str, Any]] = {}
+    if keys is None:
+        return found
+    for name, measured in per_task(task.measured(rows), task.spec.tasks):
         if ceiling := noise_ceiling(keys, measured):
             found[name] = asdict(ceiling)
     return found
