@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from prixfixe.analysis.results import COSTS, OF_FOLDS, SO_FAR, Results, Row, by_seeds, is_number, mean_row, model_name
+from prixfixe.analysis.results import COSTS, OF_FOLDS, SO_FAR, Results, Row, averages, is_number
 from prixfixe.common.errors import InputError
 from prixfixe.runs.folder import SLOTS
 
@@ -82,12 +82,11 @@ def keep(results: Results, conditions: Sequence[Condition]) -> Results:
     so that none is kept for its lucky seed, or its easy folds alone. InputError where none is left."""
     if not conditions:
         return results
-    of_runs = [condition for condition in conditions if not is_number(condition.column, results.scores)]
-    of_means = [condition for condition in conditions if condition not in of_runs]
+    of_means = [one for one in conditions if is_number(one.column, results.scores) or one.column in OF_FOLDS]
+    of_runs = [condition for condition in conditions if condition not in of_means]
     kept = replace(results, rows=[row for row in results.rows if all(one.holds(row) for one in of_runs)])
     if of_means:
-        means = [(rows, mean_row(rows, results.scores)) for rows in by_seeds(kept.rows, model_name)]
-        good = [rows for rows, mean in means if all(one.holds(mean) for one in of_means)]
+        good = [rows for rows, mean in averages(kept)[0] if all(one.holds(mean) for one in of_means)]
         chosen = {row["run"] for rows in good for row in rows}
         kept = replace(kept, rows=[row for row in kept.rows if row["run"] in chosen])
     if not kept.rows:

@@ -145,7 +145,8 @@ def tested_row(rows: Sequence[Row], scores: Mapping[str, Score], own: Mapping[st
         for task, values in by_task.items():
             for name in own:
                 column = test_column(part, name, task)
-                row |= {column: json_values(values.get(name)), f"{column}_sd": None}
+                row[column] = json_values(values.get(name))
+                row.pop(f"{column}_sd", None)
         row |= {f"{part}_n": by_task[""].get("n"), "models": found.members, AGREEMENT: found.agreement}
     return row, said
 
@@ -153,14 +154,15 @@ def tested_row(rows: Sequence[Row], scores: Mapping[str, Score], own: Mapping[st
 def over_test_folds(
     rows: Sequence[Row], folds: Sequence[Row], scores: Mapping[str, Score], tests: Sequence[str]
 ) -> Row:
-    """One row for all runs of a model: test scores, those of the columns `tests`, are means over its test folds, their
-    `_sd` the standard deviation over these; all else is as in `mean_row`.
+    """One row for all runs of a model: test scores, those of the columns `tests`, are means over its test folds, None
+    where one of these has none, their `_sd` the standard deviation over them; all else is as in `mean_row`.
 
     folds: the rows of its test folds; `test_folds` and `models` of the row say in words how many it rests on.
     """
     row, tested = mean_row(rows, scores), [fold for fold in folds if fold.get("models")]
     for column in (*tests, AGREEMENT):
         values = [fold[column] for fold in tested if fold.get(column) is not None]
+        values = values if column == AGREEMENT or len(values) == len(tested) else []
         row[column] = statistics.fmean(values) if values else None
         row[f"{column}_sd"] = statistics.stdev(values) if len(values) > 1 and column in tests else None
     for column in [column for column in row if column.endswith("_n")]:

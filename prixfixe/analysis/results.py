@@ -50,7 +50,7 @@ AGREEMENT, CEILING = (
 )  # columns: r of two models, on average; and the highest r there can be
 OF_FOLDS = ("test_folds", "models", AGREEMENT)  # columns of rows that are averaged over folds alone
 COUNTS = ("n", "parameters", "gpu_memory_bytes", "epoch")
-NUMBERS = {*COSTS, *COUNTS, "best_epoch", "seeds", "folds", LEAK_COLUMN}  # beside the scores
+NUMBERS = {*COSTS, *COUNTS, "best_epoch", "seeds", "folds", LEAK_COLUMN, AGREEMENT}  # beside the scores
 COMBINATION = (*SLOTS, "variant")
 OF_METRICS = tuple(column for column in AFTER_SCORES if column in Metrics.model_fields and column != "task")
 
@@ -212,6 +212,7 @@ def read_row(folder: RunFolder, plan: Plan, damaged: list[str]) -> tuple[Row, Sc
     head = _from_plan(folder.name, plan) if unread else read_head(folder.config_file)
     settings = head.pop("settings", None)
     folds = {key: (settings or {}).get(key) for key in ("fold", "test_fold")}
+    folds = {key: ",".join(map(str, fold)) if isinstance(fold, list) else fold for key, fold in folds.items()}
     row: Row = dict.fromkeys(COLUMNS) | {key: value for key, value in folds.items() if value is not None} | head
     row |= {"state": state, "reason": status.get("reason"), "run": str(folder.path)}
     row["sweep"] = folder.path.absolute().parent.name
@@ -381,30 +382,38 @@ def averaged(results: Results, *, by_test_fold: bool = False) -> Results:
     Where its runs differ in their folds and keep the predictions of their test parts, these are averaged and scored:
     see `prixfixe.analysis.folds`. by_test_fold: a row for each of its test folds.
     """
-    rows, said, scores, tests = [], list[str](), results.scores, [*results.of_kind("tests")]
-    apart = list[str]()
+    found, said = averages(results, by_test_fold=by_test_fold)
+    return in_order(replace(results, rows=[row for _, row in found], said=tuple(dict.fromkeys(said))))
+
+
+def averages(results: Results, *, by_test_fold: bool = False) -> tuple[list[tuple[list[Row], Row]], list[str]]:
+    """The rows of `averaged`, each behind the runs that it is of, in the order of these; and what is to be said."""
+    scores, tests = results.scores, [*results.of_kind("tests")]
+    found: list[tuple[list[Row], Row]] = []
+    said, apart = list[str](), list[str]()
     for model in by_seeds(results.rows, model_name):
         groups = by_seeds(model)
         if not is_cross_validated(model):
-            rows += [mean_row(group, scores) for group in groups]
+            found += [(group, mean_row(group, scores)) for group in groups]
             continue
         from prixfixe.analysis.folds import over_test_folds, tested_row
 
-        found = [tested_row(group, scores, results.of_kind("scores")) for group in groups]
-        folds = [row for row, _ in found]
-        said += dict.fromkeys(line for _, lines in found for line in lines)
-        if by_test_fold or not any(row.get("models") for row in folds):
-            rows += folds
-            if not by_test_fold and any(row.get(column) is not None for row in folds for column in tests):
-                apart.append(model_name(model[0]))
-        else:
-            rows.append(over_test_folds(model, folds, scores, tests))
+        tested = [tested_row(group, scores, results.of_kind("scores")) for group in groups]
+        folds = [row for row, _ in tested]
+        said += [line for _, lines in tested for line in lines]
+        averaged_over = any(row.get("models") for row in folds)
+        if averaged_over and not by_test_fold:
+            found.append((model, over_test_folds(model, folds, scores, tests)))
+            continue
+        found += zip(groups, folds, strict=True)
+        if not averaged_over and any(row.get(column) is not None for row in folds for column in tests):
+            apart.append(model_name(model[0]))
     if apart:
         said.append(
             f"A row a test fold, test scores being means over single runs: {some_of(apart, ' and ')} keep no "
             "predictions of test rows, as runs did before these were averaged."
         )
-    return in_order(replace(results, rows=rows, said=tuple(dict.fromkeys(said))))
+    return found, said
 
 
 def mean_row(rows: Sequence[Row], scores: Collection[str] = ()) -> Row:
