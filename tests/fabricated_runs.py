@@ -23,7 +23,8 @@ from prixfixe.data.sequences import Sequences
 from prixfixe.data.testset import TestSet
 from prixfixe.dream.testset import WEIGHTS
 from prixfixe.runs.folder import SLOTS, as_yaml, run_name
-from prixfixe.tasks.scores import Score
+from prixfixe.tasks.metrics import scores
+from prixfixe.tasks.scores import EXPRESSION, Score
 
 CHOICES = {
     "recipe": ("autosome", "bhi", "unlockdna"),
@@ -239,6 +240,74 @@ def make_runs(
         if predictions is not None:
             np.savez(path / "validation.npz", **predictions(own[select]))
     return folder
+
+
+def make_folds(
+    folder: Path,
+    *,
+    models: Mapping[str, float],
+    test_folds: Sequence[Any],
+    folds: Sequence[Any],
+    missing: Callable[[str, Any, Any], bool] = lambda core, test_fold, fold: False,
+    n: int = 60,
+    noise: float = 1.0,
+    tasks: Sequence[str] = ("expression",),
+    kept: bool = True,
+    sample: bool = True,
+    seeds: Sequence[int] = (0,),
+) -> Path:
+    """A sweep over test folds and validation folds, never the same one twice in a run; returns its folder.
+
+    models: core -> the deviation of what each run adds of its own to the prediction. missing: which runs are planned
+    and not there. noise: of a measurement, whose true value has a deviation of 1. kept: whether test predictions are;
+    sample: whether those of training rows are. The test rows of a fold are the same in all runs.
+    """
+    task = {"_target_": "prixfixe.tasks.expression.Expression", "select": "pearson_r", "sorted_into": None}
+    task |= {"bins": {"number": 18, "shift": 0.5, "sd": 0.5, "range": None}}
+    bins = {"number": 18, "shift": 0.5, "sd": 0.5}
+    bins |= {"low": -4.0, "high": 4.0} if len(tasks) == 1 else {"low": [-4.0] * len(tasks), "high": [4.0] * len(tasks)}
+    jobs: dict[str, list[str]] = {}
+    for core, test_fold, fold, seed in itertools.product(models, test_folds, folds, seeds):
+        if fold == test_fold:
+            continue
+        parts = {"recipe": "plain", "first": "parallel_conv", "core": core, "final": "task_heads"}
+        settings = {"_target_": "prixfixe.data.datasets.Table", "path": "own.tsv"}
+        settings |= {"fold": fold, "test_fold": test_fold}
+        name = run_name(parts, seed, None, settings)
+        jobs[name] = [f"core={core}", f"dataset.test_fold={test_fold}", f"dataset.fold={fold}", f"seed={seed}"]
+        if missing(core, test_fold, fold):
+            continue
+        choices = {slot: (part,) for slot, part in parts.items()}
+        own = np.random.default_rng([len(jobs), seed])
+        rows = np.random.default_rng(sum(map(ord, str(test_fold))))
+        shape = (n,) if len(tasks) == 1 else (n, len(tasks))
+        truth = rows.normal(0, 1, shape)
+        arrays = {"measured": truth + rows.normal(0, noise, shape), "rows": rows.integers(0, 2**63, n, dtype=np.uint64)}
+        arrays["predicted"] = truth + models[core] * own.normal(0, 1, shape)
+        found = expression_scores(arrays["measured"], arrays["predicted"], 0.0)
+        values = {**found, "pearson_r": found["pearson_r"] + 0.02, "test": {**found, "n": n}}
+        if len(tasks) > 1:
+            values |= {"tasks": dict.fromkeys(tasks, found), "test_tasks": dict.fromkeys(tasks, found)}
+        make_runs(folder, "expression", EXPRESSION, "pearson_r", lambda parts, seed, values=values: values,
+                  choices=choices, seeds=(seed,), dataset=settings)  # fmt: skip
+        path = folder / name
+        (path / "config.yaml").write_text((path / "config.yaml").read_text() + as_yaml({"task": task}))
+        targets = json.loads((path / "targets.json").read_text()) | {"tasks": list(tasks), "bins": bins}
+        spread = [1.0] * len(tasks)
+        targets |= {"mean": [0.0] * len(tasks), "std": spread, "residual_sd": spread}
+        write_json(path / "targets.json", targets)
+        if kept:
+            np.savez(path / "predictions_test.npz", **arrays)
+        if sample:
+            some = {"measured": arrays["measured"], "predicted": arrays["predicted"]}  # as good on training rows
+            keys = rows.integers(0, 2**63, n, dtype=np.uint64)
+            np.savez(path / "training_sample.npz", rows=keys, below=np.array([2**64 - 1], dtype=np.uint64), **some)
+    write_json(folder / "sweep.json", {"jobs": jobs})
+    return folder
+
+
+def expression_scores(measured: np.ndarray, predicted: np.ndarray, kl: float) -> dict[str, Any]:
+    return {"kl": kl, **scores(measured, predicted)}
 
 
 def correlated(measured: np.ndarray, r: float, generator: np.random.Generator) -> np.ndarray:

@@ -156,9 +156,7 @@ def training_turn(
     return turn
 
 
-def throughput(
-    recipe: Recipe, network: Network, task: Task, samples: Samples, options: Options
-) -> dict[int, float]:
+def throughput(recipe: Recipe, network: Network, task: Task, samples: Samples, options: Options) -> dict[int, float]:
     """Sequences a second by batch size, doubled from 32 as long as memory holds the batch."""
     network.eval()
     kind, rates, size = options.device.type, {}, 4 if options.quick else 32

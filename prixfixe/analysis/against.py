@@ -48,7 +48,7 @@ def compare(new: Results, old: Results, score: Score) -> list[Row]:
         means = [statistics.fmean(some) if some else None for some in values]
         example = (sides[0].get(name) or sides[1][name])[0]
         row: Row = {column: example[column] for column in COMBINATION} | {"old": means[1], "new": means[0]}
-        row |= {"difference": None, "noise": None, "noise_from": None}
+        row |= {"test_fold": example.get("test_fold"), "difference": None, "noise": None, "noise_from": None}
         if means[0] is None or means[1] is None:
             rows.append(row | {"change": "only new" if means[1] is None else "only old"})
             continue

@@ -13,7 +13,7 @@ from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from prixfixe.analysis.results import LEAK_COLUMN, Row, by_seeds, is_of_evaluation, labels
+from prixfixe.analysis.results import LEAK_COLUMN, Row, by_seeds, is_of_evaluation, labels, model_name
 from prixfixe.analysis.same_data import SPLIT, data_numbers, differing, frozen, held_out, some_of
 from prixfixe.common.errors import InputError
 from prixfixe.common.inputs import is_missing
@@ -37,27 +37,29 @@ def remarks(*sides: Sequence[Row], score: str | None = None) -> list[str]:
     return [*dict.fromkeys(unlike)]
 
 
-def near_duplicates(rows: Iterable[Row]) -> str | None:
+def near_duplicates(rows: Sequence[Row]) -> str | None:
     """A remark where many of the sequences that runs are scored on are nearly training sequences."""
     shares = [row[LEAK_COLUMN] for row in rows if row["state"] == "done" and row.get(LEAK_COLUMN) is not None]
     if not shares or max(shares) <= MOST_NEAR_DUPLICATES:
         return None
     least, most = (f"{100 * share:.3g} %" for share in (min(shares), max(shares)))
+    near = [row for row in rows if row["state"] == "done" and (row.get(LEAK_COLUMN) or 0) > MOST_NEAR_DUPLICATES]
+    advice = "; with dataset.folds=10 dataset.fold=0, similar sequences stand on one side"
+    has_folds = all("dataset.folds" in settings for row in near if (settings := _dataset(row)))
     return (
         f"beware: {most if least == most else f'{least} to {most}'} of the validation sequences share a long stretch "
-        "with a training sequence, so that scores tell of memory as well; with dataset.folds=10 dataset.fold=0, "
-        "similar sequences stand on one side"
+        f"with a training sequence, so that scores tell of memory as well{advice if has_folds else ''}"
     )
 
 
 def unlike_seeds(rows: Sequence[Row]) -> list[str]:
-    """A remark where runs that are averaged over seeds differ in more than the seed."""
-    names = dict(zip((row["run"] for row in rows), labels(rows), strict=True))
+    """A remark where runs that are averaged over seeds and folds differ in more than these."""
+    names = dict(zip((row["run"] for row in rows), labels(rows, model_name), strict=True))
     unlike: dict[str, list[str]] = defaultdict(list)
-    for group in by_seeds(rows):
+    for group in by_seeds(rows, model_name):
         averaged = [row for row in group if row["state"] == "done"] or group
-        configs = _readable(averaged) if len({_without_seed(row) for row in averaged}) > 1 else []
-        if settings := differing(configs, ("seed", "dataset.fold", *where_data_lie(configs))):
+        configs = _readable(averaged) if len({_without_folds(row) for row in averaged}) > 1 else []
+        if settings := differing(configs, ("seed", "dataset.fold", "dataset.test_fold", *where_data_lie(configs))):
             unlike[settings].append(names[group[0]["run"]])
     return [
         f"beware: the seeds of {some_of(few, ' and ')} differ in {settings} as well" for settings, few in unlike.items()
@@ -132,14 +134,15 @@ def _readable(rows: Iterable[Row]) -> list[dict[str, Any]]:
     return found
 
 
-def _without_seed(row: Row) -> str:
-    """A configuration's text without the line of its seed: most are the same, and need not be parsed, which takes most
-    of the time."""
+def _without_folds(row: Row) -> str:
+    """A configuration's text without the lines of its seed and folds: most are the same, and need not be parsed, which
+    takes most of the time."""
     try:
         text = read_text(RunFolder(Path(row["run"])).config_file)
     except InputError:
         return ""
-    return "".join(line for line in text.splitlines(keepends=True) if not line.startswith("seed:"))
+    left_out = ("seed:", "  fold:", "  test_fold:")
+    return "".join(line for line in text.splitlines(keepends=True) if not line.startswith(left_out))
 
 
 def _dataset(row: Row) -> dict[str, Any]:

@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from prixfixe.analysis.results import Row, labels, origins
+from prixfixe.analysis.results import Row, labels, model_name, origins
 from prixfixe.common.text import counted
 from prixfixe.runs.folder import SLOTS
 from prixfixe.tasks.scores import KL, WEIGHTED, Score
@@ -243,7 +243,7 @@ def _findings(
     cells: Sequence[InteractionCell],
 ) -> list[str]:
     label = score.label
-    planned, scored = labels(rows), defaultdict(list)
+    planned, scored = labels(rows, model_name), defaultdict(list)
     for name, row in zip(planned, rows, strict=True):
         if _scored([row], score):
             scored[name].append(row[score.name])
@@ -289,12 +289,13 @@ def _about_evidence(done: Sequence[Row]) -> str:
         "seed": len({row["seed"] for row in done}),
         "variant": len({row["variant"] for row in done}),
         "sweep": len(set(origins(done))),
+        "fold": len({(row.get("test_fold"), row.get("fold")) for row in done}),
     }
     several = [counted(count, word) for word, count in counts.items() if count > 1]
     if several:
         text += f" ({', '.join(several)}), averaged before anything is tested: a pair is two parts in one context"
     fewest, most = min(of_combinations.values()), max(of_combinations.values())
-    if counts["seed"] == 1:
+    if counts["seed"] == counts["fold"] == 1:
         return (
             f"{text}, with one seed: how far training again would change a single combination is not known; chance is "
             "in the intervals as the spread over contexts alone."

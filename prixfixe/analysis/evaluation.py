@@ -44,9 +44,11 @@ from numpy.typing import ArrayLike
 from prixfixe.common.errors import InputError
 from prixfixe.common.files import json_values
 from prixfixe.common.progress import slow_work
+from prixfixe.data.splits import strand_hash
 from prixfixe.data.tables import ID_NAMES, SEQUENCE_NAMES, first_row, read_measurements
 from prixfixe.data.testset import TestSet
 from prixfixe.tasks import metrics
+from prixfixe.tasks.ceiling import NoiseCeiling, expanded_percentiles, noise_ceiling, row_keys
 from prixfixe.tasks.scores import EXPRESSION
 from prixfixe.tasks.scores import Score as ScoreOfTask
 
@@ -115,13 +117,14 @@ class TaskScores:
 
     column: which column of the table it was compared with. values: each score by its name, with an interval where one
     was drawn; `None` where it has no meaning: mse and kl where predictions are on another scale than the measurement,
-    kl of what is no run, since only a run has bins.
+    kl of what is no run, since only a run has bins. ceiling: of pearson_r, where enough sequences are repeated.
     """
 
     name: str
     column: str
     n: int
     values: Mapping[str, Score | float | None]
+    ceiling: NoiseCeiling | None = None
 
     def value(self, name: str) -> float | None:
         """A score without its interval."""
@@ -134,6 +137,9 @@ class TaskScores:
 
     def to_dict(self) -> dict[str, Any]:
         values = {name: asdict(value) if isinstance(value, Score) else value for name, value in self.values.items()}
+        if (known := self.ceiling) is not None:
+            about = {"rows": known.rows, "sequences": known.sequences}
+            values["noise_ceiling"] = {"value": known.value, "interval": (known.low, known.high), **about}
         return {"name": self.name, "column": self.column, "n": self.n, **values}
 
 
@@ -224,6 +230,7 @@ def evaluate_table(
     n = len(test_set)
     scored = []
     values = zip(test_set.expression.reshape(n, -1).T, predicted.reshape(n, -1).T, strict=True)
+    keys = row_keys(strand_hash(test_set.sequences), test_set.columns)
     for task, (name, column, (truth, guess)) in enumerate(
         zip(names or test_set.tasks, test_set.tasks, values, strict=True)
     ):
@@ -239,7 +246,8 @@ def evaluate_table(
             "mse": scores["mse"] if same_scale else None,
             "kl": kl[task] if kl is not None else None,
         }
-        scored.append(TaskScores(name, column, len(rows), of_task))
+        ceiling = None if keys is None else noise_ceiling(keys, truth)
+        scored.append(TaskScores(name, column, len(rows), of_task, ceiling))
     return TableEvaluation(tuple(scored), bootstrap)
 
 
@@ -481,15 +489,6 @@ def _centred(samples: np.ndarray, score: float, least: float) -> np.ndarray:
     """Samples moved so that their mean is the score, as far as `least` and 1 allow."""
     there = samples[~np.isnan(samples)]
     return np.clip(there - there.mean() + score, least, 1.0) if len(there) else there
-
-
-def expanded_percentiles(n: int) -> tuple[float, float]:
-    """2.5 and 97.5, further out for n rows, as Student's t is wider than the normal distribution: the bootstrap itself
-    is too narrow by sqrt((n - 1) / n) and knows no t (Hesterberg 2015, The American Statistician 69)."""
-    from scipy.stats import norm, t
-
-    low = 100 * float(norm.cdf(math.sqrt(n / (n - 1)) * t.ppf(0.025, n - 1))) if n > 1 else 0.0
-    return low, 100 - low
 
 
 def _interval(samples: np.ndarray, percentiles: tuple[float, float] = INTERVAL_PERCENTILES) -> Interval | None:

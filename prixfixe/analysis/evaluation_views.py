@@ -41,14 +41,18 @@ def format_tasks(evaluation: TableEvaluation) -> str:
     tasks = evaluation.tasks
     names = [task.name if task.name == task.column else f"{task.name} ({task.column})" for task in tasks]
     expression, errors = evaluation.scores == EXPRESSION, []
+    ceilings = [task.ceiling for task in tasks if task.ceiling]
     lines: list[list[str]] = []
     if expression:
         errors = [score for score in (MSE, KL) if all(task.value(score.name) is not None for task in tasks)]
-        lines.append(["task", "r", "", "r^2", "rho", *(score.label for score in errors)])
+        of_ceiling = ["ceiling of r", ""] if ceilings else []
+        lines.append(["task", "r", "", *of_ceiling, "r^2", "rho", *(score.label for score in errors)])
         for name, task in zip(names, tasks, strict=True):
             numbers = map(task.value, ("r_squared", SPEARMAN.name, *(score.name for score in errors)))
             r = [four_decimals(task.value(PEARSON.name)), _interval(task.interval(PEARSON.name))]
-            lines.append([name, *r, *map(four_decimals, numbers)])
+            if ceilings and (known := task.ceiling):
+                r += [four_decimals(known.value), _interval((known.low, known.high))]
+            lines.append([name, *r, *[""] * (2 * bool(ceilings) + 2 - len(r)), *map(four_decimals, numbers)])
     else:
         for name, task in zip(names, tasks, strict=True):
             lines += [[*([name] * (len(tasks) > 1)), *cells] for cells in _score_lines(task, evaluation.scores)]
@@ -60,6 +64,9 @@ def format_tasks(evaluation: TableEvaluation) -> str:
             f"In brackets: 95 % interval by {evaluation.bootstrap_samples:,} bootstrap samples of as many (expanded "
             f"percentiles); none of fewer than {LEAST_DRAWN} rows."
         )
+    if ceilings:
+        rows = " and ".join(dict.fromkeys(f"{known.rows:,}" for known in ceilings))
+        text.append(f"Ceiling of r: what a perfect prediction would reach, by {rows} rows that repeat a sequence.")
     if expression and not errors:
         text.append("Correlations only; --same-scale adds the errors, where units are the same.")
     return "\n".join(text).rstrip() + "\n"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from prixfixe.analysis.results import COSTS, SO_FAR, Results, Row, by_seeds, is_number, mean_row
+from prixfixe.analysis.results import COSTS, OF_FOLDS, SO_FAR, Results, Row, averages, is_number
 from prixfixe.common.errors import InputError
 from prixfixe.runs.folder import SLOTS
 
@@ -70,7 +70,7 @@ def parse_condition(text: str, results: Results) -> Condition:
 
 def known_column(name: str, option: str, results: Results, *more: str) -> str:
     """The name, where the rows have such a column; InputError with the choices where not."""
-    known = dict.fromkeys((*more, *results.columns, "seeds", "folds"))
+    known = dict.fromkeys((*more, *results.columns, "seeds", "folds", *OF_FOLDS))
     if name not in known:
         evaluated = "" if results.of_kind("subsets") else " (r_ and rho_ of subsets once the runs are evaluated)"
         raise InputError(f"{option}: there is no column {name}; choose among {', '.join(known)}{evaluated}")
@@ -78,16 +78,15 @@ def known_column(name: str, option: str, results: Results, *more: str) -> str:
 
 
 def keep(results: Results, conditions: Sequence[Condition]) -> Results:
-    """The runs for which every condition holds. Numbers are those of a combination, averaged over its seeds, so that
-    no combination is kept for its lucky seed. InputError where none is left."""
+    """The runs for which every condition holds. Numbers are those of a combination, averaged over its seeds and folds,
+    so that none is kept for its lucky seed, or its easy folds alone. InputError where none is left."""
     if not conditions:
         return results
-    of_runs = [condition for condition in conditions if not is_number(condition.column, results.scores)]
-    of_means = [condition for condition in conditions if condition not in of_runs]
+    of_means = [one for one in conditions if is_number(one.column, results.scores) or one.column in OF_FOLDS]
+    of_runs = [condition for condition in conditions if condition not in of_means]
     kept = replace(results, rows=[row for row in results.rows if all(one.holds(row) for one in of_runs)])
     if of_means:
-        means = [(rows, mean_row(rows, results.scores)) for rows in by_seeds(kept.rows)]
-        good = [rows for rows, mean in means if all(one.holds(mean) for one in of_means)]
+        good = [rows for rows, mean in averages(kept)[0] if all(one.holds(mean) for one in of_means)]
         chosen = {row["run"] for rows in good for row in rows}
         kept = replace(kept, rows=[row for row in kept.rows if row["run"] in chosen])
     if not kept.rows:

@@ -145,7 +145,9 @@ def bootstrap_ranks(
     return rank_models(read_predictions(runs, names, scores), samples, share, seed)
 
 
-def rank_models(kept: Predictions, samples: int, share: float, seed: int = 0) -> Ranks:
+def rank_models(
+    kept: Predictions, samples: int = BOOTSTRAP_SAMPLES, share: float = BOOTSTRAP_FRACTION, seed: int = 0
+) -> Ranks:
     """As `bootstrap_ranks`, of predictions that have been read."""
     models, members = _models(kept)
     scores = members @ bootstrap_scores(kept, samples, share, seed)  # (samples, models, scores)

@@ -7,12 +7,21 @@ import re
 import shlex
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from prixfixe.analysis.same_data import SPLIT, Settings, data_numbers, dataset_settings, held_out, text_of, varying
+from prixfixe.analysis.same_data import (
+    SPLIT,
+    Settings,
+    data_numbers,
+    dataset_settings,
+    held_out,
+    some_of,
+    text_of,
+    varying,
+)
 from prixfixe.common.errors import InputError
 from prixfixe.common.inputs import is_missing
 from prixfixe.common.text import printable
@@ -35,8 +44,13 @@ LEAK_COLUMN = "validation_near_duplicates"
 # done, whose scores are not final (`<score>_so_far`)
 OPTIONAL = ("data", "fold", "test_fold", "epoch", LEAK_COLUMN)
 SO_FAR = "_so_far"
+AGREEMENT, CEILING = (
+    "agreement",
+    "noise_ceiling",
+)  # columns: r of two models, on average; and the highest r there can be
+OF_FOLDS = ("test_folds", "models", AGREEMENT)  # columns of rows that are averaged over folds alone
 COUNTS = ("n", "parameters", "gpu_memory_bytes", "epoch")
-NUMBERS = {*COSTS, *COUNTS, "best_epoch", "seeds", "folds", LEAK_COLUMN}  # beside the scores
+NUMBERS = {*COSTS, *COUNTS, "best_epoch", "seeds", "folds", LEAK_COLUMN, AGREEMENT}  # beside the scores
 COMBINATION = (*SLOTS, "variant")
 OF_METRICS = tuple(column for column in AFTER_SCORES if column in Metrics.model_fields and column != "task")
 
@@ -52,7 +66,7 @@ class Results:
     then the others by how far they are and by name.
 
     damaged: a message for each folder or file that could not be read. declared: by task, the scores that its runs
-    declare.
+    declare. said: what one has to know of rows that are averages.
     """
 
     rows: list[Row]
@@ -60,6 +74,7 @@ class Results:
     declared: Mapping[str, ScoreColumns] = field(
         default_factory=lambda: {"expression": {"scores": by_name(EXPRESSION)}}
     )
+    said: tuple[str, ...] = ()
 
     @property
     def done(self) -> list[Row]:
@@ -85,9 +100,9 @@ class Results:
 
     @property
     def present_scores(self) -> list[Score]:
-        """The scores that figures show: that which chose the epochs, the others of the validation rows, and weighted
-        ones; of them what a row has."""
-        shown = {self.select.name: self.select} | self.of_kind("scores") | self.of_kind("weighted")
+        """The scores that figures show: that which rows are ordered by, that which chose the epochs, the others of the
+        validation rows, and weighted ones; of them what a row has."""
+        shown = by_name((self.best_by, self.select)) | self.of_kind("scores") | self.of_kind("weighted")
         return [score for column, score in shown.items() if any(row.get(column) is not None for row in self.rows)]
 
     @property
@@ -98,9 +113,16 @@ class Results:
         return own[chosen.most_common(1)[0][0]] if chosen else next(iter(own.values()))
 
     @property
+    def best_by(self) -> Score:
+        """The score by which rows are ordered: that which chose the epochs, of the test folds where all that are done
+        are averaged over these."""
+        tested = self.of_kind("tests").get(test_column("test", self.select.name))
+        return tested if tested and self.done and all(row.get("models") for row in self.done) else self.select
+
+    @property
     def columns(self) -> list[str]:
         """Every column that the rows have, scores beside one another."""
-        own, present = self.of_kind("scores"), self.rows[0].keys() if self.rows else ()
+        own, present = self.of_kind("scores"), dict.fromkeys(column for row in self.rows for column in row)
         columns = dict.fromkeys((*BEFORE_SCORES, *own, *AFTER_SCORES, *self.scores))
         return [*columns, *(column for column in present if column not in columns and column != "data_number")]
 
@@ -177,7 +199,7 @@ def in_order(results: Results) -> Results:
     groups = results.groups()
     if len(groups) > 1:
         groups.sort(key=lambda group: [str(group.rows[0].get(key) or "") for key in ("task", "dataset", "data")])
-    rows = [row for group in groups for row in sorted(group.rows, key=lambda row: _order(row, group.select))]
+    rows = [row for group in groups for row in sorted(group.rows, key=lambda row: _order(row, group.best_by))]
     return replace(results, rows=rows)
 
 
@@ -190,6 +212,7 @@ def read_row(folder: RunFolder, plan: Plan, damaged: list[str]) -> tuple[Row, Sc
     head = _from_plan(folder.name, plan) if unread else read_head(folder.config_file)
     settings = head.pop("settings", None)
     folds = {key: (settings or {}).get(key) for key in ("fold", "test_fold")}
+    folds = {key: ",".join(map(str, fold)) if isinstance(fold, list) else fold for key, fold in folds.items()}
     row: Row = dict.fromkeys(COLUMNS) | {key: value for key, value in folds.items() if value is not None} | head
     row |= {"state": state, "reason": status.get("reason"), "run": str(folder.path)}
     row["sweep"] = folder.path.absolute().parent.name
@@ -225,20 +248,38 @@ def _scores(row: Row, metrics: Mapping[str, Any]) -> ScoreColumns:
     def put(kind: str, scores: Mapping[str, Any], part: str = "", task: str = "") -> None:
         for score in own:
             if score.name in scores:
-                column = "_".join(filter(None, (part, score.name, task)))
+                column = test_column(part, score.name, task)
                 label = score.label + (f" of {task}" if task else "") + (f" ({part})" if part else "")
                 columns[kind][column] = replace(score, name=column, label=label)
                 row[column] = scores[score.name]
 
     for name, scores in (metrics.get("tasks") or {}).items():
-        put("tasks", scores, task=printable(name, 100))
+        put("tasks", scores, task=str(name))
     tests = {"test": metrics["test"]} if metrics.get("test") else {}
     for part, scores in {**tests, **(metrics.get("tests") or {})}.items():
         put("tests", scores, part)
         row[f"{part}_n"] = scores.get("n")
         for name, of_task in (metrics.get(f"{part}_tasks") or {}).items():
-            put("tests", of_task, part, printable(name, 100))
+            put("tests", of_task, part, str(name))
+    tasks = len(metrics.get("tasks") or [1])
+    for part, by_task in (metrics.get(CEILING) or {}).items():
+        _ceilings(row, "" if part == "validation" else part, by_task, whole=len(by_task) == tasks)
     return columns
+
+
+def _ceilings(row: Row, part: str, by_task: Mapping[str, Mapping[str, Any]], *, whole: bool) -> None:
+    """Adds the noise ceilings of the validation rows, or of a test part, each task's and their mean (`noise_ceiling`,
+    with the limits of its interval and how many repeated rows it rests on), where it is `whole`: has all tasks."""
+    if whole:
+        for key, column in (("value", CEILING), *((end, f"{CEILING}_{end}") for end in ("low", "high", "rows"))):
+            row[test_column(part, column)] = statistics.fmean(found[key] for found in by_task.values())
+    for task, found in by_task.items() if len(by_task) > 1 or not whole else ():
+        row[test_column(part, CEILING, task)] = found["value"]
+
+
+def test_column(part: str, score: str, task: str = "") -> str:
+    """The column of a test part's score, of one of several tasks; without a part, of the validation rows'."""
+    return "_".join(filter(None, (part, score, printable(task, 100))))
 
 
 def has_kl_of_version_0_1(folder: RunFolder) -> bool:
@@ -287,11 +328,14 @@ def tell_data_apart(rows: list[Row]) -> list[Row]:
     return rows
 
 
+def model_name(row: Mapping[str, Any]) -> str:
+    """autosome+conv+bilstm+mlp, with its variant where it has one: the run's name without its folds and seed."""
+    return "+".join(str(row[column]) for column in COMBINATION if row[column] is not None)
+
+
 def combination(row: Mapping[str, Any]) -> str:
-    """autosome+conv+bilstm+mlp, with its variant and the fold that it is tested on where it has them: the run's name
-    without its fold and seed."""
-    tested = fold_name(row.get("test_fold"), None)
-    return "+".join([*(str(row[column]) for column in COMBINATION if row[column] is not None), *filter(None, [tested])])
+    """The same with the fold that it is tested on, where it has one."""
+    return "+".join(filter(None, (model_name(row), fold_name(row.get("test_fold"), None))))
 
 
 def origins(rows: Sequence[Row]) -> list[str]:
@@ -305,18 +349,19 @@ def origins(rows: Sequence[Row]) -> list[str]:
     return [str(Path(row["run"]).parent) if repeated else "" for row in rows]
 
 
-def labels(rows: Sequence[Row]) -> list[str]:
-    """What each row's model is called beside the others: its combination, with the sweep before it where that sets it
-    apart."""
-    names = zip(origins(rows), map(combination, rows), strict=True)
+def labels(rows: Sequence[Row], name: Callable[[Row], str] | None = None) -> list[str]:
+    """What each row's model is called beside the others: its combination, or its `model_name`, with the sweep before it
+    where that sets it apart."""
+    names = zip(origins(rows), map(name or combination, rows), strict=True)
     return ["/".join(filter(None, (printable(Path(origin).name), name))) for origin, name in names]
 
 
-def by_seeds(rows: Sequence[Row]) -> list[list[Row]]:
-    """The rows in groups that differ by their seed, or by the fold that they are validated on, alone."""
+def by_seeds(rows: Sequence[Row], name: Callable[[Row], str] = combination) -> list[list[Row]]:
+    """The rows in groups that differ by their seed, or by the fold that they are validated on, alone; with `model_name`
+    for their name, by the fold that they are tested on as well."""
     groups: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
     for row, origin in zip(rows, origins(rows), strict=True):
-        groups[(origin, *_compared(row), combination(row))].append(row)
+        groups[(origin, *_compared(row), name(row))].append(row)
     return [*groups.values()]
 
 
@@ -325,11 +370,50 @@ def _compared(row: Row) -> tuple[Any, Any]:
     return row.get("task"), row.get("data_number")
 
 
-def averaged(results: Results) -> Results:
+def is_cross_validated(rows: Sequence[Row]) -> bool:
+    """Whether runs of one combination differ in the fold that they are tested or validated on."""
+    return len({(row.get("test_fold"), row.get("fold")) for row in rows}) > 1
+
+
+def averaged(results: Results, *, by_test_fold: bool = False) -> Results:
     """Seeds and folds averaged: one row a combination and variant, over its runs that are done, or over all where none
-    is; see `mean_row`."""
-    rows = [mean_row(group, results.scores) for group in by_seeds(results.rows)]
-    return in_order(replace(results, rows=rows))
+    is; see `mean_row`.
+
+    Where its runs differ in their folds and keep the predictions of their test parts, these are averaged and scored:
+    see `prixfixe.analysis.folds`. by_test_fold: a row for each of its test folds.
+    """
+    found, said = averages(results, by_test_fold=by_test_fold)
+    return in_order(replace(results, rows=[row for _, row in found], said=tuple(dict.fromkeys(said))))
+
+
+def averages(results: Results, *, by_test_fold: bool = False) -> tuple[list[tuple[list[Row], Row]], list[str]]:
+    """The rows of `averaged`, each behind the runs that it is of, in the order of these; and what is to be said."""
+    scores, tests = results.scores, [*results.of_kind("tests")]
+    found: list[tuple[list[Row], Row]] = []
+    said, apart = list[str](), list[str]()
+    for model in by_seeds(results.rows, model_name):
+        groups = by_seeds(model)
+        if not is_cross_validated(model):
+            found += [(group, mean_row(group, scores)) for group in groups]
+            continue
+        from prixfixe.analysis.folds import over_test_folds, tested_row
+
+        tested = [tested_row(group, scores, results.of_kind("scores")) for group in groups]
+        folds = [row for row, _ in tested]
+        said += [line for _, lines in tested for line in lines]
+        averaged_over = any(row.get("models") for row in folds)
+        if averaged_over and not by_test_fold:
+            found.append((model, over_test_folds(model, folds, scores, tests)))
+            continue
+        found += zip(groups, folds, strict=True)
+        if not averaged_over and any(row.get(column) is not None for row in folds for column in tests):
+            apart.append(model_name(model[0]))
+    if apart:
+        said.append(
+            f"A row a test fold, test scores being means over single runs: {some_of(apart, ' and ')} keep no "
+            "predictions of test rows, as runs did before these were averaged."
+        )
+    return found, said
 
 
 def mean_row(rows: Sequence[Row], scores: Collection[str] = ()) -> Row:
@@ -341,7 +425,8 @@ def mean_row(rows: Sequence[Row], scores: Collection[str] = ()) -> Row:
     done = [row for row in rows if row["state"] == "done"]
     rows = sorted(done or rows, key=lambda row: int(row["seed"] or 0))
     folds = {row.get("fold") for row in rows}
-    mean: Row = dict(rows[0]) | {"seeds": max(Counter(row.get("fold") for row in rows).values())}
+    of_folds = Counter((row.get("test_fold"), row.get("fold")) for row in rows)
+    mean: Row = dict(rows[0]) | {"seeds": max(of_folds.values())}
     if folds != {None}:
         mean |= {"folds": len(folds)} | ({"fold": None} if len(folds) > 1 else {})
     numbers = [column for column in mean if is_number(column, scores) and column not in ("seeds", "folds")]
@@ -433,7 +518,7 @@ def is_of_evaluation(column: str) -> bool:
 
 def is_number(column: str, scores: Collection[str]) -> bool:
     """Whether a column holds numbers that can be averaged. scores: the columns that are scores."""
-    return column.removesuffix(SO_FAR) in scores or column in NUMBERS or column.endswith("_n")
+    return column.removesuffix(SO_FAR) in scores or column in NUMBERS or column.endswith("_n") or CEILING in column
 
 
 def _so_far(row: Row, folder: RunFolder) -> dict[str, Score]:
@@ -463,5 +548,6 @@ def _same_keys(rows: Sequence[Row], known: Mapping[str, ScoreColumns]) -> list[R
 
 
 def _order(row: Row, select: Score) -> tuple[Any, ...]:
+    """select: the score of a column."""
     score = row.get(select.name) if row["state"] == "done" else row.get(f"{select.name}{SO_FAR}")
     return (row["state"] != "done", score is None, 0.0 if score is None else select.loss(score), row["run"])

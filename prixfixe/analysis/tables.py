@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from prixfixe.analysis.results import COSTS, SO_FAR, Results
+from prixfixe.analysis.results import AGREEMENT, CEILING, COSTS, SO_FAR, Results, test_column
 from prixfixe.common.progress import duration
 from prixfixe.common.text import csv_cell, printable, printable_lines
 from prixfixe.runs.folder import SLOTS
@@ -21,6 +21,9 @@ LABELS = {  # of columns that are not called by their name
     "inference_per_second": "predicted/s",
     "gpu_memory_bytes": "GPU memory",
     "p_adjusted": "p corrected",
+    AGREEMENT: "r of models",
+    CEILING: "ceiling of r",
+    test_column("test", CEILING): "ceiling of r (test)",
 }
 TEXT_COLUMNS = {
     *(*SLOTS, "variant", "state", "sweep", "run", "command", "reason", "device", "task", "dataset", "data"),
@@ -204,14 +207,37 @@ def write_parquet(table: Table, path: Path) -> None:
 
 def default_columns(results: Results) -> list[str]:
     """What is shown without --columns: what tells the rows apart, the parts, the scores of their task and that of a
-    test part which chose the epoch, the costs; of all but the parts and scores what at least one row has."""
-    rows, own = results.rows, results.of_kind("scores")
-    tested = [column for column in results.of_kind("tests") if column.endswith(f"_{results.select.name}")]
-    optional = (*tested, *results.of_kind("weighted"), *COSTS)
-    present = [column for column in optional if any(row.get(column) is not None for row in rows)]
+    test part which chose the epoch, the costs; of all but the parts and scores what at least one row has. Of rows that
+    are averaged over folds the test scores come first, and how many models they rest on."""
+    rows, own, tests = results.rows, results.of_kind("scores"), results.of_kind("tests")
+
+    def present(columns: Iterable[str]) -> list[str]:
+        return [column for column in columns if any(row.get(column) is not None for row in rows)]
+
     apart = [column for column in ("sweep", "task", "dataset") if len({row.get(column) for row in rows}) > 1]
-    named = [column for column in ("variant", "test_fold") if any(row.get(column) is not None for row in rows)]
+    costs = present((*results.of_kind("weighted"), *COSTS))
+    if present(["models"]):
+        parts = dict.fromkeys(column.removesuffix("_n") for row in rows for column in row if column.endswith("_n"))
+        scored = sorted(own, key=lambda name: name != results.select.name)
+        of_tests = [column for part in parts for column in with_ceiling([test_column(part, name) for name in scored])]
+        first, *others = present(of_tests) or [results.select.name]
+        named = ["variant", *(["test_fold"] if not present(["test_folds"]) else [])]
+        counts = present(["test_folds", "models", AGREEMENT])
+        return [*apart, *SLOTS, *present(named), first, *counts, *others, *present(with_ceiling([*own])), *costs]
+    tested = [column for column in tests if column.endswith(f"_{results.select.name}")]
+    named = present(["variant", "test_fold"])
     seeds = ["seeds"] if any(row.get("seeds", 1) > 1 for row in rows) else ["seed"]
     folds = ["folds"] if any(row.get("folds", 1) > 1 for row in rows) else []
-    folds += ["fold"] if any(row.get("fold") is not None for row in rows) else []
-    return [*apart, *SLOTS, *named, *folds, *seeds, *own, *present]
+    folds += present(["fold"])
+    shown = [column for column in with_ceiling([*own]) if column in own or present([column])]
+    return [*apart, *SLOTS, *named, *folds, *seeds, *shown, *present(with_ceiling(tested)), *costs]
+
+
+def with_ceiling(columns: Sequence[str]) -> list[str]:
+    """Columns of scores of the validation rows, or of one test part, with that of its noise ceiling behind Pearson
+    r."""
+    found: list[str] = []
+    for column in columns:
+        correlated = next((name for name in ("count_pearson_r", "pearson_r") if column.endswith(name)), None)
+        found += [column, *([f"{column.removesuffix(correlated)}{CEILING}"] if correlated else [])]
+    return found

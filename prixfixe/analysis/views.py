@@ -13,13 +13,24 @@ from typing import TYPE_CHECKING, Any
 
 from prixfixe.analysis.comparable import remarks, unlike_data
 from prixfixe.analysis.filter import chosen_columns, known_column, sort_rows
-from prixfixe.analysis.results import SO_FAR, Results, Row, averaged, combination, labels, read_plan
+from prixfixe.analysis.results import (
+    AGREEMENT,
+    CEILING,
+    SO_FAR,
+    Results,
+    Row,
+    averaged,
+    by_seeds,
+    combination,
+    model_name,
+    read_plan,
+)
 from prixfixe.analysis.tables import Table, default_columns, signed
 from prixfixe.common.errors import InputError
 from prixfixe.common.overrides import quoted
 from prixfixe.common.simulated import SIMULATED
 from prixfixe.common.text import counted, printable
-from prixfixe.runs.folder import SLOTS, RunFolder
+from prixfixe.runs.folder import SLOTS
 from prixfixe.sweeps.plan import Plan
 from prixfixe.tasks.scores import Score
 
@@ -30,7 +41,9 @@ MEASURED_OPTIMISM = {"pearson_r": " (Pearson r by about 0.02 with 637 rows and 8
 MOST_COMMANDS = 5  # named one by one
 
 
-def comparisons(results: Results, columns: str | None, sort: str | None, *, by_run: bool) -> list[Table]:
+def comparisons(
+    results: Results, columns: str | None, sort: str | None, *, by_run: bool, by_test_fold: bool = False
+) -> list[Table]:
     """A table a task and data, which alone can be compared: see `comparison`."""
     if sort is not None:
         known_column(sort, "--sort", results)
@@ -40,7 +53,7 @@ def comparisons(results: Results, columns: str | None, sort: str | None, *, by_r
         names = chosen_columns(columns, results) if columns else ()
         of_others = results.scores.keys() - group.scores.keys()
         own = ",".join(name for name in names if name not in of_others)
-        table = comparison(group, own or None, sort, by_run=by_run, all_columns=False)
+        table = comparison(group, own or None, sort, by_run=by_run, by_test_fold=by_test_fold)
         tables.append(headed(replace(table, notes=[*remarks(group.rows), *table.notes]), group, len(groups)))
     return tables
 
@@ -50,9 +63,17 @@ def headed(table: Table, group: Results, groups: int) -> Table:
     return table if groups < 2 else replace(table, title=f"{group_name(group).capitalize()}: {table.title}")
 
 
-def comparison(results: Results, columns: str | None, sort: str | None, *, by_run: bool, all_columns: bool) -> Table:
-    """One row a combination, or a run; what is not done, and how to run it, in the notes."""
-    shown = results if by_run else averaged(results)
+def comparison(
+    results: Results,
+    columns: str | None,
+    sort: str | None,
+    *,
+    by_run: bool = False,
+    by_test_fold: bool = False,
+    all_columns: bool = False,
+) -> Table:
+    """One row a combination, a test fold of one, or a run; what is not done, and how to run it, in the notes."""
+    shown = results if by_run else averaged(results, by_test_fold=by_test_fold)
     if sort is not None:
         shown = sort_rows(shown, sort)
     if all_columns:
@@ -66,8 +87,45 @@ def comparison(results: Results, columns: str | None, sort: str | None, *, by_ru
     if any(row.get(name) is None and row.get(f"{name}{SO_FAR}") is not None for row in rows for name in names):
         footnote.append("~ not done yet: the scores of the last epoch so far.")
     footnote += [chosen_by(results)] if results.done and not results.of_kind("scores").keys().isdisjoint(names) else []
+    footnote += [*about_folds(shown), *about_ceilings(shown, names), *shown.said]
     footnote += notes(results, reasons="reason" not in names)
     return Table(title(results), names, rows, footnote, numbered=True, scores=results.scores)
+
+
+def about_folds(shown: Results) -> list[str]:
+    """How test scores of rows that are averaged over folds came about, and whether they compare."""
+    rows = [row for row in shown.rows if row.get("models")]
+    if not rows:
+        return []
+    several = any(row.get("test_folds") for row in rows)
+    spread = ", then the mean over test folds ± the standard deviation over them" if several else ""
+    lines = [f"Test scores: the predictions of a test fold's models are averaged and scored{spread}."]
+    if any(row[AGREEMENT] is not None for row in rows):
+        lines[0] += " r of models: Pearson r of two models' predictions on test rows, the mean over pairs."
+    tested = {tuple(row["tested_on"]) for row in rows if several}
+    if len(tested) > 1:
+        common = sorted(set.intersection(*map(set, tested)))
+        how = f"--where test_fold={','.join(common)} has all on those that they share" if common else "none is shared"
+        lines.append(f"beware: these rows rest on different test folds, so that they do not compare: {how}")
+    return lines
+
+
+def about_ceilings(shown: Results, names: Sequence[str]) -> list[str]:
+    """What the noise ceilings in a table rest on."""
+    lines = []
+    for column in [name for name in names if name.endswith(CEILING)]:
+        low, high, rows = ([row[key] for row in shown.rows if row.get(key := f"{column}{end}") is not None]
+                           for end in ("_low", "_high", "_rows"))  # fmt: skip
+        if rows:
+            counts = f"{min(rows):,.0f}" + (f" to {max(rows):,.0f}" if round(min(rows)) != round(max(rows)) else "")
+            folds = any(row.get("folds", 1) > 1 for row in shown.rows)
+            counts, of = (f"{counts} a fold", " of one") if folds else (counts, "")
+            part = column.removesuffix(CEILING).rstrip("_") or "validation"
+            lines.append(
+                f"Ceiling of r ({part}): what a perfect prediction would reach, by rows that repeat a sequence "
+                f"({counts}); 95 % interval{of} {min(low):.3f} to {max(high):.3f}."
+            )
+    return lines
 
 
 def chosen_by(results: Results) -> str:
@@ -75,15 +133,17 @@ def chosen_by(results: Results) -> str:
     own, select = [score.label for score in results.of_kind("scores").values()], results.select
     named = " and ".join(filter(None, (", ".join(own[:-1]), own[-1])))
     are = f"{named[0].upper()}{named[1:]} {'are' if len(own) > 1 else 'is'}"
+    tested = bool(results.of_kind("tests"))
+    others = "Test rows chose nothing." if tested else "dataset.test=FILE gives scores of rows that chose nothing."
     return (
         f"{are} of the best epoch, chosen by {select.label} on the rows that it is scored on: they are optimistic"
-        f"{MEASURED_OPTIMISM.get(select.name, '')}. dataset.test=FILE gives scores of rows that chose nothing."
+        f"{MEASURED_OPTIMISM.get(select.name, '')}. {others}"
     )
 
 
 def title(results: Results) -> str:
     """How many are done; that they are simulated, where they are."""
-    runs, combinations = len(results.rows), len({combination(row) for row in results.rows})
+    runs, combinations = len(results.rows), len({model_name(row) for row in results.rows})
     what = counted(runs, "run") + " of " if combinations != runs else ""
     return labelled(results, f"{len(results.done)} of {what}{counted(combinations, 'combination')} done")
 
@@ -109,15 +169,40 @@ def notes(results: Results, *, reasons: bool = True) -> list[str]:
     are not done, where the table itself does not say it."""
     lines: list[str] = []
     select = results.select
+    absent = [row for row in results.others if row["state"] == "missing" and is_of_folds(row)]
     for row in results.others:
+        if row in absent:
+            continue
         reason = str(row["reason"]).strip().partition("\n")[0] if reasons and row["reason"] else ""
         value = row.get(f"{select.name}{SO_FAR}")
         so_far = f", {select.label} {select.text(value)} so far" if value is not None else ""
         epoch = f"epoch {row['epoch']}{so_far}" if row.get("epoch") else ""
         lines.append(": ".join(part for part in (row["state"], Path(row["run"]).name, epoch, reason) if part))
+    lines += missing_folds(absent, results.rows)
     lines += [f"damaged: {message}" for message in results.damaged]
     again = commands([row for row in results.others if row["state"] != "running"])
     return [*lines, *(["To run just these:"] if again else []), *(f"  {line}" for line in again)]
+
+
+def is_of_folds(row: Row) -> bool:
+    return row.get("test_fold") is not None and row.get("fold") is not None
+
+
+def missing_folds(absent: Sequence[Row], rows: Sequence[Row]) -> list[str]:
+    """The runs that were never begun, by model and test fold: one line a model."""
+    lines = []
+    for model in by_seeds(absent, model_name):
+        parts, whole = [], []
+        for group in by_seeds(model):
+            planned = [row for row in rows if is_of_folds(row) and combination(row) == combination(group[0])]
+            tested, validated = f"t{group[0]['test_fold']}", dict.fromkeys(f"f{row['fold']}" for row in group)
+            if len(planned) == len(group):
+                whole.append(tested)
+            else:
+                parts.append(f"{tested} ({', '.join(validated)})")
+        parts += [f"all of {', '.join(whole)}"] if whole else []
+        lines.append(f"missing: {counted(len(model), 'run')} of {model_name(model[0])}: {'; '.join(parts)}")
+    return lines
 
 
 def commands(rows: Sequence[Row]) -> list[str]:
@@ -132,6 +217,10 @@ def commands(rows: Sequence[Row]) -> list[str]:
         if len(some) > 1 and (narrowed := narrowed_command(read_plan(folder, []), names)):
             lines.append(narrowed)
             continue
+        of_folds = [narrowed_command(read_plan(folder, []), [Path(row["run"]).name for row in group])
+                    for group in by_seeds(some)]  # fmt: skip
+        if 1 < len(of_folds) < len(some) and all(of_folds):
+            single = [line for line in of_folds if line]
         lines += single[:MOST_COMMANDS]
         if (more := len(single) - MOST_COMMANDS) > 0:
             lines.append(f"... and {more} more: --format csv has all, in the column command")
@@ -239,12 +328,13 @@ def ranks(results: Results, score: Score, *, alone: bool = True) -> list[Table]:
     """Bootstrap ranks of the models, and ranks of the parts of each slot. InputError where nothing can be ranked, which
     a table says instead of it where this is not asked for `alone`."""
     from prixfixe.analysis.against import slot_ranking
-    from prixfixe.analysis.ranks import bootstrap_ranks, part_cd, ranked_scores
+    from prixfixe.analysis.folds import ranked_predictions
+    from prixfixe.analysis.ranks import part_cd, rank_models, ranked_scores
 
     done, own = results.done, results.of_kind("scores")
     try:
         by = ranked_scores(own)
-        found = bootstrap_ranks([RunFolder(Path(row["run"])) for row in done], names=labels(done), scores=by)
+        found = rank_models(ranked_predictions(done, by))
     except InputError as error:
         if alone:
             raise
@@ -364,8 +454,8 @@ def against(new: Results, old: Results, score: Score) -> list[Table]:
         remarks.append(
             "unknown: no predictions of the same validation sequences on both sides, and not two seeds on both."
         )
-    variant = ("variant",) if any(row["variant"] for row in rows) else ()
-    columns = (*SLOTS, *variant, "old", "new", "difference", "noise", "noise_from", "change")
+    apart = [column for column in ("variant", "test_fold") if any(row[column] is not None for row in rows)]
+    columns = (*SLOTS, *apart, "old", "new", "difference", "noise", "noise_from", "change")
     everything = replace(new, rows=[*new.rows, *old.rows], damaged=[])
     heading = labelled(everything, f"{score.label}, new against old")
     tables = [Table(heading, columns, rows, remarks, simulated=any_simulated(everything))]

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from prixfixe.data.measurements import Measurements
     from prixfixe.data.sequences import Sequences
     from prixfixe.data.testset import TestSet
+    from prixfixe.inference.ensemble import Agreement
     from prixfixe.inference.predictor import Predictor
     from prixfixe.tasks.scores import Score
 
@@ -51,7 +52,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("predictions", metavar="RUN-or-PREDICTIONS", type=Path, nargs="+", help=what)
     what = "a table (TSV, CSV, Parquet), or a test set's folder"
     parser.add_argument("test_set", metavar="TESTSET", type=Path, help=what)
-    what = "score the mean of the runs, not each by itself; it is kept in none of their folders"
+    what = (
+        "score the mean of the runs, not each by itself, and say how far they agree; nothing is kept in their folders"
+    )
     parser.add_argument("--ensemble", action="store_true", help=what)
     parser.add_argument("--sequence", metavar="COLUMN", help="TESTSET is a table: its column of sequences")
     parser.add_argument(
@@ -181,7 +184,8 @@ def evaluate_one(
     """
     import prixfixe
     from prixfixe.analysis.evaluation import BOOTSTRAP_SAMPLES, evaluate
-    from prixfixe.common.files import write_arrays, write_json
+    from prixfixe.common.files import json_values, write_arrays, write_json
+    from prixfixe.inference.ensemble import Agreement, trained_on_by_members
     from prixfixe.runs.folder import RunFolder
     from prixfixe.tasks.scores import EXPRESSION, TASKS
 
@@ -196,6 +200,7 @@ def evaluate_one(
     tasks = model.tasks if model else ()
     of_expression = (model.task.scores if model else TASKS[args.task or "expression"]) == EXPRESSION
     name = str(path) if ensemble is None else ensemble.name
+    agreement = Agreement() if ensemble is not None and len(ensemble.members) > 1 else None
     about: dict[str, Any] = {"model": name, "test_set": str(args.test_set)}
     evaluation: Evaluation | TableEvaluation
     if args.test_set.is_dir():
@@ -206,16 +211,24 @@ def evaluate_one(
                 "a column for each"
             )
         test_set = read(None, ())
-        predictions = _predictions(args, path, model, test_set)
+        predictions = _predictions(args, path, model, test_set, agreement)
         samples = BOOTSTRAP_SAMPLES if args.bootstrap is None else args.bootstrap
         evaluation = evaluate(test_set, predictions, bootstrap=samples, same_scale=args.same_scale)
         about["without_leaderboard"] = args.without_leaderboard
         subsets = {f"subset_{name}": rows for name, rows in test_set.subsets.items()}
     else:
         test_set = read(_expression_columns(args, path, tasks), model.sources(model.task.columns) if model else ())
-        predictions, evaluation = _score_table(args, path, model, test_set, of_expression=of_expression)
+        predictions, evaluation = _score_table(
+            args, path, model, test_set, of_expression=of_expression, agreement=agreement
+        )
         subsets = {}
     content = {**about, "simulated": test_set.simulated, **evaluation.to_dict()}
+    if ensemble is not None and agreement is not None and test_set.expression.size:
+        content["members"] = len(ensemble.members)
+        content["agreement"] = dict(zip(ensemble.tasks, json_values(agreement.pearson_r().tolist()), strict=True))
+        print(f"{len(ensemble.members)} members: {agreement.text(ensemble.tasks)}", file=sys.stderr)
+        for remark in trained_on_by_members(ensemble, test_set.sequences, str(args.test_set)):
+            print(f"warning: {printable(remark)}", file=sys.stderr)
     if run:
         folder, measured, name = RunFolder(path), test_set.expression, test_set.fingerprint()
         arrays = {"measured": measured, "predicted": predictions, "test_set": name, **subsets}
@@ -324,21 +337,39 @@ def _expression_columns(args: argparse.Namespace, path: Path, tasks: tuple[str, 
     return asked
 
 
-def _predictions(args: argparse.Namespace, path: Path, model: Predictor | None, test_set: TestSet) -> np.ndarray:
-    """Predictions of the shape of the measurements: a model's, or those that a table holds."""
+def _predictions(
+    args: argparse.Namespace,
+    path: Path,
+    model: Predictor | None,
+    test_set: TestSet,
+    agreement: Agreement | None,
+) -> np.ndarray:
+    """Predictions of the shape of the measurements: a model's, or those that a table holds. agreement: is told those of
+    an ensemble's members."""
     from prixfixe.analysis.evaluation import read_predictions
 
     if model is None:
         return read_predictions(path, test_set, column=args.column)
     _warn_of_longer(model, test_set.sequences)
-    return model.predict_sequences(test_set.sequences, columns=test_set.columns)
+    if agreement is None:
+        return model.predict_sequences(test_set.sequences, columns=test_set.columns)
+    members = model.predict_member_sequences(test_set.sequences, columns=test_set.columns)
+    agreement.add(members)
+    return members.mean(axis=0)
 
 
 def _score_table(
-    args: argparse.Namespace, path: Path, model: Predictor | None, test_set: TestSet, *, of_expression: bool
+    args: argparse.Namespace,
+    path: Path,
+    model: Predictor | None,
+    test_set: TestSet,
+    *,
+    of_expression: bool,
+    agreement: Agreement | None,
 ) -> tuple[np.ndarray, TableEvaluation]:
     """What is predicted for a plain table, and its scores: of expression correlations, with --same-scale MSE and, of a
-    run, KL as well; those of any other task as it computes them. Predictions of another program are probabilities."""
+    run, KL as well; those of any other task as it computes them. Predictions of another program are probabilities.
+    agreement: is told those of an ensemble's members."""
     from prixfixe.analysis.evaluation import TABLE_BOOTSTRAP_SAMPLES, evaluate_outputs, evaluate_table
     from prixfixe.data.measurements import Measurements
     from prixfixe.tasks.binary import Binary
@@ -346,9 +377,12 @@ def _score_table(
     samples = TABLE_BOOTSTRAP_SAMPLES if args.bootstrap is None else args.bootstrap
     names = model.tasks if model and len(model.tasks) > 1 else test_set.tasks
     measured = Measurements(test_set.sequences, test_set.expression, tuple(names), columns=test_set.columns)
-    outputs = _outputs(model, measured) if model and (args.same_scale or not of_expression) else {}
+    outputs = _outputs(model, measured, agreement) if model and (args.same_scale or not of_expression) else {}
     measures = model.task.predicts if model else None  # what was measured, where `predicted` may be something else
-    predictions = outputs[measures] if measures and outputs else _predictions(args, path, model, test_set)
+    if measures and outputs:
+        predictions = outputs[measures]
+    else:
+        predictions = _predictions(args, path, model, test_set, agreement)
     if of_expression:
         kl = _divergences(path, model, measured, outputs) if model and outputs else None
         return predictions, evaluate_table(
@@ -363,17 +397,22 @@ def _score_table(
 
 
 def _divergences(path: Path, model: Predictor, measured: Measurements, outputs: dict[str, np.ndarray]) -> list[float]:
-    """KL of each task, as training computes it. A scalar prediction of a run of version 0.1, whose residuals nobody has
-    kept, has none: NaN."""
+    """KL of each task, as training computes it: of an ensemble of scalar predictions by what its members keep of
+    training rows. A scalar prediction of a run of version 0.1, whose residuals nobody has kept, has none: NaN."""
+    from prixfixe.analysis.folds import of_mean
+    from prixfixe.runs.folder import RunFolder
     from prixfixe.tasks.expression import Expression
 
-    assert isinstance(model.task, Expression)
-    if model.task.asks_for_training_rows(outputs) and model.task.spec.residual_sd is None:
-        kept = "version 0.1, by which it was trained, kept no residuals"
-        kept = "its members' residuals are not its own" if len(model.members) > 1 else kept
-        why = f"it predicts expression alone, and {kept}"
-        print(f"warning: {printable(path)} has no KL: {why}", file=sys.stderr)
-    return [divergence for divergence, _ in model.task.divergences(measured.expression, outputs)]
+    task, why = model.task, list[str]()
+    if len(model.members) > 1:
+        runs = [RunFolder(member.run) for member in model.members if member.run]
+        task, outputs, why = of_mean(task, outputs, runs)
+    elif task.asks_for_training_rows(outputs) and task.spec.residual_sd is None:
+        why = ["it predicts expression alone, and version 0.1, by which it was trained, kept no residuals"]
+    for reason in why:
+        print(f"warning: {printable(path)} has no KL: {reason}", file=sys.stderr)
+    assert isinstance(task, Expression)
+    return [divergence for divergence, _ in task.divergences(measured.expression, outputs)]
 
 
 def _warn_of_longer(model: Predictor, sequences: Sequences) -> None:
@@ -381,7 +420,7 @@ def _warn_of_longer(model: Predictor, sequences: Sequences) -> None:
         print(f"warning: {model.cut_off(longer, len(sequences))}", file=sys.stderr)
 
 
-def _outputs(model: Predictor, measured: Measurements) -> dict[str, np.ndarray]:
+def _outputs(model: Predictor, measured: Measurements, agreement: Agreement | None) -> dict[str, np.ndarray]:
     """All outputs of a run for every sequence, a chunk at a time."""
     import numpy as np
 
@@ -391,6 +430,8 @@ def _outputs(model: Predictor, measured: Measurements) -> dict[str, np.ndarray]:
     parts: dict[str, list[np.ndarray]] = {}
     chunks = (measured[start : start + rows] for start in range(0, len(measured), rows))
     for each in model.output_chunks(chunks):
+        if agreement is not None:
+            agreement.add(np.stack([own[member.predicted] for own, member in zip(each, model.members, strict=True)]))
         for name, output in model.combined(each).items():
             parts.setdefault(name, []).append(output)
     return {name: np.concatenate(some) for name, some in parts.items()}

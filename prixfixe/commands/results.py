@@ -13,6 +13,8 @@ HELP = "compare the combinations of a sweep, best first; what each part is worth
 DESCRIPTION = """\
 Compares runs by their folders alone, finished or not, best first; combinations that failed or never ran are named, with
 the command that runs just these. Seeds are averaged (value ± standard deviation) where a combination has several.
+Where runs differ in dataset.fold and dataset.test_fold there is one row a model: the predictions of a test fold's
+models are averaged and scored, then the mean over test folds is taken.
 Runs of different tasks or data are never averaged or compared: each task and data have a table of their own.
 With --effects, --ranks, --pareto or --against, that is shown in place of the comparison.
 """
@@ -43,6 +45,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     table.add_argument("--columns", metavar="A,B,...", help=columns)
     seeds = "one row a run, seeds apart; CSV and Parquet always have it so"
     table.add_argument("--seeds", action="store_true", help=seeds)
+    folds = "one row a test fold, its models' predictions averaged, in every format"
+    table.add_argument("--folds", action="store_true", help=folds)
     analyses = parser.add_argument_group("what can be learnt")
     for name, what in (
         ("--effects", "what each part is worth with all else equal; interactions"),
@@ -68,6 +72,10 @@ def run(args: argparse.Namespace) -> int:
     asked = sum((args.effects, args.ranks, args.pareto, bool(args.against)))
     if asked > 1 and form not in ("table", "md"):
         raise InputError(f"{form} holds one table: ask for one of --effects, --ranks, --pareto and --against at a time")
+    if args.folds and args.seeds:
+        raise InputError("--folds averages the runs of a test fold, and --seeds keeps them apart: choose one of them")
+    if asked and args.folds:
+        raise InputError("--folds is for the comparison: leave it out, or --effects, --ranks, --pareto and --against")
     if asked and (args.columns or args.sort):
         raise InputError(
             "--columns and --sort are for the comparison: leave them out, or --effects, --ranks, --pareto and --against"
@@ -80,9 +88,13 @@ def run(args: argparse.Namespace) -> int:
             raise InputError(f"{form} holds one table, and these are {len(groups)} tasks or data: choose with --where")
         tables = analyses(sides, args.score, effects_=args.effects, ranks_=args.ranks, pareto_=args.pareto)
     elif form in ("csv", "parquet"):
-        tables = [comparison(sides[0], args.columns, args.sort, by_run=True, all_columns=True)]
+        tables = [
+            comparison(
+                sides[0], args.columns, args.sort, by_run=not args.folds, by_test_fold=args.folds, all_columns=True
+            )
+        ]
     else:
-        tables = comparisons(sides[0], args.columns, args.sort, by_run=args.seeds)
+        tables = comparisons(sides[0], args.columns, args.sort, by_run=args.seeds, by_test_fold=args.folds)
     if form == "parquet":
         if args.output is None:
             raise InputError("a Parquet table is no text: say where to write it, -o results.parquet")

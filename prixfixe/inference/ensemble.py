@@ -11,8 +11,13 @@ import numpy as np
 from prixfixe.common.errors import InputError
 from prixfixe.common.text import counted, printable
 from prixfixe.data.columns import ColumnSource
+from prixfixe.data.flanks import Flanks, add_flanks
+from prixfixe.data.sequences import Sequences
+from prixfixe.data.splits import found_in, strand_hashes
 from prixfixe.inference.model import Model
 from prixfixe.inference.predictor import Predictor
+from prixfixe.runs.folder import RunFolder
+from prixfixe.runs.reader import read_training_sample
 
 
 class Ensemble(Predictor):
@@ -66,6 +71,39 @@ class Ensemble(Predictor):
 def _what(model: Model) -> str:
     flanks = f" between {model.flanks[0] or 'nothing'} and {model.flanks[1] or 'nothing'}" if any(model.flanks) else ""
     return f"{printable(', '.join(model.tasks), 200)} (task {model.task.name}){flanks}"
+
+
+def trained_on_by_members(ensemble: Predictor, sequences: Sequences, where: str) -> list[str]:
+    """What is to be said of rows that members were trained on, where their folders tell it: by training_sample.npz, in
+    which all rows are of a small training set, and a sample of a large one. A row is told by its sequence, on either
+    strand. where: what the rows are called."""
+    seen, told = np.zeros((2, len(sequences)), dtype=bool)
+    by_member, unknown = [], 0
+    hashes: dict[Flanks, tuple[np.ndarray, np.ndarray]] = {}
+    for member in ensemble.members:
+        sample = read_training_sample(RunFolder(member.run).training_sample_file) if member.run else {}
+        if not sample:
+            unknown += 1
+            continue
+        if member.flanks not in hashes:
+            hashes[member.flanks] = strand_hashes(add_flanks(sequences, *member.flanks))
+        own = np.any([found_in(strand, sample["rows"]) for strand in hashes[member.flanks]], axis=0)
+        told |= np.any([strand <= sample["below"] for strand in hashes[member.flanks]], axis=0)
+        seen |= own
+        by_member.append(int(own.sum()))
+    said = []
+    if seen.any():
+        of = "sequences" if told.all() else f"sequences that a sample of training rows can tell, of {len(seen):,},"
+        said.append(
+            f"{int(seen.sum()):,} of the {int(told.sum()):,} {of} in {where} were trained on by a member (up to "
+            f"{max(by_member):,} by one), so that these scores tell of memory as well"
+        )
+    if unknown:
+        said.append(
+            f"whether {where} was trained on is not known of {unknown} of {counted(len(ensemble.members), 'member')}, "
+            "which keep no sample of their training rows"
+        )
+    return said
 
 
 def spread(predictions: np.ndarray) -> np.ndarray:

@@ -145,7 +145,17 @@ class Predictor(ABC):
         batch_size: int | None = None,
     ) -> np.ndarray:
         """`predict` of sequences that are encoded already. Only one chunk of them is on the device at a time."""
-        return self._of_rows(self._with_columns(sequences, columns), batch_size).mean(axis=0)
+        return self.predict_member_sequences(sequences, columns=columns, batch_size=batch_size).mean(axis=0)
+
+    def predict_member_sequences(
+        self,
+        sequences: Sequences,
+        *,
+        columns: Mapping[str, Any] = NO_COLUMNS,
+        batch_size: int | None = None,
+    ) -> np.ndarray:
+        """The same of each member by itself, as `predict_members`."""
+        return self._of_rows(self._with_columns(sequences, columns), batch_size)
 
     def mutate(
         self,

@@ -13,9 +13,10 @@ from prixfixe.analysis import ranks as of_models
 from prixfixe.analysis.comparable import remarks
 from prixfixe.analysis.effects import Analysis, analyse
 from prixfixe.analysis.evaluation import BOOTSTRAP_FRACTION
+from prixfixe.analysis.folds import ranked_predictions
 from prixfixe.analysis.ranks import CriticalDifference, Ranks
-from prixfixe.analysis.results import Curve, Results, Row, averaged, collect, labels
-from prixfixe.analysis.views import group_name
+from prixfixe.analysis.results import Curve, Results, Row, averaged, collect, labels, model_name
+from prixfixe.analysis.views import about_folds, group_name
 from prixfixe.common.errors import InputError
 from prixfixe.common.text import printable
 from prixfixe.runs.folder import SLOTS, RunFolder
@@ -84,7 +85,8 @@ def content_of(results: Results, score: Score, samples: int, name: str) -> Conte
             if history:
                 curves.append(Curve(row, history))
     found = analyse(results.rows, score)
-    findings = [f"{line[0].upper()}{line[1:]}." for line in remarks(results.rows)] + found.findings
+    findings = [f"{line[0].upper()}{line[1:]}." for line in remarks(results.rows)]
+    findings += [*about_folds(combinations), *combinations.said, *found.findings]
     versions, facts = _circumstances(results.rows, problems)
     return Content(
         score,
@@ -106,9 +108,8 @@ def _ranks(
     """Ranks of the combinations, why there are none, each combination's core, and critical differences of models and of
     parts."""
     done = results.done
-    names = labels(done)
-    cores = {name: str(row["core"]) for name, row in zip(names, done, strict=True)}
-    folders = [RunFolder(Path(row["run"])) for row in done]
+    named = [*zip(labels(done), done, strict=True), *zip(labels(done, model_name), done, strict=True)]
+    cores = {name: str(row["core"]) for name, row in named}
     ranks, no_ranks, differences = None, "", {}
     for slot in SLOTS:
         if difference := of_models.part_cd(done, slot, score):
@@ -116,7 +117,7 @@ def _ranks(
     if samples:
         try:
             by = of_models.ranked_scores(results.of_kind("scores"))
-            kept = of_models.read_predictions(folders, names, by)
+            kept = ranked_predictions(done, by)
             ranks = of_models.rank_models(kept, samples, BOOTSTRAP_FRACTION)
             if len(ranks.names) <= MOST_IN_DIAGRAM:
                 of_all = {"combinations: over parts of the sequences": of_models.model_cd(kept)}

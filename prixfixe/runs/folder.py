@@ -139,6 +139,14 @@ class RunFolder:
     def test_file(self) -> Path:
         return self.path / "test.npz"
 
+    def test_part_file(self, part: str) -> Path:
+        """The predictions of a test part of the run's own dataset."""
+        return self.path / f"predictions_{part}.npz"
+
+    @property
+    def training_sample_file(self) -> Path:
+        return self.path / "training_sample.npz"
+
     @property
     def log_file(self) -> Path:
         return self.path / "log.jsonl"
@@ -211,6 +219,8 @@ class RunFolder:
             self.metrics_file,
             self.weights_file,
             self.sources_file,
+            self.training_sample_file,
+            *self.path.glob("predictions_*.npz"),
         )
         logs = (self.log_file, self.path / "logger.json", *self.path.glob("events.out.tfevents.*"))
         for file in (*files, *logs, self.validation_file, self.evaluation_file, self.test_file, self.error_file):

@@ -24,6 +24,7 @@ from prixfixe.runs.bounded import array_checksums, damaged, load_arrays, load_js
 
 SMALL, LARGE = 2**20, 2**26  # bytes: of a file of settings or scores; of a sweep's plan or a history
 SUBSET = "subset_"  # the beginning of a subset's name in test.npz
+OUTPUT, COLUMN = "output_", "column_"  # of a further output's, and a column's, in the predictions of a test part
 CONFIG = 2**18  # bytes of a config.yaml, which has about a thousand
 NUMERIC = frozenset("fiu")  # kinds of numpy's types
 
@@ -129,6 +130,16 @@ class TestScores(_Schema):
     n: Count | None = None
 
 
+class NoiseCeilingFacts(_Schema):
+    """See `prixfixe.tasks.ceiling.NoiseCeiling`."""
+
+    value: Annotated[float, Field(ge=0, le=1)]
+    low: Annotated[float, Field(ge=0, le=1)]
+    high: Annotated[float, Field(ge=0, le=1)]
+    rows: Count
+    sequences: Count
+
+
 class Metrics(TestScores, TaskFacts):
     best_epoch: Count | None = None
     parameters: Count | None = None
@@ -147,6 +158,8 @@ class Metrics(TestScores, TaskFacts):
     simulated: bool = False
     validation_near_duplicates: Annotated[float, Field(ge=0, le=1)] | None = None
     test: TestScores | None = None
+    # of the validation rows and of test parts, by part and task
+    noise_ceiling: dict[str, dict[str, NoiseCeilingFacts]] = {}
 
 
 class Score(_Schema):
@@ -556,9 +569,17 @@ def read_predictions(file: Path) -> dict[str, Any]:
     InputError where the file is missing or damaged, or where what was measured is not finite; of several tasks, NaN
     is what was not measured.
     """
+    return _predictions(_arrays(file), file)
+
+
+def _arrays(file: Path) -> dict[str, Any]:
     if is_missing(file):
         raise InputError(f"{printable(file.parent.name)}: no {file.name}")
-    arrays = load_arrays(file)
+    return load_arrays(file)
+
+
+def _predictions(arrays: Mapping[str, Any], file: Path) -> dict[str, Any]:
+    """The arrays of `read_predictions`, of those that are in the file."""
     measured, predicted = arrays.get("measured"), arrays.get("predicted")
     if measured is None or predicted is None or measured.shape != predicted.shape or measured.ndim not in (1, 2):
         raise damaged(file, "it needs arrays measured and predicted of one shape")
@@ -580,6 +601,43 @@ def read_predictions(file: Path) -> dict[str, Any]:
         if rows.size and not (rows.min() >= 0 and rows.max() < len(measured)):
             raise damaged(file, f"{name} holds numbers of rows that are not there")
         found[name] = rows
+    return found
+
+
+def read_test_part(file: Path) -> dict[str, Any]:
+    """The arrays of predictions_<part>.npz: measured, predicted and rows, uint64 (n,), and those that begin with OUTPUT
+    and COLUMN, (n, ...). InputError as `read_predictions`."""
+    arrays = _arrays(file)
+    found = _predictions(arrays, file)
+    for name, array in arrays.items():
+        if name == "rows" or name.startswith((OUTPUT, COLUMN)):
+            if not array.ndim or len(array) != len(found["measured"]):
+                raise damaged(file, f"{name} has not as many rows as what was measured")
+            if not name.startswith(COLUMN) and array.dtype.kind not in NUMERIC:
+                raise damaged(file, f"{name} holds no numbers")
+            found[name] = array.astype("float64") if name.startswith(OUTPUT) else array
+    if "rows" not in found or found["rows"].dtype.str != "<u8":
+        raise damaged(file, "it has no hashes of its rows")
+    return found
+
+
+def read_training_sample(file: Path) -> dict[str, Any]:
+    """The arrays of training_sample.npz: rows, uint64 (m,), below, a number, and measured and predicted, (m,) or
+    (m, tasks), where it has them; {} where there is no such file."""
+    if is_missing(file):
+        return {}
+    arrays = load_arrays(file)
+    rows, below = arrays.get("rows"), arrays.get("below")
+    if rows is None or below is None or (rows.dtype.str, below.dtype.str) != ("<u8", "<u8") or below.shape != (1,):
+        raise damaged(file, "it needs hashes of rows, and the hash below which all are there")
+    found = {"rows": rows, "below": below[0]}
+    if "measured" in arrays or "predicted" in arrays:
+        measured, predicted = arrays.get("measured"), arrays.get("predicted")
+        if measured is None or predicted is None or measured.shape != predicted.shape or len(measured) != len(rows):
+            raise damaged(file, "it needs arrays measured and predicted of one shape")
+        if not {measured.dtype.kind, predicted.dtype.kind} <= NUMERIC or rows.ndim != 1:
+            raise damaged(file, "it needs arrays measured and predicted of one shape")
+        found |= {"measured": measured.astype("float64"), "predicted": predicted.astype("float64")}
     return found
 
 

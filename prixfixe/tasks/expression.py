@@ -38,6 +38,8 @@ class Expression(Task):
     name = "expression"
     scores: ClassVar[tuple[Score, ...]] = EXPRESSION
     predicts = "expression"
+    kept = ("log_probs",)
+    correlated: ClassVar[str | None] = "pearson_r"
 
     def __init__(self, *, select: str, bins: dict[str, Any], sorted_into: list[float] | None) -> None:
         super().__init__(select=select)

@@ -30,6 +30,7 @@ class GroupedExpression(Expression):
 
     name = "grouped_expression"
     scores: ClassVar[tuple[Score, ...]] = GROUPED
+    correlated = None  # within groups
 
     def __init__(self, *, select: str, group: str, bins: dict[str, Any], sorted_into: list[float] | None) -> None:
         super().__init__(select=select, bins=bins, sorted_into=sorted_into)

@@ -43,6 +43,7 @@ class Profile(Task):
     name = "profile"
     scores: ClassVar[tuple[Score, ...]] = PROFILE
     predicts = "log_counts"
+    correlated = "count_pearson_r"
     columns = ("profile",)
 
     def __init__(self, *, select: str, count_weight: float | None, positions: Count | None = None) -> None:
@@ -171,6 +172,12 @@ class Profile(Task):
         for counts in chunks(held_out.columns["profile"], AT_ONCE):
             totals.append(in_middle(counts, self.positions).sum(axis=1, dtype=np.float64))
         return np.log1p(np.concatenate(totals))
+
+    def score_kept(self, kept: Measurements, outputs: Mapping[str, np.ndarray]) -> Scores:
+        """Those of the counts: profiles are too large to be kept."""
+        predicted = outputs["log_counts"]
+        r, rho = metrics.pearson_r(kept.expression, predicted), metrics.spearman_rho(kept.expression, predicted)
+        return {"count_pearson_r": r, "count_spearman_rho": rho, "n": len(kept)}
 
     def score(self, held_out: Measurements, outputs: Mapping[str, np.ndarray]) -> Scores:
         """loss: the multinomial negative log-likelihood plus the weighted squared error of log counts, the mean over

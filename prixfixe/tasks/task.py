@@ -29,6 +29,9 @@ class Task(ABC):
     name: as in `conf/task/`. scores: what it is judged by, in the order of their columns.
     select: the score that chooses the best epoch.
     predicts: the output that `prixfixe predict` writes and that ranks compare; None where there is none a row.
+    kept: further outputs that a run keeps of its test parts, so that averages over runs can be scored (`score_kept`).
+    correlated: the score that is Pearson r of `predicts` and `measured` over all rows, whose ceiling repeated
+    measurements tell; None where there is none.
     likelihood: the outputs that sum the negative log-likelihood of a row's masked tokens, and count these, over all of
     its views; None where nothing is masked.
     columns: of the data, what it reads beside the sequences and `expression`.
@@ -39,6 +42,8 @@ class Task(ABC):
     name: ClassVar[str]
     scores: ClassVar[tuple[Score, ...]]
     predicts: ClassVar[str | None] = None
+    kept: ClassVar[tuple[str, ...]] = ()
+    correlated: ClassVar[str | None] = None
     likelihood: ClassVar[tuple[str, str] | None] = None
     columns: ClassVar[tuple[str, ...]] = ()
     needs: ClassVar[tuple[str, ...]] = ()
@@ -150,6 +155,11 @@ class Task(ABC):
     def score_each(self, held_out: Measurements, outputs: Mapping[str, np.ndarray]) -> dict[str, Scores]:
         """The same of each of several tasks by its name; {} of a single one."""
         return {}
+
+    def score_kept(self, kept: Measurements, outputs: Mapping[str, np.ndarray]) -> Scores:
+        """Those scores that follow from what a run keeps: `measured` as the rows' expression, `columns` that are plain
+        arrays, and the outputs `predicts` and `kept`; its sequences are not kept."""
+        return self.score(kept, outputs)
 
     def check(self, held_out: Measurements) -> None:
         """InputError where rows that were measured elsewhere are none that this task can score."""

@@ -23,6 +23,7 @@ from prixfixe.contract import Batch
 from prixfixe.data.datasets import TEST, Split
 from prixfixe.data.measurements import Measurements
 from prixfixe.data.recipe import Recipe, Samples
+from prixfixe.data.splits import strand_hash
 from prixfixe.networks.network import Network, build
 from prixfixe.networks.parts import LOADED, Origin
 from prixfixe.networks.weights import load_own_state, prepare, slot_of
@@ -36,6 +37,7 @@ from prixfixe.tasks.task import Task
 from prixfixe.training.build import build_dataset, build_optimizer, build_recipe, build_task, training_rows
 from prixfixe.training.fit import fit
 from prixfixe.training.job import Data, Job, Loop
+from prixfixe.training.kept import ceilings, sample_of, save_test_predictions, save_training_sample
 from prixfixe.training.processes import Processes, processes
 from prixfixe.training.scoring import AT_ONCE, PRECISIONS, AtOnce, predict
 from prixfixe.training.seen import check_unseen
@@ -145,7 +147,7 @@ def run(config: Mapping[str, Any], path: Path, *, show_progress: bool, origin: O
             "processes": together.count,
         }
         if together.is_first:
-            metrics |= last_scores(network, recipe, task, split, folder, device, metrics["micro_batch"])
+            metrics |= last_scores(network, recipe, task, split, taken, train, folder, metrics["micro_batch"])
             folder.write_metrics(json_values(metrics))
             folder.write_status("done")
             remove_checkpoints(path)
@@ -157,28 +159,33 @@ def last_scores(
     recipe: Recipe,
     task: Task,
     split: Split,
+    taken: np.ndarray,
+    train: Samples,
     folder: RunFolder,
-    device: torch.device,
     micro_batch: int | None,
 ) -> dict[str, Any]:
     """What is scored once, with the weights of the best epoch, which are in the folder: each of several tasks on the
-    validation rows (`tasks`), and what neither an epoch nor its choice has seen (`test`; of other names, `tests`)."""
-    several = len(task.spec.tasks) > 1
-    if not several and not split.tests:
-        return {}
-    load_own_state(network, read_tensors(folder.weights_file))
+    validation rows (`tasks`), and what neither an epoch nor its choice has seen (`test`; of other names, `tests`); and
+    the noise ceilings of both. Predictions of test parts are kept, and so is a sample of the rows that were trained on.
+
+    taken: int64 (m,), the rows that were trained on; train: they themselves, on the device.
+    """
+    several, device = len(task.spec.tasks) > 1, train.codes.device
     task = task.with_spec(load_targets(folder))
+    scalar = task.spec.residual_sd is not None
+    if several or split.tests or scalar:
+        load_own_state(network, read_tensors(folder.weights_file))
     at_once = AtOnce(min(AT_ONCE[device.type], micro_batch or AT_ONCE[device.type]))
 
-    def outputs_of(rows: Measurements) -> dict[str, np.ndarray]:
-        samples = held_out_samples(network, recipe, task, rows, device)
+    def outputs_of(samples: Samples) -> dict[str, np.ndarray]:
         return predict(network, recipe, task, samples, batch_size=at_once)
 
     found: dict[str, Any] = {}
     if several:
-        found["tasks"] = task.score_each(split.validation, outputs_of(split.validation))
+        samples = held_out_samples(network, recipe, task, split.validation, device)
+        found["tasks"] = task.score_each(split.validation, outputs_of(samples))
     for name, rows in split.tests.items():
-        outputs = outputs_of(rows)
+        outputs = outputs_of(held_out_samples(network, recipe, task, rows, device))
         scores = task.score(rows, outputs)
         if name == TEST:
             found["test"] = scores
@@ -186,6 +193,17 @@ def last_scores(
             found.setdefault("tests", {})[name] = scores
         if several:
             found[f"{name}_tasks"] = task.score_each(rows, outputs)
+        save_test_predictions(folder, name, task, rows, outputs)
+    if task.predicts is not None:
+        numbers, hashes, below = sample_of(strand_hash(split.train.sequences)[taken])
+        sample = train[torch.from_numpy(numbers).to(device)]
+        predicted = outputs_of(sample)[task.predicts] if scalar else None
+        measured = sample["expression"].double().cpu().numpy() if scalar else None
+        save_training_sample(folder, hashes, below, measured, predicted)
+    takes = dict.fromkeys((*network.columns, *recipe.takes))
+    for name, rows in {"validation": split.validation, **split.tests}.items():
+        if of_part := ceilings(task, rows, {column: column_of(rows, column) for column in takes}):
+            found.setdefault("noise_ceiling", {})[name] = of_part
     return found
 
 
