@@ -2,8 +2,8 @@
 
     python benchmarks/speed [SECTION ...] [--quick] [--device auto] [-o benchmarks/speed.json]
 
-Sections: input, training, inference, sweep, growth, grid, assays; all of them where none is named. Compare ratios: rates depend
-on the machine and on what else it does. -o adds to what the file has of other sections.
+Sections: input, training, inference, sweep, growth, grid, assays; all of them where none is named. Compare ratios:
+rates depend on the machine and on what else it does. -o adds to what the file has of other sections.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ DREAM = {
 
 @dataclass(frozen=True)
 class Assay:
-    """batch: samples of a training step. nucleotides, tasks, profile: of a row; peers: by their names, the overrides."""
+    """batch: samples of a training step. nucleotides, tasks, profile: of a row. models: overrides, by name."""
 
     batch: int
     nucleotides: int

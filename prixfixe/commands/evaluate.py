@@ -379,10 +379,8 @@ def _score_table(
     measured = Measurements(test_set.sequences, test_set.expression, tuple(names), columns=test_set.columns)
     outputs = _outputs(model, measured, agreement) if model and (args.same_scale or not of_expression) else {}
     measures = model.task.predicts if model else None  # what was measured, where `predicted` may be something else
-    if measures and outputs:
-        predictions = outputs[measures]
-    else:
-        predictions = _predictions(args, path, model, test_set, agreement)
+    known = outputs.get(measures) if measures else None
+    predictions = _predictions(args, path, model, test_set, agreement) if known is None else known
     if of_expression:
         kl = _divergences(path, model, measured, outputs) if model and outputs else None
         return predictions, evaluate_table(
