@@ -347,8 +347,8 @@ def _score_table(
     names = model.tasks if model and len(model.tasks) > 1 else test_set.tasks
     measured = Measurements(test_set.sequences, test_set.expression, tuple(names), columns=test_set.columns)
     outputs = _outputs(model, measured) if model and (args.same_scale or not of_expression) else {}
-    measures = model.task.predicts if model else None  # what was measured, where `predicted` may be something else
-    predictions = outputs[measures] if measures and outputs else _predictions(args, path, model, test_set)
+    # of `predicts`, which was measured; `predicted` may be something else
+    predictions = outputs[str(model.task.predicts)] if model and outputs else _predictions(args, path, model, test_set)
     if of_expression:
         kl = _divergences(path, model, measured, outputs) if model and outputs else None
         return predictions, evaluate_table(
