@@ -469,6 +469,7 @@ def predicts_letter(position: int) -> SimpleNamespace:
 
     return SimpleNamespace(
         longest=10**6,
+        remark="",
         task=SimpleNamespace(scores=EXPRESSION),
         tasks=("expression",),
         predict_sequences=predict,
