@@ -377,16 +377,11 @@ def _score_table(
     samples = TABLE_BOOTSTRAP_SAMPLES if args.bootstrap is None else args.bootstrap
     names = model.tasks if model and len(model.tasks) > 1 else test_set.tasks
     measured = Measurements(test_set.sequences, test_set.expression, tuple(names), columns=test_set.columns)
-<<<<<<< HEAD
     outputs = _outputs(model, measured, agreement) if model and (args.same_scale or not of_expression) else {}
-    measures = model.task.predicts if model else None  # what was measured, where `predicted` may be something else
-    known = outputs.get(measures) if measures else None
-    predictions = _predictions(args, path, model, test_set, agreement) if known is None else known
-=======
-    outputs = _outputs(model, measured) if model and (args.same_scale or not of_expression) else {}
-    # of `predicts`, which was measured; `predicted` may be something else
-    predictions = outputs[str(model.task.predicts)] if model and outputs else _predictions(args, path, model, test_set)
->>>>>>> bpnet
+    if model and outputs:  # of `predicts`, which was measured; `predicted` may be something else
+        predictions = outputs[str(model.task.predicts)]
+    else:
+        predictions = _predictions(args, path, model, test_set, agreement)
     if of_expression:
         kl = _divergences(path, model, measured, outputs) if model and outputs else None
         return predictions, evaluate_table(
