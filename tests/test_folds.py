@@ -27,8 +27,8 @@ from prixfixe.data.splits import strand_hash
 from prixfixe.runs.folder import RunFolder
 from prixfixe.runs.reader import read_test_part, read_training_sample
 from prixfixe.tasks import metrics
-from prixfixe.tasks.bins import Bins
 from prixfixe.tasks.binary import Binary
+from prixfixe.tasks.bins import Bins
 from prixfixe.tasks.ceiling import FEWEST_REPEATED, noise_ceiling, row_keys
 from prixfixe.tasks.expression import Expression
 from prixfixe.tasks.grouped import GroupedExpression
@@ -247,11 +247,11 @@ def test_evaluate_scores_the_same_and_says_what_it_knows(
     assert "is not known of 2 of 2 members" in said
 
 
-def test_five_chromosomes_by_ten_folds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = make_folds(tmp_path / "s", models=MODELS, test_folds=CHROMOSOMES, folds=range(10), tasks=("Dev", "Hk"))
+def test_five_chromosomes_in_turn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = make_folds(tmp_path / "s", models=MODELS, test_folds=CHROMOSOMES, folds=range(4), tasks=("Dev", "Hk"))
     rows = averaged(collect([folder])).rows
     assert [(row["core"], row["test_folds"], row["models"]) for row in rows] == [
-        ("bilstm", "5", "10"), ("efficientnet", "5", "10"),
+        ("bilstm", "5", "4"), ("efficientnet", "5", "4"),
     ]  # fmt: skip
     single = [row["test_pearson_r"] for row in collect([folder]).rows if row["core"] == "efficientnet"]
     assert rows[1]["test_pearson_r"] > max(0.5, np.mean(single)), "an average is better than its members"
@@ -262,25 +262,25 @@ def test_five_chromosomes_by_ten_folds(tmp_path: Path, capsys: pytest.CaptureFix
     assert "Average ranks on the 5 test folds" in ranks and "of 300 sequences of the 5 test folds" in ranks
     assert "left out" not in ranks
     effects = output_of(capsys, "results", folder, "--effects")
-    assert "of 2 finished combinations" in effects and "with variants" not in effects and "50 folds" in effects
+    assert "of 2 finished combinations" in effects and "with variants" not in effects and "20 folds" in effects
 
 
-def test_ten_by_nine_while_half_of_it_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_while_half_of_it_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def gone(core: str, test_fold: int, fold: int) -> bool:
-        return test_fold > 5 or (test_fold == 5 and fold > 3) or (core == "bilstm" and test_fold == 2)
+        return test_fold > 3 or (test_fold == 3 and fold > 1) or (core == "bilstm" and test_fold == 2)
 
-    folder = make_folds(tmp_path / "m", models=MODELS, test_folds=range(10), folds=range(10), missing=gone)
+    folder = make_folds(tmp_path / "m", models=MODELS, test_folds=range(6), folds=range(6), missing=gone)
     out = output_of(capsys, "results", folder)
     table = {line.split()[3]: line for line in out.splitlines()[3:5]}
-    assert "5 of 10  4 to 9" in table["bilstm"] and "6 of 10  4 to 9" in table["efficientnet"]
-    assert "missing: 50 runs of plain+parallel_conv+bilstm+task_heads: t5 (f4, f6, f7, f8, f9); all of t2, t6," in out
-    assert "beware: these rows rest on different test folds" in out and "--where test_fold=0,1,3,4,5 " in out
-    assert "dataset.test_fold=5 dataset.fold=4,6,7,8,9" in out, "what runs just these"
+    assert "3 of 6  2 to 5" in table["bilstm"] and "4 of 6  2 to 5" in table["efficientnet"]
+    assert "missing: 18 runs of plain+parallel_conv+bilstm+task_heads: t3 (f2, f4, f5); all of t2, t4, t5" in out
+    assert "beware: these rows rest on different test folds" in out and "--where test_fold=0,1,3 " in out
+    assert "dataset.test_fold=3 dataset.fold=2,4,5" in out, "what runs just these"
     assert len(out.splitlines()) < 25
-    shared = output_of(capsys, "results", folder, "--where", "test_fold=0,1,3,4,5")
-    assert "beware" not in shared and shared.count("  5  ") == 2
+    shared = output_of(capsys, "results", folder, "--where", "test_fold=0,1,3")
+    assert "beware" not in shared and shared.count("  3  2 to 5") == 2
     assert "left out: test fold 2: not of all models" in output_of(capsys, "results", folder, "--ranks")
-    assert output_of(capsys, "results", folder, "--against", folder).count("within noise") >= 11
+    assert output_of(capsys, "results", folder, "--against", folder).count("within noise") >= 7
 
 
 def test_what_programs_get(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -340,6 +340,10 @@ def test_other_rows_and_damage_are_left_out_and_said(tmp_path: Path) -> None:
     assert results.rows[0]["models"] == "2"
     assert any("+t0f1 is tested on other rows than most" in line for line in results.said)
     assert any("predictions_test.npz is damaged" in line for line in results.said)
+    short = {"output_log_probs": np.zeros((60, 3))}  # not as many as there are bins
+    np.savez(paths[3] / "predictions_test.npz", **arrays, **short)
+    with pytest.raises(InputError, match=r"predictions_test\.npz is damaged"):
+        average([{"run": str(paths[3])}], "test")
     np.savez(paths[2] / "predictions_test.npz", measured=arrays["measured"], predicted=arrays["predicted"])
     with pytest.raises(InputError, match="no hashes of its rows"):
         average([{"run": str(paths[2])}], "test")
@@ -359,14 +363,14 @@ def replicates(seed: int, repeated: int, times: int, single: int, noise: float) 
 @pytest.mark.parametrize(("repeated", "times", "single", "noise"), [(30, 2, 300, 0.5), (100, 3, 0, 1.0)])
 def test_the_ceiling_is_right_within_its_interval(repeated: int, times: int, single: int, noise: float) -> None:
     true, found, reached = 1 / np.sqrt(1 + noise**2), [], []
-    for seed in range(60):
+    for seed in range(40):
         keys, measured, truth = replicates(seed, repeated, times, single, noise)
         ceiling = noise_ceiling(keys, measured)
         assert ceiling is not None and (ceiling.rows, ceiling.sequences) == (repeated * times, repeated)
         found.append((ceiling.value, ceiling.low <= true <= ceiling.high))
         reached.append(metrics.pearson_r(measured, truth))
     values, inside = np.array(found).T
-    assert inside.mean() >= 0.85  # 95 % less what chance takes of 60
+    assert inside.mean() >= 0.85  # 95 % less what chance takes of 40
     assert values.mean() == pytest.approx(true, abs=0.02)
     assert np.mean(reached) == pytest.approx(true, abs=0.02), "the true function reaches it"
 
@@ -395,7 +399,7 @@ def test_the_ceiling_stands_beside_r(tmp_path: Path, capsys: pytest.CaptureFixtu
     table.write_text("sequence\texpression\tfold\n" + "\n".join(lines) + "\n")
     config = demo("bhi", "conv", "efficientnet", "mlp", "first.channels=8", "core.widths=[8]", "training.epochs=1")
     config["dataset"] = table_dataset(table, fold=0, test_fold=1)
-    config["choices"] = dict(zip(("recipe", "first", "core", "final"), ("bhi", "conv", "efficientnet", "mlp")))
+    config["choices"] = {"recipe": "bhi", "first": "conv", "core": "efficientnet", "final": "mlp"}
     run(config, tmp_path / "s" / "bhi+conv+efficientnet+mlp+t1f0", show_progress=False)
     ceilings = RunFolder(tmp_path / "s" / "bhi+conv+efficientnet+mlp+t1f0").metrics()["noise_ceiling"]
     for part, sequences in (("validation", 67), ("test", 67)):

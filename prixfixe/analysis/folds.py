@@ -26,6 +26,7 @@ from prixfixe.analysis.results import (
 from prixfixe.common.errors import InputError
 from prixfixe.common.files import json_values
 from prixfixe.common.text import counted, printable
+from prixfixe.runs.bounded import damaged
 from prixfixe.runs.folder import RunFolder, fold_name
 from prixfixe.runs.reader import read_test_part, read_training_sample
 from prixfixe.tasks.scores import Score
@@ -37,20 +38,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Averaged:
-    """What some runs predict of the same rows, averaged as their task does. agreement: the mean Pearson r of two of
-    them, over tasks; None of a single one. said: what one has to know of it."""
+    """What some runs predict of the same rows, averaged as their task does.
 
-    task: Task
+    scores: of all tasks as '', and of each of several. agreement: the mean Pearson r of two runs, over tasks; None of a
+    single one. said: what one has to know of it.
+    """
+
     rows: Measurements
-    outputs: Mapping[str, np.ndarray]
     hashes: np.ndarray
+    predicted: np.ndarray
+    scores: Mapping[str, Mapping[str, Any]]
     members: int
     agreement: float | None
     said: tuple[str, ...] = ()
-
-    @property
-    def predicted(self) -> np.ndarray:
-        return self.outputs[str(self.task.predicts)]
 
 
 def parts_of(row: Row) -> list[str]:
@@ -62,9 +62,6 @@ def parts_of(row: Row) -> list[str]:
 def average(rows: Sequence[Row], part: str) -> Averaged:
     """The runs' averaged predictions of a test part. Those of other rows than most of the runs have are left out, and
     said; InputError where no run has any that can be read."""
-    from prixfixe.inference.ensemble import Agreement
-    from prixfixe.training.kept import kept_rows
-
     groups: dict[bytes, list[tuple[RunFolder, dict[str, Any]]]] = defaultdict(list)
     said: list[str] = []
     for folder in (RunFolder(Path(row["run"])) for row in rows):
@@ -80,21 +77,35 @@ def average(rows: Sequence[Row], part: str) -> Averaged:
     for others in groups.values():
         named = [folder.name for folder, _ in others] if others is not kept else []
         said += [f"left out of the averages: {printable(name)} is tested on other rows than most" for name in named]
-    tasks = [task_of(folder) for folder, _ in kept]
-    task = tasks[0]
+    try:
+        return averaged_of(kept, said)
+    except (ValueError, KeyError, TypeError, IndexError) as error:  # arrays that are not as their task has them
+        raise damaged(kept[0][0].test_part_file(part), error) from error
+
+
+def averaged_of(kept: Sequence[tuple[RunFolder, Mapping[str, Any]]], said: Sequence[str]) -> Averaged:
+    """The average of runs, each with what it keeps of the same rows."""
+    from prixfixe.inference.ensemble import Agreement
+    from prixfixe.runs.targets import load_targets
+    from prixfixe.training.kept import kept_rows
+
+    task, why = task_of(kept[0][0]), list[str]()
     each = [kept_rows(arrays, task) for _, arrays in kept]
-    outputs = [dict(own) for _, own in each]
-    if any(other.spec.bins != task.spec.bins for other in tasks):  # of which no average is one over bins
+    rows, outputs = each[0][0], [own for _, own in each]
+    if any(load_targets(folder).bins != task.spec.bins for folder, _ in kept):  # of which no average is one over bins
         for own in outputs:
             own.pop("log_probs", None)
     combined, agreement = outputs[0], None
     if len(kept) > 1:
         combined, agree = task.ensemble(outputs), Agreement()
         agree.add(np.stack([own[str(task.predicts)] for own in outputs]))
-        agreement = float(agree.pearson_r().mean())
+        agreement = json_values(float(agree.pearson_r().mean()))
         task, why = of_mean(task, combined, [folder for folder, _ in kept])
-        said += [f"no KL of averaged predictions: {reason}" for reason in why]
-    return Averaged(task, each[0][0], combined, kept[0][1]["rows"], len(kept), agreement, tuple(said))
+    scores = {"": task.score_kept(rows, combined)}
+    scores |= task.score_each(rows, combined) if len(task.spec.tasks) > 1 else {}
+    predicted, hashes = combined[str(task.predicts)], kept[0][1]["rows"]
+    said = (*said, *(f"no KL of averaged predictions: {reason}" for reason in why))
+    return Averaged(rows, hashes, predicted, json_values(scores), len(kept), agreement, said)
 
 
 def of_mean(task: Task, outputs: Mapping[str, np.ndarray], runs: Sequence[RunFolder]) -> tuple[Task, list[str]]:
@@ -139,15 +150,12 @@ def tested_row(rows: Sequence[Row], scores: Mapping[str, Score], own: Mapping[st
             said.append(printable(error))
             continue
         said += found.said
-        by_task = {"": found.task.score_kept(found.rows, found.outputs)}
-        if len(found.task.spec.tasks) > 1:
-            by_task |= found.task.score_each(found.rows, found.outputs)
-        for task, values in by_task.items():
+        for task, values in found.scores.items():
             for name in own:
                 column = test_column(part, name, task)
-                row[column] = json_values(values.get(name))
+                row[column] = values.get(name)
                 row.pop(f"{column}_sd", None)
-        row |= {f"{part}_n": by_task[""].get("n"), "models": found.members, AGREEMENT: found.agreement}
+        row |= {f"{part}_n": found.scores[""].get("n"), "models": found.members, AGREEMENT: found.agreement}
     return row, said
 
 

@@ -569,9 +569,17 @@ def read_predictions(file: Path) -> dict[str, Any]:
     InputError where the file is missing or damaged, or where what was measured is not finite; of several tasks, NaN
     is what was not measured.
     """
+    return _predictions(_arrays(file), file)
+
+
+def _arrays(file: Path) -> dict[str, Any]:
     if is_missing(file):
         raise InputError(f"{printable(file.parent.name)}: no {file.name}")
-    arrays = load_arrays(file)
+    return load_arrays(file)
+
+
+def _predictions(arrays: Mapping[str, Any], file: Path) -> dict[str, Any]:
+    """The arrays of `read_predictions`, of those that are in the file."""
     measured, predicted = arrays.get("measured"), arrays.get("predicted")
     if measured is None or predicted is None or measured.shape != predicted.shape or measured.ndim not in (1, 2):
         raise damaged(file, "it needs arrays measured and predicted of one shape")
@@ -599,8 +607,9 @@ def read_predictions(file: Path) -> dict[str, Any]:
 def read_test_part(file: Path) -> dict[str, Any]:
     """The arrays of predictions_<part>.npz: measured, predicted and rows, uint64 (n,), and those that begin with OUTPUT
     and COLUMN, (n, ...). InputError as `read_predictions`."""
-    found = read_predictions(file)
-    for name, array in load_arrays(file).items():
+    arrays = _arrays(file)
+    found = _predictions(arrays, file)
+    for name, array in arrays.items():
         if name == "rows" or name.startswith((OUTPUT, COLUMN)):
             if not array.ndim or len(array) != len(found["measured"]):
                 raise damaged(file, f"{name} has not as many rows as what was measured")
