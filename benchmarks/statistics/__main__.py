@@ -3,7 +3,7 @@ holds what it should.
 
     python benchmarks/statistics [SECTION ...] [--quick] [-o benchmarks/statistics.json]
 
-Sections: effects, intervals, against, evaluate, tables, ranks; all of them where none is named. Everything is
+Sections: effects, intervals, against, evaluate, tables, ranks, ceilings; all of them where none is named. Everything is
 simulated, where the truth is known, and seeded; minutes on 2 cores. Near 5 %, a share of N cases has a standard error
 of about 0.22 / sqrt(N): 0.011 at 400.
 """
@@ -25,6 +25,7 @@ import numpy as np
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 import grids
+import replicates
 import sides
 import testsets
 from machine import machine
@@ -146,6 +147,21 @@ def equal_models(times: int) -> dict[str, Numbers]:
     }
 
 
+def covered_by_ceilings(seed: int, repeated: int, kind: str) -> dict[str, bool]:
+    return replicates.ceiling_holds_the_truth(np.random.default_rng([seed, repeated]), repeated, kind)
+
+
+def ceilings(times: int) -> dict[str, Numbers]:
+    """Share of 95 % intervals of the noise ceiling that hold it, and r of the true function."""
+    found: dict[str, Numbers] = {}
+    for kind in grids.DISTRIBUTIONS:
+        for number in (20, 50, 200):
+            cases = [*repeated(partial(covered_by_ceilings, repeated=number, kind=kind), times)]
+            shares = {name: float(np.mean([case[name] for case in cases])) for name in cases[0]}
+            found[f"{number} sequences twice, {kind} noise"] = shares | {"data sets": times}
+    return found
+
+
 def measure(section: str, *, quick: bool) -> dict[str, Numbers]:
     if section == "effects":
         return false_effects(16 if quick else 400)
@@ -157,10 +173,12 @@ def measure(section: str, *, quick: bool) -> dict[str, Numbers]:
         return evaluate(2 if quick else 4, quick=quick)
     if section == "tables":
         return tables(50 if quick else 600)
+    if section == "ceilings":
+        return ceilings(20 if quick else 400)
     return equal_models(4 if quick else 100)
 
 
-SECTIONS = ("effects", "intervals", "against", "evaluate", "tables", "ranks")
+SECTIONS = ("effects", "intervals", "against", "evaluate", "tables", "ranks", "ceilings")
 
 
 def main() -> None:

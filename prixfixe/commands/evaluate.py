@@ -349,9 +349,10 @@ def _predictions(
     if model is None:
         return read_predictions(path, test_set, column=args.column)
     _warn_of_longer(model, test_set.sequences)
+    if agreement is None:
+        return model.predict_sequences(test_set.sequences, columns=test_set.columns)
     members = model.predict_member_sequences(test_set.sequences, columns=test_set.columns)
-    if agreement is not None:
-        agreement.add(members)
+    agreement.add(members)
     return members.mean(axis=0)
 
 
