@@ -340,6 +340,11 @@ def test_other_rows_and_damage_are_left_out_and_said(tmp_path: Path) -> None:
     assert results.rows[0]["models"] == "2"
     assert any("+t0f1 is tested on other rows than most" in line for line in results.said)
     assert any("predictions_test.npz is damaged" in line for line in results.said)
+    config = paths[3] / "config.yaml"
+    config.write_text(config.read_text().replace("prixfixe.tasks.expression.Expression", "somebody.Task"))
+    with pytest.raises(InputError, match=r"somebody"):
+        average([{"run": str(paths[3])}], "test")
+    config.write_text(config.read_text().replace("somebody.Task", "prixfixe.tasks.expression.Expression"))
     short = {"output_log_probs": np.zeros((60, 3))}  # not as many as there are bins
     np.savez(paths[3] / "predictions_test.npz", **arrays, **short)
     with pytest.raises(InputError, match=r"predictions_test\.npz is damaged"):

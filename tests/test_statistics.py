@@ -14,7 +14,7 @@ sys.path.append(str(ROOT / "benchmarks" / "statistics"))
 from measured import as_markdown  # noqa: E402
 from testsets import ranks_of_equals, table_intervals_hold_the_truth  # noqa: E402
 
-SECTIONS = {"effects", "intervals", "against", "evaluate", "tables", "ranks"}
+SECTIONS = {"effects", "intervals", "against", "evaluate", "tables", "ranks", "ceilings"}
 MEASURED = json.loads((ROOT / "benchmarks" / "statistics.json").read_text())
 
 
@@ -33,6 +33,8 @@ def test_what_was_measured_keeps_the_promises() -> None:
         assert all(share > 0.935 for name, share in numbers.items() if name.endswith("contexts")), kind
     for name, numbers in MEASURED["against"]["found"].items():
         assert numbers["better or worse"] < (1e-9 if name.startswith("1 seed,") else 0.08), name
+    for name, numbers in MEASURED["ceilings"]["found"].items():
+        assert numbers["ceiling"] > (0.9 if "normal" in name else 0.7), name
     for name in ("pearson_score", "spearman_score"):
         assert 0.92 < MEASURED["evaluate"]["found"][name]["width"] < 1.15
 

@@ -121,12 +121,14 @@ def of_mean(task: Task, outputs: Mapping[str, np.ndarray], runs: Sequence[RunFol
 
 
 def task_of(folder: RunFolder) -> Task:
-    """A run's fitted task; InputError where it is of a package that runs may not name."""
-    from prixfixe.networks.parts import Origin
+    """A run's fitted task; InputError where the run names a class of a package that runs may not name."""
+    from prixfixe.networks.parts import Origin, judge_all
     from prixfixe.runs.targets import load_targets
     from prixfixe.training.build import build_task
 
-    return build_task(folder.config(), Origin(run=folder.path)).with_spec(load_targets(folder))
+    config, origin = folder.config(), Origin(run=folder.path)
+    judge_all(config, origin)
+    return build_task(config, origin).with_spec(load_targets(folder))
 
 
 def tested_row(rows: Sequence[Row], scores: Mapping[str, Score], own: Mapping[str, Score]) -> tuple[Row, list[str]]:

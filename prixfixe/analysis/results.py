@@ -100,9 +100,9 @@ class Results:
 
     @property
     def present_scores(self) -> list[Score]:
-        """The scores that figures show: that which chose the epochs, the others of the validation rows, and weighted
-        ones; of them what a row has."""
-        shown = {self.select.name: self.select} | self.of_kind("scores") | self.of_kind("weighted")
+        """The scores that figures show: that which rows are ordered by, that which chose the epochs, the others of the
+        validation rows, and weighted ones; of them what a row has."""
+        shown = by_name((self.best_by, self.select)) | self.of_kind("scores") | self.of_kind("weighted")
         return [score for column, score in shown.items() if any(row.get(column) is not None for row in self.rows)]
 
     @property

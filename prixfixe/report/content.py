@@ -16,7 +16,7 @@ from prixfixe.analysis.evaluation import BOOTSTRAP_FRACTION
 from prixfixe.analysis.folds import ranked_predictions
 from prixfixe.analysis.ranks import CriticalDifference, Ranks
 from prixfixe.analysis.results import Curve, Results, Row, averaged, collect, labels, model_name
-from prixfixe.analysis.views import group_name
+from prixfixe.analysis.views import about_folds, group_name
 from prixfixe.common.errors import InputError
 from prixfixe.common.text import printable
 from prixfixe.runs.folder import SLOTS, RunFolder
@@ -85,7 +85,8 @@ def content_of(results: Results, score: Score, samples: int, name: str) -> Conte
             if history:
                 curves.append(Curve(row, history))
     found = analyse(results.rows, score)
-    findings = [f"{line[0].upper()}{line[1:]}." for line in remarks(results.rows)] + found.findings
+    findings = [f"{line[0].upper()}{line[1:]}." for line in remarks(results.rows)]
+    findings += [*about_folds(combinations), *combinations.said, *found.findings]
     versions, facts = _circumstances(results.rows, problems)
     return Content(
         score,
