@@ -118,11 +118,12 @@ def about_ceilings(shown: Results, names: Sequence[str]) -> list[str]:
                            for end in ("_low", "_high", "_rows"))  # fmt: skip
         if rows:
             counts = f"{min(rows):,.0f}" + (f" to {max(rows):,.0f}" if round(min(rows)) != round(max(rows)) else "")
-            counts += " a fold" if any(row.get("folds", 1) > 1 for row in shown.rows) else ""
+            folds = any(row.get("folds", 1) > 1 for row in shown.rows)
+            counts, of = (f"{counts} a fold", " of one") if folds else (counts, "")
             part = column.removesuffix(CEILING).rstrip("_") or "validation"
             lines.append(
                 f"Ceiling of r ({part}): what a perfect prediction would reach, by rows that repeat a sequence "
-                f"({counts}); 95 % interval {min(low):.3f} to {max(high):.3f}."
+                f"({counts}); 95 % interval{of} {min(low):.3f} to {max(high):.3f}."
             )
     return lines
 
