@@ -354,6 +354,21 @@ def test_other_rows_and_damage_are_left_out_and_said(tmp_path: Path) -> None:
         average([{"run": str(paths[2])}], "test")
 
 
+def test_bins_that_differ_are_not_averaged(tmp_path: Path) -> None:
+    folder = make_folds(tmp_path / "s", models={"bilstm": 0.5}, test_folds=(0,), folds=(1, 2))
+    paths = sorted(folder.glob("*+t0f*"))
+    for path in paths:
+        arrays = dict(np.load(path / "predictions_test.npz"))
+        logs = np.log(np.full((60, 18), 1 / 18))
+        np.savez(path / "predictions_test.npz", **arrays, output_log_probs=logs)
+    assert averaged(collect([folder])).rows[0]["test_kl"] is not None
+    file = paths[0] / "targets.json"
+    file.write_text(file.read_text().replace('"high": 4.0', '"high": 4.5'))
+    results = averaged(collect([folder]))
+    assert results.rows[0]["test_kl"] is None and results.rows[0]["test_pearson_r"] is not None
+    assert any("no KL of averaged predictions: bins differ" in line for line in results.said)
+
+
 # the noise ceiling
 
 

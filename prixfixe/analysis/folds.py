@@ -86,21 +86,17 @@ def average(rows: Sequence[Row], part: str) -> Averaged:
 def averaged_of(kept: Sequence[tuple[RunFolder, Mapping[str, Any]]], said: Sequence[str]) -> Averaged:
     """The average of runs, each with what it keeps of the same rows."""
     from prixfixe.inference.ensemble import Agreement
-    from prixfixe.runs.targets import load_targets
     from prixfixe.training.kept import kept_rows
 
     task, why = task_of(kept[0][0]), list[str]()
     each = [kept_rows(arrays, task) for _, arrays in kept]
     rows, outputs = each[0][0], [own for _, own in each]
-    if any(load_targets(folder).bins != task.spec.bins for folder, _ in kept):  # of which no average is one over bins
-        for own in outputs:
-            own.pop("log_probs", None)
     combined, agreement = outputs[0], None
     if len(kept) > 1:
         combined, agree = task.ensemble(outputs), Agreement()
         agree.add(np.stack([own[str(task.predicts)] for own in outputs]))
         agreement = json_values(float(agree.pearson_r().mean()))
-        task, why = of_mean(task, combined, [folder for folder, _ in kept])
+        task, combined, why = of_mean(task, combined, [folder for folder, _ in kept])
     scores = {"": task.score_kept(rows, combined)}
     scores |= task.score_each(rows, combined) if len(task.spec.tasks) > 1 else {}
     predicted, hashes = combined[str(task.predicts)], kept[0][1]["rows"]
@@ -108,16 +104,23 @@ def averaged_of(kept: Sequence[tuple[RunFolder, Mapping[str, Any]]], said: Seque
     return Averaged(rows, hashes, predicted, json_values(scores), len(kept), agreement, said)
 
 
-def of_mean(task: Task, outputs: Mapping[str, np.ndarray], runs: Sequence[RunFolder]) -> tuple[Task, list[str]]:
+def of_mean(
+    task: Task, outputs: dict[str, np.ndarray], runs: Sequence[RunFolder]
+) -> tuple[Task, dict[str, np.ndarray], list[str]]:
     """The task with what training rows say of how far the runs' averaged predictions are off, where their scores need
-    it; and why nothing is known of that."""
+    it; the averages, without those over bins where the runs' bins differ; and why these have no KL."""
+    from prixfixe.runs.targets import load_targets
     from prixfixe.training.kept import residual_sd_of_mean
 
+    if "log_probs" in outputs and any(load_targets(run).bins != task.spec.bins for run in runs):
+        others = {name: output for name, output in outputs.items() if name != "log_probs"}
+        why = "bins differ, as each run's are those of its training rows (bins.range=[LOW,HIGH] makes them the same)"
+        return task.with_spec(replace(task.spec, residual_sd=None)), others, [why]
     if not task.asks_for_training_rows(outputs):
-        return task, []
+        return task, outputs, []
     sds = residual_sd_of_mean([read_training_sample(run.training_sample_file) for run in runs])
     why = "not every run keeps predictions of training rows, which say how far averages are off"
-    return task.with_spec(replace(task.spec, residual_sd=sds)), [] if sds else [why]
+    return task.with_spec(replace(task.spec, residual_sd=sds)), outputs, [] if sds else [why]
 
 
 def task_of(folder: RunFolder) -> Task:

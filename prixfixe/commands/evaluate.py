@@ -401,7 +401,8 @@ def _divergences(path: Path, model: Predictor, measured: Measurements, outputs: 
 
     task, why = model.task, list[str]()
     if len(model.members) > 1:
-        task, why = of_mean(task, outputs, [RunFolder(member.run) for member in model.members if member.run])
+        runs = [RunFolder(member.run) for member in model.members if member.run]
+        task, outputs, why = of_mean(task, outputs, runs)
     elif task.asks_for_training_rows(outputs) and task.spec.residual_sd is None:
         why = ["it predicts expression alone, and version 0.1, by which it was trained, kept no residuals"]
     for reason in why:
