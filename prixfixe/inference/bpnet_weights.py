@@ -29,7 +29,7 @@ from prixfixe.training.build import build_recipe, build_task
 
 MODELS = ("bpnet", "chrombpnet")
 LENGTH, POSITIONS = 2114, 1000  # of all of them
-PARTS = {"recipe": "plain", "first": "identity", "core": "bpnet", "final": "profile_counts"}
+PARTS = {"recipe": "window", "first": "identity", "core": "bpnet", "final": "profile_counts"}
 WANTED = (
     "the state dict of a bpnet-lite model, as torch.save(model.state_dict(), FILE) writes it where that model is "
     "trusted, or an .h5 file of ChromBPNet"
@@ -94,10 +94,9 @@ def import_bpnet(file: Path, model: str, folder: Path, bias: Path | None = None)
 
 def configuration(states: Mapping[str, State], bias: Path, hash_: str) -> dict[str, Any]:
     """The resolved configuration of networks with tensors of these shapes. bias: the file of the bias model."""
-    choices = {"recipe": "plain", "first": "identity", "core": "bpnet", "final": "profile_counts"}
-    overrides = [f"recipe.length={LENGTH}", "task=profile", f"task.positions={POSITIONS}", "optim=constant"]
-    overrides += [*(f"{slot}={name}" for slot, name in choices.items()), "sweep=imported", "training.batch_size=64"]
-    config = composed([*overrides, "dataset=table", "dataset.path='data that are not here'"], choices)
+    overrides = [f"recipe.length={LENGTH}", "recipe.jitter=0", "task=profile", f"task.positions={POSITIONS}", "optim=constant"]
+    overrides += [*(f"{slot}={name}" for slot, name in PARTS.items()), "sweep=imported", "training.batch_size=64"]
+    config = composed([*overrides, "dataset=table", "dataset.path='data that are not here'"], PARTS)
     parts = {"own": config}
     if "bias" in states:
         within = {slot: dict(config[slot]) for slot in ("first", "core", "final")}
