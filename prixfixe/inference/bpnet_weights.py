@@ -94,7 +94,13 @@ def import_bpnet(file: Path, model: str, folder: Path, bias: Path | None = None)
 
 def configuration(states: Mapping[str, State], bias: Path, hash_: str) -> dict[str, Any]:
     """The resolved configuration of networks with tensors of these shapes. bias: the file of the bias model."""
-    overrides = [f"recipe.length={LENGTH}", "recipe.jitter=0", "task=profile", f"task.positions={POSITIONS}", "optim=constant"]
+    overrides = [
+        f"recipe.length={LENGTH}",
+        "recipe.jitter=0",
+        "task=profile",
+        f"task.positions={POSITIONS}",
+        "optim=constant",
+    ]
     overrides += [*(f"{slot}={name}" for slot, name in PARTS.items()), "sweep=imported", "training.batch_size=64"]
     config = composed([*overrides, "dataset=table", "dataset.path='data that are not here'"], PARTS)
     parts = {"own": config}
