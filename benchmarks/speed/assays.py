@@ -94,7 +94,7 @@ def of_assay(name: str, assay: Assay, options: Options) -> list[Figure]:
                 f"{name}, training, {model}",
                 1 / times[model],
                 "batches/s",
-                compared_with=f"the peer that is named last, of {name}",
+                compared_with=f"{name}: {peer}",
                 compared=1 / times[peer],
                 gain=times[peer] / times[model],
                 repeats=options.repeats,
@@ -123,7 +123,8 @@ def built(assay: Assay, overrides: tuple[str, ...], device: torch.device) -> tup
     task = task.fitted(rows)
     torch.manual_seed(0)
     network = build(recipe, config, task).to(device)
-    columns = {name: rows.columns[name] for name in (*network.training_columns, *recipe.takes, *task.columns)}
+    wanted = (*network.training_columns, *recipe.takes, *recipe.orders_by, *task.columns)
+    columns = {name: rows.columns[name] for name in wanted}
     expression = rows.expression if rows.tasks else None
     return recipe, network, task, recipe.load(rows.sequences, device, expression, columns=columns)
 
