@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -553,3 +554,13 @@ def test_the_real_sample_as_a_pair_and_by_a_test_chromosome(real: Path, cached: 
         assert len(one.test) == len(other.test) == (table.seqnames == "chrXHet").sum()
         assert one.validation.sequences.to_strings() == other.validation.sequences.to_strings()
         assert not told_of(one.train, one.validation).any()
+
+
+def test_several_folds_are_held_out_by_the_command_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    small = ["first.channels=8", "core.widths=[8]", "final.channels=8", "training.epochs=1", "training.batch_size=64"]
+    split = ["dataset.size=400", "dataset.fold=[chr2R,chr3L]", "dataset.test_fold=[chr2L]", "sweep=lists"]
+    assert main(["train", "experiment=starrseq_small", *small, *split]) == 0
+    [run_folder] = (tmp_path / "runs" / "lists").iterdir()
+    assert run_folder.name.endswith("+tchr2Lfchr2R-chr3L")
+    assert json.loads((run_folder / "metrics.json").read_text())["test"]["n"] > 0

@@ -65,6 +65,11 @@ def check(part: Part, parts: list[Part]) -> int:
     return int(bool(found))
 
 
+def shown_value(value: object) -> object:
+    """A value as the menu has it: of one that other settings give, that these do."""
+    return "as the data say" if isinstance(value, str) and "${" in value else value
+
+
 def print_menu(parts: list[Part]) -> None:
     """The parts as a table; where the terminal is too narrow for all columns, those that matter least are left out
     whole."""
@@ -82,7 +87,7 @@ def print_menu(parts: list[Part]) -> None:
         if gives.startswith("broken: "):
             broken.append(f"{part.slot}/{part.name} is {gives}")
             gives = "broken"
-        values = ", ".join(f"{key}={value}" for key, value in part.values.items())
+        values = ", ".join(f"{key}={shown_value(value)}" for key, value in part.values.items())
         slot = "" if rows and parts[len(rows) - 1].slot == part.slot else part.slot
         rows.append(
             {

@@ -185,7 +185,7 @@ def evaluate_one(
     import prixfixe
     from prixfixe.analysis.evaluation import BOOTSTRAP_SAMPLES, evaluate
     from prixfixe.common.files import json_values, write_arrays, write_json
-    from prixfixe.inference.ensemble import Agreement, trained_on_by_members
+    from prixfixe.inference.ensemble import Agreement, trained_on
     from prixfixe.runs.folder import RunFolder
     from prixfixe.tasks.scores import EXPRESSION, TASKS
 
@@ -227,8 +227,8 @@ def evaluate_one(
         content["members"] = len(ensemble.members)
         content["agreement"] = dict(zip(ensemble.tasks, json_values(agreement.pearson_r().tolist()), strict=True))
         print(f"{len(ensemble.members)} members: {agreement.text(ensemble.tasks)}", file=sys.stderr)
-        for remark in trained_on_by_members(ensemble, test_set.sequences, str(args.test_set)):
-            print(f"warning: {printable(remark)}", file=sys.stderr)
+    for remark in trained_on(model, test_set.sequences, str(args.test_set)) if model else ():
+        print(f"warning: {printable(remark)}", file=sys.stderr)
     if run:
         folder, measured, name = RunFolder(path), test_set.expression, test_set.fingerprint()
         arrays = {"measured": measured, "predicted": predictions, "test_set": name, **subsets}

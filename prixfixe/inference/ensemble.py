@@ -73,10 +73,10 @@ def _what(model: Model) -> str:
     return f"{printable(', '.join(model.tasks), 200)} (task {model.task.name}){flanks}"
 
 
-def trained_on_by_members(ensemble: Predictor, sequences: Sequences, where: str) -> list[str]:
-    """What is to be said of rows that members were trained on, where their folders tell it: by training_sample.npz, in
-    which all rows are of a small training set, and a sample of a large one. A row is told by its sequence, on either
-    strand. where: what the rows are called."""
+def trained_on(ensemble: Predictor, sequences: Sequences, where: str) -> list[str]:
+    """What is to be said of rows that a run, or members, were trained on, where their folders tell it: by
+    training_sample.npz, in which all rows are of a small training set, and a sample of a large one. A row is told by
+    its sequence, on either strand. where: what the rows are called."""
     seen, told = np.zeros((2, len(sequences)), dtype=bool)
     by_member, unknown = [], 0
     hashes: dict[Flanks, tuple[np.ndarray, np.ndarray]] = {}
@@ -94,11 +94,12 @@ def trained_on_by_members(ensemble: Predictor, sequences: Sequences, where: str)
     said = []
     if seen.any():
         of = "sequences" if told.all() else f"sequences that a sample of training rows can tell, of {len(seen):,},"
+        by = f"by a member (up to {max(by_member):,} by one)" if len(ensemble.members) > 1 else f"by {ensemble.name}"
         said.append(
-            f"{int(seen.sum()):,} of the {int(told.sum()):,} {of} in {where} were trained on by a member (up to "
-            f"{max(by_member):,} by one), so that these scores tell of memory as well"
+            f"{int(seen.sum()):,} of the {int(told.sum()):,} {of} in {where} were trained on {by}, so that these "
+            "scores tell of memory as well"
         )
-    if unknown:
+    if unknown and len(ensemble.members) > 1:
         said.append(
             f"whether {where} was trained on is not known of {unknown} of {counted(len(ensemble.members), 'member')}, "
             "which keep no sample of their training rows"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from prixfixe.common.errors import InputError
 from prixfixe.common.files import write_text
+from prixfixe.common.paths import conf_folder
 from prixfixe.runs.folder import SLOTS
 
 HEAD = '''"""{title}: what it is, who made it, the paper."""
@@ -109,6 +110,8 @@ def write(slot: str, name: str, folder: Path) -> list[Path]:
     for file in files:
         if file.exists():
             raise InputError(f"{file} is there already; choose another name")
+    if (conf_folder() / slot / f"{name}.yaml").exists():
+        raise InputError(f"the framework has a {slot} called {name}, which yours cannot replace: choose another")
     for file, text in files.items():
         write_text(file, text)
     return list(files)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,8 +38,15 @@ def run_name(
 
 
 def fold_name(test_fold: Any, fold: Any) -> str:
-    """t1f0, t1, f0, or '' where neither is set."""
-    return "".join(f"{letter}{value}" for letter, value in (("t", test_fold), ("f", fold)) if value is not None)
+    """t1f0, t1, f0, or '' where neither is set; of several folds, fchr2L-chr2R."""
+    named = (("t", test_fold), ("f", fold))
+    return "".join(f"{letter}{joined_folds(value, '-')}" for letter, value in named if value is not None)
+
+
+def joined_folds(fold: Any, mark: str) -> str:
+    """A fold, or a list of them, as one text."""
+    several = isinstance(fold, Sequence) and not isinstance(fold, str)
+    return mark.join(map(str, fold)) if several else str(fold)
 
 
 def identity(config: Mapping[str, Any], content: str) -> str:

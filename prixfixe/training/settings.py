@@ -186,8 +186,9 @@ def check_settings(config: Mapping[str, Any], origin: Origin) -> None:
         if not low < high:
             raise InputError(f"bins.range={given}: the first number must be the lower one")
     for key in ("fold", "test_fold"):  # a part of the folder's name
-        if config["dataset"].get(key) is not None:
-            check_name(f"dataset.{key}", config["dataset"][key])
+        value = config["dataset"].get(key)
+        for one in value if isinstance(value, list) else [] if value is None else [value]:
+            check_name(f"dataset.{key}", one)
     name = run_name(config["choices"], config["seed"], config.get("variant"), config["dataset"])
     if len(name.encode()) > LONGEST_FOLDER:
         raise InputError(f"{printable(name, 300)}: no folder can be called that; choose a shorter variant")
