@@ -305,7 +305,9 @@ def test_what_a_run_of_the_twin_needs_of_a_table_is_said(cached: Path, capsys: p
     path = write(cached / "table.tsv", table)
     assert main(["evaluate", str(cached / "run"), str(path), "--bootstrap", "0"]) == 2
     said = capsys.readouterr().err
-    assert "has no column is_reverse, which the run needs: add is_reverse to the table, of a flag 0 and 1" in said
+    assert (
+        "has no column is_reverse, which the run needs: add is_reverse to the table (0 or 1 where it is a flag)" in said
+    )
     write(path, table.assign(is_reverse=[0, 1] * (len(table) // 2)))
     assert main(["evaluate", str(cached / "run"), str(path), "--bootstrap", "0"]) == 0
 

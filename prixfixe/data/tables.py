@@ -587,7 +587,7 @@ def _other_columns(table: _Table, sources: Sequence[ColumnSource]) -> tuple[tupl
         if table.advice == OPTIONS:
             own = ", ".join(source.name for source in unmade)
             flag = any(source.kind in (*SAID, "number") for source in unmade)
-            why = f"the run needs: add {own} to the table{', of a flag 0 and 1' if flag else ''}"
+            why = f"the run needs: add {own} to the table{' (0 or 1 where it is a flag)' if flag else ''}"
         raise InputError(
             f"{printable(table.path)} has no {several} {printable(', '.join(dict.fromkeys(missing)))}, which "
             f"{why}; its columns are: {names}"
