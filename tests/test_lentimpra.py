@@ -116,6 +116,7 @@ def test_the_three_published_forms_are_the_same_data(cached: Path) -> None:
         assert sum(map(len, parts)) == len(whole) == 180
         said = [warning for warning in split.warnings if "rev is not 0" in warning]
         assert len(said) == (name == "legnet")
+        assert not any("by its id" in warning for warning in split.warnings), name
         assert not any("adapters" in w or "another fold" in w or "stand in training" in w for w in split.warnings), name
     averaged = split_of(cached / "mnist.tsv", FLANKS, "dataset.expression=averaged_expression")
     assert set(averaged.train.expression) == {0.5}
@@ -128,6 +129,26 @@ def test_a_table_that_is_none_is_refused(cached: Path) -> None:
         split_of(path)
     with pytest.raises(InputError, match="no column is named sequence or seq"):
         split_of(write(cached / "three.tsv", table[["seq_id", "seq", "fold"]].set_axis(["a", "b", "c"], axis=1)))
+
+
+def test_columns_in_another_order_than_legnets_are_refused(cached: Path) -> None:
+    table = legnet(library())
+    with pytest.raises(InputError, match=r"no row is left: rev is 0 in none of 360 rows; .*swapped\?"):
+        split_of(write(cached / "all.tsv", table.assign(turned=1)))
+    swapped = table[["name", "dna", "log2", "turned", "part"]]
+    with pytest.raises(InputError, match=r"no row is left.* fold and rev, in this order: are columns 4 and 5 swapped"):
+        split_of(write(cached / "swapped.tsv", swapped), "dataset.fold=0", "dataset.test_fold=1")
+    with pytest.raises(InputError, match=r"named.tsv: column 4 is named rev, and LegNet's columns are .*put the folds"):
+        split_of(write(cached / "named.tsv", swapped.rename(columns={"turned": "rev", "part": "fold"})))
+
+
+def test_rows_left_out_by_their_rev_are_the_only_remark_on_reversed_inserts(cached: Path) -> None:
+    table = legnet(library()).assign(name="insert")
+    said = split_of(write(cached / "table.tsv", table)).warnings
+    assert [w for w in said if w.endswith("left out, as LegNet's own loader does: their rev is not 0")]
+    assert not any("by its id" in w for w in said)
+    unturned = split_of(write(cached / "unturned.tsv", table[table.turned == 0])).warnings
+    assert any("by its id" in w for w in unturned)
 
 
 def test_ids_that_do_not_say_what_is_reversed_are_told_of(cached: Path) -> None:
@@ -275,6 +296,20 @@ def test_the_twin_is_trained_on_by_its_own_folds(cached: Path) -> None:
     metrics = run(settings, cached / "run", show_progress=False)
     assert metrics["simulated"] is True
     assert metrics["test"]["n"] == 40
+
+
+def test_what_a_run_of_the_twin_needs_of_a_table_is_said(cached: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = ("experiment=lentimpra_folds", "dataset=simulated_lentimpra", "dataset.size=400")
+    run(compose(*chosen, *SMALL, "dataset.test_fold=2", "dataset.fold=9"), cached / "run", show_progress=False)
+    table = dream(library(40))[["seq", "mean_value"]]
+    path = write(cached / "table.tsv", table)
+    assert main(["evaluate", str(cached / "run"), str(path), "--bootstrap", "0"]) == 2
+    said = capsys.readouterr().err
+    assert (
+        "has no column is_reverse, which the run needs: add is_reverse to the table (0 or 1 where it is a flag)" in said
+    )
+    write(path, table.assign(is_reverse=[0, 1] * (len(table) // 2)))
+    assert main(["evaluate", str(cached / "run"), str(path), "--bootstrap", "0"]) == 0
 
 
 # the real sample

@@ -359,7 +359,7 @@ def test_cluster_folds_are_even_and_keep_clusters_whole():
     np.testing.assert_array_equal(folds[:50], folds[100:])
     np.testing.assert_array_equal(folds, cluster_folds(measurements, 5, seed=0))
     assert (folds != cluster_folds(measurements, 5, seed=1)).any()
-    with pytest.raises(InputError, match="101 folds cannot be made of 100 clusters"):
+    with pytest.raises(InputError, match=r"dataset\.folds=101: 101 folds cannot be made of 100 clusters"):
         cluster_folds(measurements, 101)
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import json
+import lzma
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -333,10 +336,31 @@ def test_headers_that_say_nothing_are_told_of(cached: Path) -> None:
     path = write_pair(cached, table.assign(ID=[f"window{row}" for row in range(len(table))]))
     said = split_of(path, "dataset.block=null").warnings
     assert any("do not say where its sequences lie" in warning for warning in said)
-    with pytest.raises(InputError, match=r"dataset\.block=1000000 needs to know where the sequences lie"):
+    with pytest.raises(InputError, match=r"dataset\.block=1000000 needs to know where .* FASTA.*: dataset\.block=null"):
         split_of(path)
     some = write_pair(cached, table.assign(ID=[*table.ID[:230], *(f"window{row}" for row in range(10))]))
     assert any(warning.startswith("10 of 240 headers of") for warning in split_of(some).warnings)
+
+
+@pytest.mark.parametrize(("ending", "pack"), [(".gz", gzip.compress), (".bz2", bz2.compress), (".xz", lzma.compress)])
+def test_a_compressed_pair_is_found(ending: str, pack: Callable[[bytes], bytes], cached: Path) -> None:
+    pair = write_pair(cached, pd.read_csv(write(cached / "starrseq.tsv"), sep="\t"))
+    plain = split_of(pair).train.sequences.to_strings()
+    for path in (pair, cached / "Sequences_activity_Train.txt"):
+        path.with_name(path.name + ending).write_bytes(pack(path.read_bytes()))
+        path.unlink()
+    assert split_of(cached / f"Sequences_Train.fa{ending}").train.sequences.to_strings() == plain
+
+
+def test_a_header_that_does_not_span_its_sequence_is_refused(cached: Path) -> None:
+    table = pd.read_csv(write(cached / "starrseq.tsv"), sep="\t")
+    path = write_pair(cached, table.assign(ID=["chr2L_5587_5935_+_peak", *table.ID[1:]]))
+    with pytest.raises(InputError, match=r"header 'chr2L_5587_5935_\+_peak' says 349 nt, and its sequence has 249: "):
+        split_of(path)
+    own = table[["seqnames", "start", "end", *TASKS]]  # the table's columns say where sequences lie, then
+    own.to_csv(cached / "Sequences_activity_Train.txt", sep="\t", index=False)
+    assert len(split_of(path).train) > 180
+    split_of(write_pair(cached, table.assign(ID=["chr2L_5587_5836_+_bed", *table.ID[1:]])))
 
 
 def test_a_header_says_the_strand_to_predict(cached: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -356,6 +380,10 @@ def test_a_header_says_the_strand_to_predict(cached: Path, capsys: pytest.Captur
         assert main(["predict", str(cached / "run"), str(path), "-o", str(cached / "plain.tsv")]) == 2
         assert message in capsys.readouterr().err
         assert not (cached / "plain.tsv").exists()
+    (cached / "seqs.txt").write_text("\n".join(random_strings(5, 249)) + "\n")
+    assert main(["predict", str(cached / "run"), str(cached / "seqs.txt")]) == 2
+    said = capsys.readouterr().err
+    assert "has no header, and the run needs the column is_reverse, read from the column ID: add a header" in said
 
 
 # two tasks

@@ -422,8 +422,12 @@ def test_a_fold_column_is_read_where_it_is_asked_for(folds, tmp_path):
     assert " has a column split (" in read.remarks[0]
     assert f"which is not used: dataset.fold={'val' if 'val' in folds else '0'} validates" in read.remarks[0]
     if "" in folds:
-        with pytest.raises(InputError, match=r":5: the fold is empty"):
+        with pytest.raises(InputError, match=r":5: the fold is empty: fill it in"):
             read_measurements(path, fold=True)
+        with pytest.raises(
+            InputError, match=r"no column 'part' for the fold. Choose one with dataset\.fold_column=NAME"
+        ):
+            read_measurements(path, fold="part")
     else:
         read = read_measurements(path, fold="split")
         assert read.fold.tolist() == folds and read.remarks == ()

@@ -21,6 +21,7 @@ ID, SEQUENCE = "ID", "Sequence"  # the columns that a FASTA has, and
 PLACE = ("seqnames", "start", "end", "strand")  # those that its headers may say
 HEADER = r"^(?P<seqnames>.+?)_(?P<start>[0-9]+)_(?P<end>[0-9]+)_(?P<strand>[+-])(?:_|$)"
 EXAMPLE = "as in chr2L_5587_5835_+_..."
+COMPRESSED = (".gz", ".bz2", ".xz")
 SAMPLE_ROWS = 100
 RECORDS = 65_536  # a FASTA alone is read at a time
 
@@ -39,10 +40,12 @@ class Measured(Protocol):
 
 
 def published_activity(path: Path) -> Path:
-    """Where the measurements of Sequences_Train.fa are published: Sequences_activity_Train.txt, beside it."""
+    """Where the measurements of Sequences_Train.fa are published: Sequences_activity_Train.txt, beside it, as it is or
+    compressed. The plain one where none is there."""
     stem = path.name[: -len("".join(path.suffixes))] if path.suffixes else path.name
     before, mark, name = stem.rpartition("_")
-    return path.with_name(f"{before}{mark}activity_{name}.txt")
+    published = [path.with_name(f"{before}{mark}activity_{name}.txt{ending}") for ending in ("", *COMPRESSED)]
+    return next((file for file in published if file.is_file()), published[0])
 
 
 def named_activity(path: Path, given: str) -> Path:
@@ -112,6 +115,8 @@ class FastaTable:
                     f"{self.place(int(rows.lines[record]))}: its header {printable(names[record], 60)!r} does not say "
                     f"where its sequence lies ({EXAMPLE}): give a table"
                 )
+            if self.activity is not None and PLACE[0] in self._made:
+                self._check_spans(names, strings, said)
             self._unplaced, self._rows = self._unplaced + said["start"].null_count, self._rows + len(names)
             cells = iter(rows.cells)
             own = {0: names, 1: strings}
@@ -160,6 +165,23 @@ class FastaTable:
                     f"record of {printable(self.path)} {printable(name, 60)!r}: row i of the one belongs to record i "
                     "of the other"
                 )
+
+    def _check_spans(self, names: list[str], strings: list[str], said: dict[str, pa.Array]) -> None:
+        """InputError where a header's start and end do not span its sequence, whether the end is its last position, or
+        the one after it, as in BED."""
+        assert self.activity is not None
+        start, end = (
+            pa.compute.cast(said[name], pa.float64()).to_numpy(zero_copy_only=False) for name in ("start", "end")
+        )
+        span, length = np.abs(end - start) + 1, np.array([len(string) for string in strings])
+        wrong = np.flatnonzero(~np.isnan(span) & (span != length) & (span != length + 1))
+        if len(wrong):
+            row = int(wrong[0])
+            raise InputError(
+                f"{printable(self.path)}: the header {printable(names[row], 60)!r} says {span[row]:.0f} nt, and its "
+                f"sequence has {length[row]}: correct it, or give seqnames, start and end as columns of "
+                f"{printable(self.activity.path)}"
+            )
 
     def _unlike(self, records: int, rows: int) -> InputError:
         assert self.activity is not None

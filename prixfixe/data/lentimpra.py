@@ -17,6 +17,7 @@ from prixfixe.data.measurements import Measurements
 
 ADAPTERS = ("AGGACCGGATCAACT", "CATTGCGTGAACCGA")  # left and right of every insert, whatever its orientation
 IDS, REPEATED = "seq_id", "rev"  # columns, by their names in the forms that have names
+ORDER = "LegNet's columns are ids, sequences, measurements, fold and rev, in this order"
 TORN = 1  # counts up when what is counted as torn changes
 
 
@@ -26,8 +27,8 @@ class Lentimpra(Table):
     measurements, folds and `rev` under any names (LegNet).
 
     A reversed insert stands as its reverse complement between the same adapters. Of LegNet's form, rows whose `rev` is
-    not 0 are left out, as its loader does: they repeat others. How many rows lack the adapters, and how many are in
-    another fold than their insert's other orientation, is said; adapters that would be there twice are refused.
+    not 0 are left out, as its loader does. How many rows lack the adapters, and how many are in another fold than their
+    insert's other orientation, is said; adapters that would be there twice are refused.
     """
 
     def _read(
@@ -36,20 +37,25 @@ class Lentimpra(Table):
         """The table's rows, whatever its form; what is wrong with its construct and its folds is in the remarks."""
         columns, by_position = _columns(path, columns or self.columns)
         measurements, content = super()._read(path, by_position if fold is True and by_position else fold, columns)
-        said = [*measurements.remarks]
+        said, left_out = [*measurements.remarks], 0
         repeated = measurements.columns.get(REPEATED)
         if repeated is not None:
             own = np.flatnonzero(np.asarray(repeated) == 0)
+            if not len(own):
+                raise InputError(
+                    f"{printable(path)}: no row is left: rev is 0 in none of {counted(len(measurements), 'row')}; "
+                    f"{ORDER}: are columns 4 and 5 swapped?"
+                )
             if left_out := len(measurements) - len(own):
                 said.append(
-                    f"{left_out:,} of {counted(len(measurements), 'row')} of {printable(path)} left out: their rev is "
-                    "not 0, so that they repeat others"
+                    f"{left_out:,} of {counted(len(measurements), 'row')} of {printable(path)} left out, as LegNet's "
+                    "own loader does: their rev is not 0"
                 )
                 measurements = measurements[own]
             others = {name: column for name, column in measurements.columns.items() if name != REPEATED}
             measurements = replace(measurements, columns=others)
         reverse = measurements.columns.get("is_reverse")
-        if reverse is not None and not np.asarray(reverse).any():
+        if reverse is not None and not left_out and not np.asarray(reverse).any():
             said.append(f"no row of {printable(path)} is a reversed insert by its id (..._R, ..._Reversed:)")
         said += self._adapters_said(measurements, path)
         said += self._torn_said(measurements, content, path)
@@ -107,6 +113,8 @@ def _columns(path: str, asked: Mapping[str, Any]) -> tuple[dict[str, Any], str |
     named = asked["sequence"] is not None or any(name.lower() in SEQUENCE_NAMES for name in names)
     if not named and len(names) in (4, 5):
         ids, columns["sequence"], value, fold, *rest = names
+        if fold.lower() == REPEATED:
+            raise InputError(f"{printable(path)}: column 4 is named {fold}, and {ORDER}: put the folds there")
         columns["expression"] = asked["expression"] or value
         repeated = rest[0] if rest else None
     if repeated is not None:

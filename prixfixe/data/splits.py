@@ -132,7 +132,7 @@ def blocks(measurements: Measurements, group: np.ndarray, length: int) -> np.nda
     if measurements.regions is None:
         raise InputError(
             f"dataset.block={length} needs to know where the sequences lie: name the table's columns chrom, start and "
-            "end, or leave it out"
+            "end (in FASTA, begin headers as in chr2L_5587_5835_+_), or split without blocks: dataset.block=null"
         )
     chromosome, start, _ = np.asarray(measurements.regions).T
     order = np.lexsort((start, chromosome, group))
@@ -262,7 +262,10 @@ def in_fold(measurements: Measurements, fold: Fold) -> np.ndarray:
     if isinstance(fold, list):
         return np.asarray(np.any([in_fold(measurements, one) for one in fold], axis=0))
     if measurements.fold is None:
-        raise InputError(f"fold {fold} is to be held out, but the table has no fold column.")
+        raise InputError(
+            f"fold {fold} is to be held out, but the table has no fold column: name one with dataset.fold_column=NAME, "
+            "or make folds, as with dataset.folds=10 dataset.fold=0"
+        )
     names = fold_names(measurements)
     if empty := int((measurements.fold == "").sum()) if "" in names else 0:
         raise InputError(
@@ -354,8 +357,8 @@ def cluster_folds(measurements: Measurements, k: int, *, seed: int = 0, block: i
     sizes = np.bincount(cluster)
     if not 2 <= k <= len(sizes):
         raise InputError(
-            f"{k} folds cannot be made of {len(sizes)} {'clusters of similar sequences' if block is None else 'blocks'}"
-            "; take at least 2 and at most that many."
+            f"dataset.folds={k}: {k} folds cannot be made of {len(sizes)} "
+            f"{'clusters of similar sequences' if block is None else 'blocks'}; take at least 2 and at most that many"
         )
     order = np.random.default_rng(seed).permutation(len(sizes))
     order = order[np.argsort(-sizes[order], kind="stable")]

@@ -528,8 +528,7 @@ def _measurement_columns(
             f"{printable(table.path)}: a column of expression is given twice: {printable(', '.join(asked))}."
         )
     fold_name = fold if isinstance(fold, str) else None
-    named = [name for source in others for name in source.at]
-    _expect_header_for(table, [name for name in (sequence, *asked, fold_name, *named) if name is not None])
+    _expect_header_for(table, [name for name in (sequence, *asked, fold_name) if name is not None], others)
     if not table.has_header:
         if expression == []:
             return _Columns(0, others=_other_columns(table, others))
@@ -561,8 +560,7 @@ def _region_columns(table: _Table) -> tuple[int, ...]:
 
 
 def _sequence_columns(table: _Table, sequence: str | None, others: Sequence[ColumnSource]) -> _Columns:
-    named = [name for source in others for name in source.at]
-    _expect_header_for(table, [*([] if sequence is None else [sequence]), *named])
+    _expect_header_for(table, [] if sequence is None else [sequence], others)
     if not table.has_header:
         return _Columns(0, others=_other_columns(table, others))
     at = _sequence_column(table, sequence)
@@ -572,29 +570,43 @@ def _sequence_columns(table: _Table, sequence: str | None, others: Sequence[Colu
 
 def _other_columns(table: _Table, sources: Sequence[ColumnSource]) -> tuple[tuple[ColumnSource, tuple[int, ...]], ...]:
     """Where further columns stand. One that is to be made of columns that are not there may stand there itself."""
-    found, missing = [], []
+    found, missing, unmade = [], [], []
     for source in sources:
         lacking = [name for name in source.at if name not in table.first]
         if lacking and source.name in table.first:
             source = replace(source, kind="number" if source.kind in SAID else source.kind, at=(source.name,))
             lacking = []
         missing += lacking
+        unmade += [source] if lacking else []
         if not lacking:
             found.append((source, tuple(_named(table, name, source.name) for name in source.at)))
     if missing:
         names = ", ".join(printable(name, 100) for name in table.first if not UNNAMED.fullmatch(name))
         several = "columns" if len(missing) > 1 else "column"
+        why = "dataset.columns asks for"
+        if table.advice == OPTIONS:
+            own = ", ".join(source.name for source in unmade)
+            flag = any(source.kind in (*SAID, "number") for source in unmade)
+            why = f"the run needs: add {own} to the table{' (0 or 1 where it is a flag)' if flag else ''}"
         raise InputError(
             f"{printable(table.path)} has no {several} {printable(', '.join(dict.fromkeys(missing)))}, which "
-            f"dataset.columns asks for; its columns are: {names}"
+            f"{why}; its columns are: {names}"
         )
     return tuple(found)
 
 
-def _expect_header_for(table: _Table, names: list[str]) -> None:
+def _expect_header_for(table: _Table, names: list[str], others: Sequence[ColumnSource] = ()) -> None:
     """Columns can be named only where the first row holds names; a name asked for and found there makes it a header."""
-    if any(name in table.first for name in names):
+    if any(name in table.first for name in (*names, *(name for source in others for name in source.at))):
         table.take_header()
+    needed = next((source for source in others if source.at), None)
+    if needed is not None and not table.has_header:
+        made = "" if needed.at == (needed.name,) else f", read from the column {printable(', '.join(needed.at), 200)}"
+        who = "the run needs" if table.advice == OPTIONS else "dataset.columns asks for"
+        raise InputError(
+            f"{printable(table.path)} has no header, and {who} the column {needed.name}{made}: add a header that names "
+            f"the columns, {SEQUENCE_NAMES[0]} and {printable(needed.at[0], 100)} among them"
+        )
     if names and not table.has_header:
         raise InputError(
             f"{printable(table.path)} has no header, so no column can be chosen by the name {printable(names[0])!r}: "
@@ -661,6 +673,7 @@ def _only(table: _Table, found: list[int]) -> int:
 
 def _choose(table: _Table, role: str) -> str:
     """What to do where a column cannot be told; the one place that prints names of columns to choose from."""
+    role = "fold_column" if role == "fold" and table.advice == OVERRIDES else role  # fold chooses one of its folds
     again = ", or several for several tasks" if role == "expression" and table.advice == OPTIONS else ""
     named = [name for name in table.first if not UNNAMED.fullmatch(name)]
     names = ", ".join(printable(name, 100) for name in named)
@@ -1067,7 +1080,7 @@ def _problem(
             return f"the {role} {text!r} is not a finite number{advice}"
     if columns.fold is not None:
         if not texts[columns.fold] and needs_fold:
-            return "the fold is empty"
+            return "the fold is empty: fill it in, remove the row, or split without this column"
         if len(texts[columns.fold]) > LONGEST_FOLD:
             return f"the fold has {len(texts[columns.fold])} characters, and may have {LONGEST_FOLD}"
     if columns.numbers and not any(_is_number(texts[column]) for column in columns.numbers):
