@@ -56,6 +56,8 @@ class Atac(Dataset):
     narrowPeak, whose windows lie around start + column 10, or a BED, around the middle. negatives None: as many windows
     with the G + C contents of the peaks are drawn, of each part from its own chromosomes, that touch no peak, no
     window of a peak and nothing of the BED `excluded`, and hold no N.
+    Of the same window among peaks, or among negatives, one is kept. Given negatives are refused where the profiles of
+    more than half overlap those of peaks.
     folds: JSON with lists of chromosomes, `train`, `valid` and `test`; the rows of all other chromosomes are left out.
     window, positions: nucleotides of a sequence and of its profile. Training rows have margins of `jitter` on either
     side of both. What lies beyond a chromosome's ends is N and has no insertion.

@@ -99,8 +99,8 @@ def parts_of(chromosomes: list[str], of_part: Mapping[str, str], genome: Genome,
 
 
 def read_places(path: Path, genome: Genome) -> Places:
-    """The regions of a narrowPeak or another BED, plain or compressed. InputError for a line that is none or whose centre
-    lies beyond its chromosome's end, and where no chromosome is the genome's."""
+    """The regions of a narrowPeak or another BED, plain or compressed. InputError for a line that is none, or whose
+    centre lies beyond its chromosome's end, and where no chromosome is the genome's."""
     with open_input(path) as file:
         if file.read(4) in (*BIGWIG, *BIGBED):
             raise InputError(
