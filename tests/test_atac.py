@@ -29,6 +29,7 @@ from prixfixe.data.columns import RowSource, is_source
 from prixfixe.data.datasets import Split
 from prixfixe.data.gc_matched import BIN
 from prixfixe.data.insertions import Insertions
+from prixfixe.data.peaks import Places
 from prixfixe.data.tn5 import check_shift
 from prixfixe.runs.checkpoint import checkpoints
 from prixfixe.simulation.atac import (
@@ -207,8 +208,24 @@ def test_a_bed_of_three_columns_lies_around_its_middle(cached: Path) -> None:
         ({**FOLDS, "test": ["1"]}, "chr1 is in two lists, with and without chr"),
         ({**FOLDS, "train": ["chrX"]}, r"no chromosome in train is one of the genome's \(chr1, chr2"),
         ({**FOLDS, "valid": []}, "no chromosome in valid"),
+        (
+            {"train": ["chr1"], "validation": ["chr2"], "test": ["chr3"]},
+            r"folds\.json: valid is missing, validation is unknown \(known: train, valid, test\)",
+        ),
+        ({**FOLDS, "holdout": ["chr4"]}, r"folds\.json: holdout is unknown \(known: train, valid, test\)"),
     ],
-    ids=["json", "list", "text", "number", "twice", "twice without chr", "unknown", "none"],
+    ids=[
+        "json",
+        "list",
+        "text",
+        "number",
+        "twice",
+        "twice without chr",
+        "unknown",
+        "none",
+        "other list",
+        "further list",
+    ],
 )
 def test_folds_that_are_none(folds: Any, message: str, cached: Path) -> None:
     settings = Files(cached).write()
@@ -222,6 +239,7 @@ def test_folds_without_a_test_chromosome_and_with_foreign_ones(cached: Path) -> 
     files.folds = {"train": ["chr1", "chr4"], "valid": ["chr2", "chrUn_1"]}
     split = read(files.write())
     assert not split.tests
+    assert any("no row is on a chromosome test of" in said and "nothing is tested" in said for said in split.warnings)
     assert len(split.train) == 2 * len(split.validation)
 
 
@@ -233,7 +251,12 @@ def test_folds_without_a_test_chromosome_and_with_foreign_ones(cached: Path) -> 
         ("chr1\tstart\tend", "is no region"),
         ("chr1\t10\t90\t.\t0\t.\t1\t1\t1\tsummit", "is no region"),
         ("chr1\t10\t90\t.\t0\t.\t1\t1\t1\t80", "the summit, 80, lies beyond the region's 80 nt"),
-        (f"chr1\t{LENGTH}\t{LENGTH + 90}", "chr1:9,046 lies beyond the end of the chromosome"),
+        (
+            f"1\t{LENGTH}\t{LENGTH + 90}",
+            r"peaks\.narrowPeak:3: 1:9,046 lies beyond the end of the chromosome in the genome, 9,000 nt: is it of "
+            "another assembly",
+        ),
+        (f"chr4\t10\t{LENGTH + 90}\t.\t0\t.\t1\t1\t1\t{LENGTH - 10}", "chr4:9,001 lies beyond the end"),
     ],
 )
 def test_regions_that_are_none(line: str, message: str, cached: Path) -> None:
@@ -252,6 +275,61 @@ def test_regions_of_another_genome(cached: Path) -> None:
     (cached / "genome.fa").write_text(">chr1:1-10\nACGTACGTAC\n")
     with pytest.raises(InputError, match="holds fragments"):
         read(settings)
+
+
+def test_regions_that_end_beyond_their_chromosome_are_said(cached: Path) -> None:
+    settings = Files(cached).write()
+    whole = read(settings)
+    peaks = (cached / "peaks.narrowPeak").read_text().replace("chr1\t20\t90\t", "chr1\t20\t900000\t")
+    (cached / "peaks.narrowPeak").write_text(peaks)
+    split = read(settings)
+    assert any("peaks.narrowPeak: 1 region with an end beyond the chromosome's" in said for said in split.warnings)
+    assert split.train.sequences.to_strings() == whole.train.sequences.to_strings()
+
+
+def test_the_same_window_is_taken_once(cached: Path) -> None:
+    files = Files(cached)
+    whole = read(files.write())
+    files.peaks = [*files.peaks, *files.peaks[:3], files.peaks[0]]
+    files.negatives = [*files.negatives[-2:], *files.negatives]
+    settings = files.write()
+    with (cached / "peaks.narrowPeak").open("a") as file:
+        file.write("chr1\t0\t100\nchrUn_1\t0\t9\nchrUn_2\t0\t9\n")  # the first one around 50 as well
+    split = read(settings)
+    said = " ".join(split.warnings)
+    assert "peaks.narrowPeak: 5 repeats of the same window left out" in said
+    assert "negatives.bed: 2 repeats of the same window left out" in said
+    for part, of_whole in ((split.train, whole.train), (split.tests["peaks"], whole.tests["peaks"])):
+        assert part.sequences.to_strings() == of_whole.sequences.to_strings()
+    assert "repeat" not in " ".join(whole.warnings)
+    places = Places(*np.array([[0, 10, 90, 50], [0, 0, 70, 50], [-1, 0, 9, 4], [-1, 0, 9, 4]]).T)
+    once = places.without_repeats()
+    found = np.stack([once.chromosome, once.start, once.stop, once.centre], axis=1).tolist()
+    assert found == [[-1, 0, 9, 4], [-1, 0, 9, 4], [0, 0, 90, 50]]
+
+
+def test_negatives_that_are_peaks(cached: Path) -> None:
+    files = Files(cached)
+    settings = files.write()
+    with pytest.raises(
+        InputError,
+        match=r"peaks\.narrowPeak: the profiles \(20 positions\) of 180 of 180 negatives overlap those of peaks: give",
+    ):
+        read(settings, negatives=settings["peaks"])
+    assert "overlap" not in " ".join(read(settings).warnings)
+    files.negatives += [("chr1", 50 + POSITIONS - 1), ("chr1", 8850 - POSITIONS + 1), ("chr2", 50 + POSITIONS)]
+    said = read(files.write()).warnings
+    assert any(
+        "negatives.bed: the profiles (20 positions) of 2 of 183 negatives overlap those of peaks" in s for s in said
+    )
+
+
+def test_a_bigwig_as_peaks(cached: Path) -> None:
+    settings = Files(cached).write()
+    with pytest.raises(
+        InputError, match=r"ends\.bw is binary \(a bigWig or a bigBed\?\): regions such as peaks are text"
+    ):
+        read(settings, peaks=settings["bigwig"])
 
 
 # the bigWig
@@ -282,7 +360,7 @@ def test_what_is_read_is_compared_with_the_header(cached: Path, monkeypatch: pyt
             read(settings)
 
 
-def test_a_bigwig_of_another_genome_is_refused(cached: Path) -> None:
+def test_a_bigwig_of_another_genome_is_refused(cached: Path, capfd: pytest.CaptureFixture[str]) -> None:
     files = Files(cached)
     files.counts["chr2"] = files.counts["chr2"][:-5]
     with pytest.raises(
@@ -298,6 +376,7 @@ def test_a_bigwig_of_another_genome_is_refused(cached: Path) -> None:
     (cached / "cut.bw").write_bytes((cached / "ends.bw").read_bytes()[:40])
     with pytest.raises(InputError, match=r"cut\.bw cannot be read as a bigWig"):
         read({**files.write(), "bigwig": str(cached / "cut.bw")})
+    assert capfd.readouterr().err == ""  # where the library would write, too
 
 
 # what is left out
@@ -605,6 +684,13 @@ def test_windows_are_not_moved_beyond_what_was_measured(cached: Path) -> None:
     settings["recipe"] |= {"jitter": JITTER + 1}
     with pytest.raises(ContractError, match="moves windows by up to 9 nt, and task profile has measurements for 8 nt"):
         run(settings, cached / "run", show_progress=False)
+
+
+def test_a_wrong_jitter_of_the_data_is_named_as_theirs(cached: Path) -> None:
+    composed = compose("dataset=simulated_atac", "recipe=window", "task=profile", "dataset.jitter=-1")
+    with pytest.raises(InputError, match=r"^dataset\.jitter=-1: SimulatedAtac takes int, at least 0"):
+        run(composed, cached / "run", show_progress=False)
+    assert not (cached / "run").exists()
 
 
 def test_the_data_say_how_wide_windows_are() -> None:

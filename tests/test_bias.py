@@ -285,6 +285,27 @@ def test_predictions_are_without_the_bias_and_say_so(
     assert "bias model" not in capsys.readouterr().err
 
 
+def test_a_track_of_totals_below_0_is_said_to_be_empty(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(made / "main", tmp_path / "main")
+    weights = load_file(tmp_path / "main" / "weights.safetensors")
+    sequences, *_ = windows()
+    predicted = prixfixe.load(made / "main", device="cpu").predict(sequences)
+    weights["final.counts.bias"] -= float(np.median(predicted))
+    save_file(weights, tmp_path / "main" / "weights.safetensors")
+    named = [f">chr1:{1000 + 200 * row}-{1000 + 200 * row + LENGTH}\n{s}\n" for row, s in enumerate(sequences)]
+    (tmp_path / "windows.fa").write_text("".join(named))
+    for name in ("p.npz", "p.bw"):
+        command = ["predict", str(tmp_path / "main"), str(tmp_path / "windows.fa"), "--device=cpu"]
+        assert main([*command, "-o", str(tmp_path / name)]) == 0
+        arrays = np.load(tmp_path / "p.npz")
+        empty = int((arrays["predictions"] <= 0).sum())
+        assert 0 < empty < len(sequences) and empty == int((arrays["track"].sum(axis=1) == 0).sum())
+        said = f"warning: {empty} of {len(sequences)} rows have a predicted total of 0 or less: their track is 0"
+        assert said in capsys.readouterr().err
+
+
 def test_variants_are_without_the_bias_and_their_header_says_so(
     made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -328,6 +349,9 @@ def test_scores_are_of_what_was_measured(made: Path, tmp_path: Path, capsys: pyt
     settings = yaml.safe_load((tmp_path / "main" / "config.yaml").read_text())
     settings["dataset"]["columns"]["profile"] = str(tmp_path / "some.npy")
     (tmp_path / "main" / "config.yaml").write_text(yaml.safe_dump(settings))
+    refused = ["evaluate", str(tmp_path / "main"), str(tmp_path / "some.tsv"), "--bootstrap", "0"]
+    assert main(refused) == 2  # there is no some.npy yet
+    assert "scored by" not in capsys.readouterr().err
     np.save(tmp_path / "some.npy", simulated_windows()[2][np.arange(160) // 2 % 5 == 0])
     command = ["evaluate", str(tmp_path / "main"), str(tmp_path / "some.tsv"), "--bootstrap", "0", "--format", "json"]
     assert main(command) == 0
@@ -487,7 +511,8 @@ def test_a_bias_run_of_a_stranger_executes_nothing(slot: str, copied: Path, monk
     for target in ("evil.X", "bias.evil.X", "os.system", "torch.hub.load"):
         settings[slot]["_target_"] = target
         (copied / "bias" / "config.yaml").write_text(yaml.safe_dump(settings))
-        with pytest.raises(InputError, match=r"is not imported|Python's own library"):
+        says = rf"^final\.bias, of which .*bias/config\.yaml says: {slot}\._target_: .* is (not imported|of Python's)"
+        with pytest.raises(InputError, match=says):
             run(main_config(copied, copied / "bias"), copied / "main", show_progress=False)
     settings[slot]["_target_"] = (
         "blocks.first.identity.Identity" if slot == "final" else "prixfixe.tasks.profile.Profile"

@@ -195,8 +195,6 @@ def evaluate_one(
         )
     run = prixfixe.load(path, config_dir=args.config_dir) if path.is_dir() and ensemble is None else None
     model = ensemble or run
-    if model and model.remark:
-        print(f"{printable(path)}: scored by {model.task.predicts}, what was measured", file=sys.stderr)
     tasks = model.tasks if model else ()
     of_expression = (model.task.scores if model else TASKS[args.task or "expression"]) == EXPRESSION
     name = str(path) if ensemble is None else ensemble.name
@@ -222,6 +220,8 @@ def evaluate_one(
             args, path, model, test_set, of_expression=of_expression, agreement=agreement
         )
         subsets = {}
+    if model and model.remark:
+        print(f"{printable(path)}: scored by {model.task.predicts}, what was measured", file=sys.stderr)
     content = {**about, "simulated": test_set.simulated, **evaluation.to_dict()}
     if ensemble is not None and agreement is not None and test_set.expression.size:
         content["members"] = len(ensemble.members)

@@ -20,7 +20,7 @@ from prixfixe.commands.model_options import (
 )
 from prixfixe.common.files import format_by_ending
 from prixfixe.common.table_writer import FORMATS, check_different, table_writer
-from prixfixe.common.text import printable
+from prixfixe.common.text import counted, printable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -122,9 +122,12 @@ def predict_arrays(
 
     arrays: dict[str, list[np.ndarray]] = {}
     names: list[str] = []
+    empty = 0
     for rows, _, members, outputs in outputs_of(model, path, sequence, batch_size):
         names += rows
-        found = {"predictions": members.mean(axis=0), "track": model.task.track(outputs)}
+        track = model.task.track(outputs)
+        empty += 0 if track is None else empty_rows(track)
+        found = {"predictions": members.mean(axis=0), "track": track}
         found |= {"spread": spread(members)} if len(members) > 1 else {}
         found |= model.task.further(outputs)
         for name, array in found.items():
@@ -132,6 +135,7 @@ def predict_arrays(
                 arrays.setdefault(name, []).append(array)
     joined: dict[str, Any] = {name: np.concatenate(some) for name, some in arrays.items()}
     write_arrays(output, names=np.array(names), **joined)
+    say_empty(empty, len(names))
     return len(names)
 
 
@@ -144,15 +148,31 @@ def predict_track(
     from prixfixe.inference.tracks import Window, window_of, write_bigwig
 
     windows: list[Window] = []
+    empty = 0
     for names, lengths, _, outputs in outputs_of(model, path, sequence, batch_size):
         track = model.task.track(outputs)
         if track is None:
             raise InputError(
                 f"{model.name} predicts nothing at every position, of which a bigWig is made: write a table"
             )
+        empty += empty_rows(track)
         windows += map(window_of, names, lengths.tolist(), track)
     write_bigwig(output, windows)
+    say_empty(empty, len(windows))
     return len(windows)
+
+
+def empty_rows(track: np.ndarray) -> int:
+    """How many rows, of (n, positions), have nothing at any position."""
+    return int((~track.any(axis=1)).sum())
+
+
+def say_empty(empty: int, rows: int) -> None:
+    if empty:
+        print(
+            f"warning: {empty:,} of {counted(rows, 'row')} have a predicted total of 0 or less: their track is 0",
+            file=sys.stderr,
+        )
 
 
 def outputs_of(

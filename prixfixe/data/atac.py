@@ -31,7 +31,7 @@ from prixfixe.data.tables import chromosome_number
 from prixfixe.data.tn5 import check_shift
 from prixfixe.data.windows import windows_at
 
-VERSION = 1  # counts up when other windows are cut, drawn or left out than before
+VERSION = 2  # counts up when other windows are cut, drawn or left out than before
 
 
 class Rows(NamedTuple):
@@ -56,6 +56,8 @@ class Atac(Dataset):
     narrowPeak, whose windows lie around start + column 10, or a BED, around the middle. negatives None: as many windows
     with the G + C contents of the peaks are drawn, of each part from its own chromosomes, that touch no peak, no
     window of a peak and nothing of the BED `excluded`, and hold no N.
+    Of the same window among peaks, or among negatives, one is kept. Given negatives are refused where the profiles of
+    more than half overlap those of peaks.
     folds: JSON with lists of chromosomes, `train`, `valid` and `test`; the rows of all other chromosomes are left out.
     window, positions: nucleotides of a sequence and of its profile. Training rows have margins of `jitter` on either
     side of both. What lies beyond a chromosome's ends is N and has no insertion.
@@ -117,7 +119,7 @@ class Atac(Dataset):
                 raise InputError(f"{self._named('genome')} holds fragments: windows are cut from whole chromosomes")
             chromosomes = list(genome.lengths)
             parts = parts_of(chromosomes, of_part, genome, self.folds)
-            peaks = read_places(Path(self._file("peaks")), genome)
+            peaks = self._places("peaks", genome, said)
             negatives = self._negatives(peaks, parts, genome, content, said)
             bigwig = open_bigwig(self._file("bigwig"))
             in_bigwig = self._bigwig_names(bigwig, genome, np.flatnonzero(parts >= 0))
@@ -137,6 +139,8 @@ class Atac(Dataset):
             tests = {TEST: test if self.bias_threshold is None else test[~is_peak], "peaks": test[is_peak]}
             for name, part in tests.items():
                 enough(part, f"the chromosomes test of {printable(self.folds)}, {name}", "test")
+        else:
+            said.append(f"no row is on a chromosome test of {printable(self.folds)}: nothing is tested")
         if self.shift is not None:
             said += check_shift(train, (self.shift[0], self.shift[1]), content)
         near = self._near(validation, train, content)
@@ -174,12 +178,31 @@ class Atac(Dataset):
         text = json.dumps([VERSION, settings, self.seed, sorted(of_part.items())])
         return f"{hashes[0]} atac {' '.join(hashes[1:])} {hashlib.sha256(text.encode()).hexdigest()}"
 
+    def _places(self, name: str, genome: Genome, said: list[str]) -> Places:
+        """The regions of a file, each window once."""
+        read = read_places(Path(self._file(name)), genome)
+        lengths = np.array(list(genome.lengths.values()))[read.chromosome]
+        if beyond := int(((read.chromosome >= 0) & (read.stop > lengths)).sum()):
+            said.append(f"{self._named(name)}: {counted(beyond, 'region')} with an end beyond the chromosome's")
+        places = read.without_repeats()
+        if repeats := len(read) - len(places):
+            said.append(f"{self._named(name)}: {counted(repeats, 'repeat')} of the same window left out")
+        return places
+
     def _negatives(
         self, peaks: Places, parts: np.ndarray, genome: Genome, content: str, said: list[str]
     ) -> tuple[np.ndarray, np.ndarray]:
         """Chromosomes and centres of the negatives: int64 (m,) both."""
         if self.files["negatives"] is not None:
-            places = read_places(Path(self._file("negatives")), genome)
+            places = self._places("negatives", genome, said)
+            if overlapping := int(places.overlap(peaks, self.positions).sum()):
+                what = (
+                    f"{self._named('negatives')}: the profiles ({self.positions} positions) of {overlapping:,} of "
+                    f"{counted(len(places), 'negative')} overlap those of peaks"
+                )
+                if overlapping > len(places) / 2:
+                    raise InputError(f"{what}: give regions that are no peaks, or none, and they are drawn")
+                said.append(what)
             return places.chromosome, places.centre
         barred = None if self.files["excluded"] is None else read_places(Path(self._file("excluded")), genome)
 
@@ -231,12 +254,6 @@ class Atac(Dataset):
             said.append(f"{counted(out, 'window')} on chromosomes in none of the lists of {printable(self.folds)}")
         rows = rows.of(rows.part >= 0)
         lengths = np.array(list(genome.lengths.values()))[rows.chromosome]
-        if len(beyond := np.flatnonzero(rows.centre >= lengths)):
-            name = list(genome.lengths)[rows.chromosome[beyond[0]]]
-            raise InputError(
-                f"{self._named('peaks')}: {printable(name, 60)}:{rows.centre[beyond[0]] + 1:,} lies beyond the end of "
-                f"the chromosome in {self._named('genome')}, {lengths[beyond[0]]:,} nt: is it another version?"
-            )
         first = rows.centre - self.window // 2
         if off := int(((first < 0) | (first + self.window > lengths)).sum()):
             said.append(f"{counted(off, 'window')} reach beyond a chromosome's end, and are filled with N there")

@@ -132,6 +132,8 @@ def _reader(file: BigWig, process: int) -> Any:
     if _stamp(file.path) != file.stamp:
         raise InputError(f"{printable(file.path)} has changed since it was first read: start again")
     try:
+        with open(file.path, "rb") as opened:  # of a path it would write an error to standard error itself
+            pybigtools.open(opened)
         return pybigtools.open(file.path)
     except Exception as error:  # its own classes, and the standard ones
         raise InputError(f"{printable(file.path)} cannot be read as a bigWig: {printable(error, 200)}") from error

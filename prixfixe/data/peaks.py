@@ -10,15 +10,18 @@ from pathlib import Path
 import numpy as np
 
 from prixfixe.common.errors import InputError
-from prixfixe.common.inputs import read_bytes
+from prixfixe.common.inputs import open_input, read_bytes
 from prixfixe.common.text import printable
 from prixfixe.data.datasets import TEST
+from prixfixe.data.insertions import BIGWIG
 from prixfixe.data.reference import Genome
 from prixfixe.data.streams import line_blocks
 
 PARTS = ("train", "valid", TEST)  # as the fold JSON names them
 LARGEST_JSON = 1 << 20
 SUMMIT = 9  # the column of a narrowPeak that says where its summit is, counted from its start
+BIGBED = (b"\xeb\xf2\x89\x87", b"\x87\x89\xf2\xeb")  # what one begins with, in either byte order
+APART, FAR = 1 << 40, 1 << 62  # more nucleotides than any chromosome has, and than all have
 
 
 @dataclass(frozen=True)
@@ -34,9 +37,28 @@ class Places:
     def __len__(self) -> int:
         return len(self.centre)
 
+    def without_repeats(self) -> Places:
+        """Each window once, by chromosome and centre, with all that its regions cover. What lies on no chromosome of
+        the genome stays as it is."""
+        own = np.where(self.chromosome < 0, np.arange(len(self)), -1)
+        windows, place = np.unique(np.stack([self.chromosome, self.centre, own]), axis=1, return_inverse=True)
+        start, stop = np.full(windows.shape[1], APART), np.zeros(windows.shape[1], dtype=np.int64)
+        np.minimum.at(start, place.ravel(), self.start)
+        np.maximum.at(stop, place.ravel(), self.stop)
+        return Places(windows[0], start, stop, windows[1])
+
+    def overlap(self, others: Places, width: int) -> np.ndarray:
+        """Whether the window of `width` nt around each centre overlaps one around any of `others`: bool (n,)."""
+        there = np.sort((others.chromosome * APART + others.centre)[others.chromosome >= 0])
+        there = np.concatenate([[-FAR], there, [FAR]])
+        here = self.chromosome * APART + self.centre
+        behind = np.searchsorted(there, here)
+        return (self.chromosome >= 0) & (np.minimum(here - there[behind - 1], there[behind] - here) < width)
+
 
 def read_folds(path: Path) -> dict[str, str]:
-    """Chromosome -> `train`, `valid` or `test`, from a JSON of three lists. InputError for one that stands in two."""
+    """Chromosome -> `train`, `valid` or `test`, from a JSON of these lists, of which `test` may be missing. InputError
+    for one that stands in two."""
     try:
         found = json.loads(read_bytes(path, limit=LARGEST_JSON))
     except ValueError as error:
@@ -46,6 +68,10 @@ def read_folds(path: Path) -> dict[str, str]:
         raise InputError(
             f'{printable(path)} needs lists of chromosomes, {{"train": [...], "valid": [...], "test": [...]}}'
         )
+    missing = [f"{name} is missing" for name in PARTS[:2] if name not in found]
+    unknown = [f"{printable(name, 60)} is unknown" for name in found if name not in PARTS]
+    if unknown or missing:
+        raise InputError(f"{printable(path)}: {', '.join(missing + unknown)} (known: {', '.join(PARTS)})")
     of_part: dict[str, str] = {}
     for part, names in lists.items():
         for name in names or ():
@@ -73,8 +99,15 @@ def parts_of(chromosomes: list[str], of_part: Mapping[str, str], genome: Genome,
 
 
 def read_places(path: Path, genome: Genome) -> Places:
-    """The regions of a narrowPeak or another BED, plain or compressed. InputError for a line that is none, and where no
-    chromosome is the genome's."""
+    """The regions of a narrowPeak or another BED, plain or compressed. InputError for a line that is none, or whose
+    centre lies beyond its chromosome's end, and where no chromosome is the genome's."""
+    with open_input(path) as file:
+        if file.read(4) in (*BIGWIG, *BIGBED):
+            raise InputError(
+                f"{printable(path)} is binary (a bigWig or a bigBed?): regions such as peaks are text, a narrowPeak or "
+                "another BED"
+            )
+    lengths = list(genome.lengths.values())
     numbers = {name: number for number, name in enumerate(genome.lengths)}
     known: dict[str, int] = {}
     found: list[tuple[int, int, int, int]] = []
@@ -96,7 +129,13 @@ def read_places(path: Path, genome: Genome) -> Places:
                 )
             if cells[0] not in known:
                 known[cells[0]] = numbers.get(genome.chromosome(cells[0]) or "", -1)
-            found.append((known[cells[0]], start, stop, centre))
+            number = known[cells[0]]
+            if number >= 0 and centre >= lengths[number]:
+                raise InputError(
+                    f"{printable(path)}:{line_number}: {printable(cells[0], 60)}:{centre + 1:,} lies beyond the end of "
+                    f"the chromosome in the genome, {lengths[number]:,} nt: is it of another assembly?"
+                )
+            found.append((number, start, stop, centre))
     places = Places(*np.array(found, dtype=np.int64).reshape(-1, 4).T)
     if (places.chromosome < 0).all():
         some = printable(", ".join([*known][:3]) or "none", 80)

@@ -159,8 +159,9 @@ def _parts_of(source: Source, origin: Origin) -> dict[str, Any]:
     theirs, (slot, _, name) = RunFolder(source.path.parent), source.slot.partition(".")
     holder = RunFolder(source.run)
     if not is_missing(theirs.config_file):
-        config = theirs.config()
+        file, config = theirs.config_file, theirs.config()
     else:
+        file = holder.config_file
         config = {} if is_missing(holder.config_file) else (holder.config().get(slot) or {}).get(name) or {}
     if missing := [part for part in BLOCKS if not isinstance(config.get(part), Mapping)]:
         raise InputError(
@@ -168,7 +169,10 @@ def _parts_of(source: Source, origin: Origin) -> dict[str, Any]:
             f"{missing[0]}; give the folder of the run that trained the network"
         )
     parts = {part: {key: value for key, value in config[part].items() if key != "train"} for part in BLOCKS}
-    judge_all(parts, Origin(run=theirs.path, conf=origin.conf))
+    try:
+        judge_all(parts, Origin(run=theirs.path, conf=origin.conf))
+    except InputError as error:
+        raise InputError(f"{source.slot}, of which {printable(file)} says: {error}") from error
     return parts
 
 

@@ -192,6 +192,7 @@ def check_settings(config: Mapping[str, Any], origin: Origin) -> None:
     name = run_name(config["choices"], config["seed"], config.get("variant"), config["dataset"])
     if len(name.encode()) > LONGEST_FOLDER:
         raise InputError(f"{printable(name, 300)}: no folder can be called that; choose a shorter variant")
+    factory(config["dataset"], Dataset, where="dataset", origin=origin)  # first: others' values may refer to its own
     for slot, (kind, given) in CONSTRUCTED.items():
         node = config[slot]
         if slot == "recipe":  # which is not trained
@@ -211,7 +212,6 @@ def check_settings(config: Mapping[str, Any], origin: Origin) -> None:
         if "bins" in config["task"] and config.get("bins") is None:
             raise InputError(f"bins=null: {Settings.model_fields['bins'].description}")
         factory(config["task"], Task, where="task", origin=origin)()
-    factory(config["dataset"], Dataset, where="dataset", origin=origin)
     factory(config["optim"]["optimizer"], Optimizer, where="optim.optimizer", given=1, origin=origin)
     factory(config["optim"]["schedule"], Schedule, where="optim.schedule", origin=origin)
     if config.get("logger") is not None:
