@@ -199,6 +199,7 @@ def test_the_settings_of_a_split_are_those_of_the_dataset() -> None:
             "block",
             "fold_column",
             "flanks",
+            "activity",
         )
     }
 

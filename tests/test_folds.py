@@ -235,6 +235,12 @@ def test_evaluate_scores_the_same_and_says_what_it_knows(
     assert "2 members: Dev_log2_enrichment: Pearson r of two members" in said and "trained on" not in said
     assert main(["evaluate", str(sweep), *map(str, asked)]) == 0  # of which two were trained on this fold
     assert "80 of the 80 sequences in" in capsys.readouterr().err
+    for run_folder, says in (
+        (members[0], False),
+        (next(path for path in sweep.iterdir() if "+tchr2L" not in path.name), True),
+    ):
+        assert main(["evaluate", str(run_folder), *map(str, [asked[0], *asked[2:]])]) == 0
+        assert ("were trained on by" in capsys.readouterr().err) == says
     other = written(split.validation, tmp_path / "validation.tsv")
     assert main(["evaluate", *map(str, members), str(other), *map(str, asked[1:])]) == 0
     assert "80 of the 80 sequences" in capsys.readouterr().err, "one member's validation rows another was trained on"

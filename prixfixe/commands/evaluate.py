@@ -227,8 +227,10 @@ def evaluate_one(
         content["members"] = len(ensemble.members)
         content["agreement"] = dict(zip(ensemble.tasks, json_values(agreement.pearson_r().tolist()), strict=True))
         print(f"{len(ensemble.members)} members: {agreement.text(ensemble.tasks)}", file=sys.stderr)
-    for remark in trained_on(model, test_set.sequences, str(args.test_set)) if model else ():
-        print(f"warning: {printable(remark)}", file=sys.stderr)
+    tells = run is not None and not is_missing(RunFolder(path).training_sample_file)  # of the rows it was trained on
+    if model is not None and (tells or agreement is not None):
+        for remark in trained_on(model, test_set.sequences, str(args.test_set)):
+            print(f"warning: {printable(remark)}", file=sys.stderr)
     if run:
         folder, measured, name = RunFolder(path), test_set.expression, test_set.fingerprint()
         arrays = {"measured": measured, "predicted": predictions, "test_set": name, **subsets}

@@ -80,7 +80,8 @@ class Model(Predictor):
                 f"{self.name} was trained for task {self.task.name}, which predicts nothing a sequence: train another "
                 "run from its weights, with first.train.weights and core.train.weights"
             )
-        return self.task.used(self.network.outputs) or self.task.predicts
+        outputs = getattr(self.network, "outputs", ())  # which a module that is no `Network` does not name
+        return self.task.used(outputs) or self.task.predicts
 
     def __repr__(self) -> str:
         parts = "+".join(type(getattr(self.network, slot)).__name__ for slot in ("first", "core", "final"))
