@@ -22,7 +22,8 @@ FULL = {  # what says, wherever it comes from while a file is written, that ther
 
 # The files of a run, of a sweep and of a test set that commands read.
 RUN_AND_TEST_SET_FILES = re.compile(
-    r"(config\.yaml|(status|metrics|targets|evaluation|about|logger)\.json|history\.csv|(validation|test|training_sample|predictions_.*)\.npz"
+    r"(config\.yaml|(status|metrics|targets|evaluation|about|logger)\.json|history\.csv"
+    r"|(validation|test|training_sample|predictions_.*)\.npz"
     r"|log\.jsonl|events\.out.*|.*\.safetensors|checkpoint.*|test_sequences\.tsv|filtered_test_data.*\.txt"
     r"|(high|low|native|random|challenging|SNVs|motif_perturbation|motif_tiling)\.csv|.*_seqs\.csv|.*_indices\.json)"
 )

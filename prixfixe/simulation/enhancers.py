@@ -8,18 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
 
 import numpy as np
-from annotated_types import Ge, Le
 
-from prixfixe.common.errors import InputError
-from prixfixe.data.datasets import Table
 from prixfixe.data.measurements import Measurements
 from prixfixe.data.sequences import COMPLEMENT, NUCLEOTIDES, Sequences
 from prixfixe.data.tables import chromosome_number
 from prixfixe.simulation.assay import draw
 from prixfixe.simulation.factors import IUPAC
+from prixfixe.simulation.table import SimulatedTable
 
 VERSION = 1  # goes up when a size and seed give other numbers than before
 TASKS = ("Dev_log2_enrichment", "Hk_log2_enrichment")  # as the real table has them
@@ -101,49 +98,15 @@ def simulate_enhancers(size: int, seed: int) -> Measurements:
     )
 
 
-class SimulatedStarrseq(Table):
-    """`size` simulated enhancers, split as a table of real ones is; its folds are chromosomes.
+class SimulatedStarrseq(SimulatedTable):
+    """Simulated enhancers; their own folds are chromosomes.
 
     fold_column: seqnames, as the real table calls it: `folds` of what is left beside the chromosome that is tested.
     """
 
-    simulated = True
-
-    def __init__(
-        self,
-        *,
-        size: Annotated[int, Le(10**7)],
-        seed: Annotated[int, Ge(0)],
-        validation_fraction: float,
-        training_fraction: float,
-        split_seed: Annotated[int, Ge(0)],
-        fold: int | str | list[int | str] | None,
-        folds: int | None,
-        block: Annotated[int, Ge(1), Le(10**12)] | None,
-        test_fold: int | str | list[int | str] | None,
-        fold_column: str | None = None,
-    ) -> None:
-        if size < 100:
-            raise InputError(f"dataset.size={size}: too few windows to train and score on; take at least 100")
-        super().__init__(
-            path="the simulated enhancers",
-            validation=None,
-            validation_fraction=validation_fraction,
-            split_seed=split_seed,
-            sequence=None,
-            expression=None,
-            fold=fold,
-            folds=folds,
-            training_fraction=training_fraction,
-            test_fold=test_fold,
-            block=block,
-            fold_column=fold_column,
-        )
-        self.size, self.seed = size, seed
-
-    def _measured(self) -> tuple[Measurements, str]:
-        content = f"simulated enhancers version={VERSION} size={self.size} seed={self.seed}"
-        return simulate_enhancers(self.size, self.seed), content
+    assay = "enhancers"
+    version = VERSION
+    simulate = staticmethod(simulate_enhancers)
 
 
 def plant(letters: np.ndarray, motifs: Sequence[Motif], sites: float, rng: np.random.Generator) -> None:

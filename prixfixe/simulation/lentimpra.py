@@ -6,19 +6,15 @@ is a measurement.
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import numpy as np
-from annotated_types import Ge, Le
 
-from prixfixe.common.errors import InputError
-from prixfixe.data.datasets import Table
 from prixfixe.data.flanks import add_flanks
 from prixfixe.data.lentimpra import ADAPTERS
 from prixfixe.data.measurements import Measurements
 from prixfixe.data.sequences import Sequences
 from prixfixe.simulation.assay import draw
 from prixfixe.simulation.enhancers import Motif, matches, other_strand, plant
+from prixfixe.simulation.table import SimulatedTable
 
 VERSION = 1  # goes up when a size and seed give other numbers than before
 TASK = "mean_value"  # as the real table has it
@@ -82,39 +78,9 @@ def simulate_inserts(size: int, seed: int) -> Measurements:
     )
 
 
-class SimulatedLentimpra(Table):
-    """`size` simulated inserts, split as a table of real ones is; their own folds are 0 to 9."""
+class SimulatedLentimpra(SimulatedTable):
+    """Simulated inserts; their own folds are 0 to 9."""
 
-    simulated = True
-
-    def __init__(
-        self,
-        *,
-        size: Annotated[int, Le(10**7)],
-        seed: Annotated[int, Ge(0)],
-        validation_fraction: float,
-        training_fraction: float,
-        split_seed: Annotated[int, Ge(0)],
-        fold: int | str | list[int | str] | None,
-        folds: int | None,
-        test_fold: int | str | list[int | str] | None,
-    ) -> None:
-        if size < 100:
-            raise InputError(f"dataset.size={size}: too few inserts to train and score on; take at least 100")
-        super().__init__(
-            path="the simulated inserts",
-            validation=None,
-            validation_fraction=validation_fraction,
-            split_seed=split_seed,
-            sequence=None,
-            expression=None,
-            fold=fold,
-            folds=folds,
-            training_fraction=training_fraction,
-            test_fold=test_fold,
-        )
-        self.size, self.seed = size, seed
-
-    def _measured(self) -> tuple[Measurements, str]:
-        content = f"simulated lentimpra version={VERSION} size={self.size} seed={self.seed}"
-        return simulate_inserts(self.size, self.seed), content
+    assay = "lentimpra"
+    version = VERSION
+    simulate = staticmethod(simulate_inserts)
