@@ -79,7 +79,7 @@ MASKED = (
     ),
 )
 PROFILE = (
-    Score("loss", "loss", higher_is_better=False),
+    Score("loss", "loss", higher_is_better=False, short="validation loss"),
     Score("count_pearson_r", "Pearson r of log counts", short="r"),
     Score("count_spearman_rho", "Spearman rho of log counts", short="rho"),
     Score("profile_jsd", "Jensen-Shannon distance", higher_is_better=False, short="JSD"),
